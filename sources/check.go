@@ -1,0 +1,164 @@
+package sources
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Check holds a query against the catalogue and returns the query's table. It
+// names every fault at once: a missing table or column is [NotFound], a part of
+// the query that the table did not say it takes is [Invalid]. A source calls it
+// first in Plan and in Scan, and trusts the query after that.
+func (c *Catalog) Check(q *Query) (*Table, error) {
+	t := c.Table(q.Table)
+	if t == nil {
+		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table")}
+	}
+	check := checker{table: t}
+	check.query(q)
+	if len(check.faults) == 0 {
+		return t, nil
+	}
+	return nil, &Error{Table: q.Table, Kind: check.kind, Err: errors.Join(check.faults...)}
+}
+
+type checker struct {
+	table  *Table
+	kind   Kind // of the first fault
+	faults []error
+}
+
+func (c *checker) fault(kind Kind, format string, args ...any) {
+	if len(c.faults) == 0 {
+		c.kind = kind
+	}
+	c.faults = append(c.faults, fmt.Errorf(format, args...))
+}
+
+// column returns the type of a column, or nil where there is none.
+func (c *checker) column(name, where string) arrow.DataType {
+	i := c.table.Column(name)
+	if i < 0 {
+		c.fault(NotFound, "%s: there is no column %q", where, name)
+		return nil
+	}
+	return c.table.Schema.Field(i).Type
+}
+
+func (c *checker) can(a Ability, what string, asked bool) {
+	if asked && !c.table.Can.Has(a) {
+		c.fault(Invalid, "%s: the table does not take it", what)
+	}
+}
+
+func (c *checker) query(q *Query) {
+	c.can(Project, "columns", q.Columns != nil)
+	for i, name := range q.Columns {
+		c.column(name, "columns")
+		if slices.Contains(q.Columns[:i], name) {
+			c.fault(Invalid, "columns: %q is there twice", name)
+		}
+	}
+	for _, p := range Conjuncts(q.Where) {
+		before := len(c.faults)
+		Leaves(p, c.leaf)
+		if len(c.faults) == before && !c.table.Takes(p) {
+			c.fault(Invalid, "where: the table does not take %s", p)
+		}
+	}
+	if q.Keys != nil {
+		c.keys(q.Keys)
+	}
+	c.can(SortBy, "order", len(q.OrderBy) > 0)
+	for _, s := range q.OrderBy {
+		if t := c.column(s.Column, "order"); t != nil && !Comparable(t, t) {
+			c.fault(Invalid, "order: values of column %q (%s) do not compare", s.Column, t)
+		}
+	}
+	c.can(Limit, "limit", q.Limit != 0)
+	if q.Limit < 0 {
+		c.fault(Invalid, "limit: %d is negative", q.Limit)
+	}
+	c.can(Resume, "cursor", q.After != nil)
+	c.can(Partition, "partition", q.Part != nil)
+}
+
+func (c *checker) leaf(p Predicate) {
+	column, op, _ := Leaf(p)
+	t := c.column(column, "where")
+	if t == nil {
+		return
+	}
+	literal := func(v Value) {
+		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(storage(v.Type), storage(t))) {
+			c.fault(Invalid, "where: the literal %s in %s has type %s, the column %s", v, p, v.Type, t)
+		}
+	}
+	switch p := p.(type) {
+	case Comparison:
+		if op > Ge {
+			c.fault(Invalid, "where: %s is not a comparison", op)
+		}
+		literal(p.Value)
+	case In:
+		for _, v := range p.Values {
+			literal(v)
+		}
+	case HasPrefix, Like:
+		if classOf(t) != textClass {
+			c.fault(Invalid, "where: %s wants text, column %q is %s", p, column, t)
+		}
+	}
+}
+
+func (c *checker) keys(k *Keys) {
+	found := slices.IndexFunc(c.table.Lookups, func(l Lookup) bool { return slices.Equal(l.Columns, k.Columns) })
+	if found < 0 {
+		c.fault(Invalid, "keys: the table has no look-up by %q", k.Columns)
+		return
+	}
+	if k.Values == nil || int(k.Values.NumCols()) != len(k.Columns) {
+		c.fault(Invalid, "keys: the values do not have a column for each of %q", k.Columns)
+		return
+	}
+	if most := c.table.Lookups[found].Keys; most > 0 && k.Values.NumRows() > int64(most) {
+		c.fault(Invalid, "keys: %d at once, the table takes %d", k.Values.NumRows(), most)
+	}
+	for i, name := range k.Columns {
+		if t := c.column(name, "keys"); t != nil && !arrow.TypeEqual(storage(t), storage(k.Values.Column(i).DataType())) {
+			c.fault(Invalid, "keys: the values for %q have type %s, the column %s", name, k.Values.Column(i).DataType(), t)
+		}
+	}
+	if k.PerKey < 0 {
+		c.fault(Invalid, "keys: %d rows for each key is negative", k.PerKey)
+	}
+}
+
+// storage is the type that a literal of a column has: a dictionary's values, an
+// extension's storage.
+func storage(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return storage(t.StorageType())
+	case *arrow.DictionaryType:
+		return storage(t.ValueType)
+	}
+	return t
+}
+
+// ScanSchema returns the schema of a scan's batches: the table's, or the given
+// columns of it in their order. The names must exist, as [Catalog.Check] says.
+func (t *Table) ScanSchema(columns []string) *arrow.Schema {
+	if columns == nil {
+		return t.Schema
+	}
+	fields := make([]arrow.Field, len(columns))
+	for i, name := range columns {
+		fields[i] = t.Schema.Field(t.Column(name))
+	}
+	meta := t.Schema.Metadata()
+	return arrow.NewSchema(fields, &meta)
+}

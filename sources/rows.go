@@ -1,0 +1,340 @@
+package sources
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+)
+
+// Row is one row on its way into a page.
+type Row struct {
+	// Values has one value for each column of the schema: nil for NULL, else
+	// a bool, any Go integer or float, a string, []byte, time.Time (for dates and
+	// timestamps), time.Duration (for times of day and durations),
+	// decimal128.Num or decimal256.Num (unscaled), a [Value], and []any for the
+	// elements of a list or the fields of a struct.
+	//
+	// A value must fit its column exactly: 5 fits an int16 and a decimal, 1.5
+	// does not fit an integer, and nothing is rounded.
+	Values []any
+	// Cursor resumes after this row, where the table can [Resume].
+	Cursor Cursor
+}
+
+// FromRows makes pages of rows: each under the session's ceilings, their bytes
+// from env.Mem. A value that does not fit its column is an [Invalid] error that
+// names row and column. The slices of a Row are read before the next one is
+// asked for, so the producer may reuse them. The rows of an error are not lost:
+// what came before it is yielded first.
+func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches {
+	limits := env.Page.OrDefault()
+	return func(yield func(Batch, error) bool) {
+		p := pager{builder: array.NewRecordBuilder(env.Mem, schema), schema: schema}
+		defer p.builder.Release()
+		pages, position := 0, int64(0)
+		flush := func() bool {
+			batch := Batch{Record: p.builder.NewRecordBatch(), Cursor: p.cursor}
+			defer batch.Record.Release()
+			p.rows, p.bytes = 0, 0
+			pages++
+			return yield(batch, nil)
+		}
+		for row, err := range rows {
+			var size int64
+			if err == nil {
+				position++
+				size, err = p.convert(position, row.Values)
+			}
+			if err != nil {
+				if p.rows > 0 && !flush() {
+					return
+				}
+				yield(Batch{}, err)
+				return
+			}
+			if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > limits.Bytes) && !flush() {
+				return
+			}
+			p.append(size)
+			p.cursor = row.Cursor
+		}
+		if p.rows > 0 || pages == 0 {
+			flush()
+		}
+	}
+}
+
+type pager struct {
+	builder *array.RecordBuilder
+	schema  *arrow.Schema
+	row     []any // converted, of the row to append
+	rows    int64
+	bytes   int64
+	cursor  Cursor
+}
+
+// convert brings the values of the row at a position (from 1) into their
+// columns' types, and returns how much they add to the page's [Size].
+func (p *pager) convert(position int64, values []any) (int64, error) {
+	if len(values) != p.schema.NumFields() {
+		return 0, &Error{Kind: Invalid, Err: fmt.Errorf("row %d has %d values, the table %d columns", position, len(values), p.schema.NumFields())}
+	}
+	p.row = p.row[:0]
+	var size int64
+	for i, v := range values {
+		f := p.schema.Field(i)
+		x, n, err := convertAny(v, f.Type)
+		if err == nil && x == nil && !f.Nullable {
+			err = errors.New("NULL in a column that has none")
+		}
+		if err != nil {
+			return 0, &Error{Kind: Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, f.Name, err)}
+		}
+		p.row = append(p.row, x)
+		size += n
+	}
+	return size, nil
+}
+
+func (p *pager) append(size int64) {
+	for i, x := range p.row {
+		appendAny(p.builder.Field(i), x)
+	}
+	p.rows++
+	p.bytes += size
+}
+
+// convertAny returns v in the form that appendAny takes for the type (nil, a
+// Value's V, or a slice of such), and its Size.
+func convertAny(v any, t arrow.DataType) (any, int64, error) {
+	if e, ok := t.(arrow.ExtensionType); ok {
+		t = e.StorageType()
+	}
+	switch t := t.(type) {
+	case arrow.ListLikeType:
+		if v == nil {
+			return nil, 4, nil
+		}
+		items, ok := v.([]any)
+		if !ok {
+			return nil, 0, fmt.Errorf("%T does not fit %s", v, t)
+		}
+		out, size := make([]any, len(items)), int64(4)
+		for i, item := range items {
+			x, n, err := convertAny(item, t.Elem())
+			if err != nil {
+				return nil, 0, err
+			}
+			out[i], size = x, size+n
+		}
+		return out, size, nil
+	case *arrow.StructType:
+		fields, ok := v.([]any)
+		if v != nil && (!ok || len(fields) != t.NumFields()) {
+			return nil, 0, fmt.Errorf("%T does not fit %s", v, t)
+		}
+		if v == nil {
+			fields = make([]any, t.NumFields())
+		}
+		out, size := make([]any, t.NumFields()), int64(0)
+		for i, field := range fields {
+			x, n, err := convertAny(field, t.Field(i).Type)
+			if err != nil {
+				return nil, 0, fmt.Errorf("field %q: %w", t.Field(i).Name, err)
+			}
+			out[i], size = x, size+n
+		}
+		if v == nil {
+			return nil, size, nil
+		}
+		return out, size, nil
+	}
+	value, err := toValue(v, t)
+	if err != nil {
+		return nil, 0, err
+	}
+	fit, ok := Convert(value, t)
+	if !ok {
+		return nil, 0, fmt.Errorf("%s does not fit %s exactly", value, t)
+	}
+	return fit.V, scalarSize(fit, t), nil
+}
+
+func scalarSize(v Value, t arrow.DataType) int64 {
+	text, _ := v.V.(string)
+	switch t := t.(type) {
+	case *arrow.StringType, *arrow.BinaryType:
+		return 4 + int64(len(text))
+	case *arrow.LargeStringType, *arrow.LargeBinaryType:
+		return 8 + int64(len(text))
+	case *arrow.BooleanType:
+		return 1
+	case arrow.FixedWidthDataType:
+		return int64(t.BitWidth() / 8)
+	}
+	return 0
+}
+
+// toValue types a Go value, with a look at the column where the Go type alone
+// does not tell.
+func toValue(v any, t arrow.DataType) (Value, error) {
+	switch x := v.(type) {
+	case nil:
+		return Null(t), nil
+	case Value:
+		return x, nil
+	case bool:
+		return Bool(x), nil
+	case int:
+		return Int(int64(x)), nil
+	case int8:
+		return Int(int64(x)), nil
+	case int16:
+		return Int(int64(x)), nil
+	case int32:
+		return Int(int64(x)), nil
+	case int64:
+		return Int(x), nil
+	case uint:
+		return Uint(uint64(x)), nil
+	case uint8:
+		return Uint(uint64(x)), nil
+	case uint16:
+		return Uint(uint64(x)), nil
+	case uint32:
+		return Uint(uint64(x)), nil
+	case uint64:
+		return Uint(x), nil
+	case float32:
+		return Float(float64(x)), nil
+	case float64:
+		return Float(x), nil
+	case string:
+		if isBinary(t) {
+			return Bytes([]byte(x)), nil
+		}
+		return Text(x), nil
+	case []byte:
+		return Bytes(x), nil
+	case decimal128.Num, decimal256.Num:
+		if d, ok := t.(arrow.DecimalType); ok {
+			return Value{Type: d, V: x}, nil
+		}
+	case time.Duration:
+		switch classOf(t) {
+		case timeClass:
+			return Value{Type: &arrow.Time64Type{Unit: arrow.Nanosecond}, V: int64(x)}, nil
+		case durationClass:
+			return Value{Type: &arrow.DurationType{Unit: arrow.Nanosecond}, V: int64(x)}, nil
+		}
+	case time.Time:
+		switch t := t.(type) {
+		case *arrow.Date32Type, *arrow.Date64Type:
+			return Date(x), nil
+		case *arrow.TimestampType:
+			n, ok := ticks(x, t.Unit)
+			if !ok {
+				return Value{}, fmt.Errorf("%s does not fit %s exactly", x.Format(time.RFC3339Nano), t)
+			}
+			return Value{Type: t, V: n}, nil
+		}
+	}
+	return Value{}, fmt.Errorf("%T does not fit %s", v, t)
+}
+
+// ticks returns an instant in units since 1970; false where it is not a whole
+// number of them or out of range. Without a zone the caller's wall clock is
+// expected to be in UTC.
+func ticks(t time.Time, unit arrow.TimeUnit) (int64, bool) {
+	perSecond := int64(time.Second / unit.Multiplier())
+	nanos := int64(t.Nanosecond())
+	if nanos%int64(unit.Multiplier()) != 0 {
+		return 0, false
+	}
+	n := t.Unix()*perSecond + nanos/int64(unit.Multiplier())
+	back := arrow.Timestamp(n).ToTime(unit)
+	return n, back.Equal(t)
+}
+
+// appendAny appends what convertAny returned.
+func appendAny(b array.Builder, x any) {
+	if x == nil {
+		b.AppendNull()
+		return
+	}
+	switch b := b.(type) {
+	case *array.ExtensionBuilder:
+		appendAny(b.StorageBuilder(), x)
+	case *array.BooleanBuilder:
+		b.Append(x.(bool))
+	case *array.Int8Builder:
+		b.Append(int8(x.(int64)))
+	case *array.Int16Builder:
+		b.Append(int16(x.(int64)))
+	case *array.Int32Builder:
+		b.Append(int32(x.(int64)))
+	case *array.Int64Builder:
+		b.Append(x.(int64))
+	case *array.Uint8Builder:
+		b.Append(uint8(x.(uint64)))
+	case *array.Uint16Builder:
+		b.Append(uint16(x.(uint64)))
+	case *array.Uint32Builder:
+		b.Append(uint32(x.(uint64)))
+	case *array.Uint64Builder:
+		b.Append(x.(uint64))
+	case *array.Float16Builder:
+		b.Append(float16.New(float32(x.(float64))))
+	case *array.Float32Builder:
+		b.Append(float32(x.(float64)))
+	case *array.Float64Builder:
+		b.Append(x.(float64))
+	case *array.Decimal128Builder:
+		b.Append(x.(decimal128.Num))
+	case *array.Decimal256Builder:
+		b.Append(x.(decimal256.Num))
+	case *array.StringBuilder:
+		b.Append(x.(string))
+	case *array.LargeStringBuilder:
+		b.Append(x.(string))
+	case *array.BinaryBuilder: // binary and large binary
+		b.AppendString(x.(string))
+	case *array.FixedSizeBinaryBuilder:
+		b.Append([]byte(x.(string)))
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(x.(int64)))
+	case *array.Date64Builder:
+		b.Append(arrow.Date64(x.(int64)))
+	case *array.Time32Builder:
+		b.Append(arrow.Time32(x.(int64)))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(x.(int64)))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(x.(int64)))
+	case *array.DurationBuilder:
+		b.Append(arrow.Duration(x.(int64)))
+	case array.ListLikeBuilder:
+		b.Append(true)
+		for _, item := range x.([]any) {
+			appendAny(b.ValueBuilder(), item)
+		}
+	case *array.StructBuilder:
+		b.Append(true)
+		for i, field := range x.([]any) {
+			appendAny(b.FieldBuilder(i), field)
+		}
+	default:
+		panic(&Error{Kind: Invalid, Err: fmt.Errorf("rows cannot build a column of type %s", b.Type())})
+	}
+}
+
+// AppendValue appends a value to a builder of its own type, as [Convert] made
+// it.
+func AppendValue(b array.Builder, v Value) { appendAny(b, v.V) }

@@ -1,0 +1,60 @@
+package sources
+
+import (
+	"context"
+	"errors"
+)
+
+// Simple makes a source of a catalogue and a function that scans, for sources
+// that need no session: an HTTP API, a slice in memory. The catalogue must not
+// change afterwards; the function must be safe for concurrent use, and is asked
+// only for what the catalogue says. Panics of the function become errors.
+func Simple(catalog *Catalog, scan func(ctx context.Context, env Env, q *Query) Batches) Source {
+	return &simple{catalog: catalog, scan: scan}
+}
+
+type simple struct {
+	catalog *Catalog
+	scan    func(ctx context.Context, env Env, q *Query) Batches
+}
+
+func (s *simple) Catalog(context.Context) (*Catalog, error) { return s.catalog, nil }
+
+func (s *simple) Begin(_ context.Context, env Env) (Session, error) {
+	if env.Join != "" {
+		return nil, &Error{Op: "begin", Kind: Invalid, Err: errors.New("this source has no snapshots to join")}
+	}
+	env.Page = env.Page.OrDefault()
+	return &simpleSession{source: s, env: env}, nil
+}
+
+func (s *simple) Close() error { return nil }
+
+type simpleSession struct {
+	source *simple
+	env    Env
+}
+
+func (s *simpleSession) Plan(_ context.Context, q *Query) (*Plan, error) {
+	t, err := s.source.catalog.Check(q)
+	if err != nil {
+		return nil, WithOp("plan", q.Table, err)
+	}
+	plan := &Plan{Rows: t.Rows, Bytes: -1}
+	if q.Where != nil || q.Keys != nil {
+		plan.Rows = -1
+	}
+	return plan, nil
+}
+
+func (s *simpleSession) Scan(ctx context.Context, q *Query) Batches {
+	return Guard("scan", q.Table, func(yield func(Batch, error) bool) {
+		if _, err := s.source.catalog.Check(q); err != nil {
+			yield(Batch{}, err)
+			return
+		}
+		s.source.scan(ctx, s.env, q)(yield)
+	})
+}
+
+func (s *simpleSession) Close() error { return nil }
