@@ -1,0 +1,311 @@
+package wire
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+type catalogJSON struct {
+	Tables []tableJSON `json:"tables"`
+}
+
+type tableJSON struct {
+	Name text `json:"name"`
+	// One of these two: an Arrow schema message, or for those who have no Arrow
+	// library a list.
+	Schema    []byte              `json:"schema,omitempty"`
+	Columns   []columnJSON        `json:"columns,omitempty"`
+	Key       []text              `json:"key,omitzero"`
+	Unique    [][]text            `json:"unique,omitzero"`
+	Relations []relationJSON      `json:"relations,omitzero"`
+	Can       []string            `json:"can,omitempty"`
+	Filters   map[string][]string `json:"filters,omitzero"`
+	Lookups   []lookupJSON        `json:"lookups,omitzero"`
+	Scans     int                 `json:"scans,omitzero"`
+	Rows      *int64              `json:"rows,omitempty"`
+	Comment   text                `json:"comment,omitempty"`
+}
+
+type columnJSON struct {
+	Name     string   `json:"name"`
+	Type     dataType `json:"type"`
+	Required bool     `json:"required,omitzero"` // it holds no NULL
+	Comment  string   `json:"comment,omitempty"`
+}
+
+type relationJSON struct {
+	Name    text         `json:"name"`
+	Kind    string       `json:"kind"`
+	Columns []text       `json:"columns"`
+	Table   text         `json:"table"`
+	Target  []text       `json:"target"`
+	Through *throughJSON `json:"through,omitempty"`
+}
+
+type throughJSON struct {
+	Table text   `json:"table"`
+	Near  []text `json:"near"`
+	Far   []text `json:"far"`
+}
+
+type lookupJSON struct {
+	Columns []text `json:"columns"`
+	Keys    int    `json:"keys,omitzero"`
+}
+
+var abilityNames = [...]string{"project", "sort", "limit", "resume", "stable", "partition", "snapshot", "logic"}
+
+var relationKinds = map[string]sources.RelationKind{
+	"belongs_to": sources.BelongsTo, "has_one": sources.HasOne, "has_many": sources.HasMany, "many_to_many": sources.ManyToMany,
+}
+
+func catalogOut(c *sources.Catalog) (*catalogJSON, error) {
+	out := &catalogJSON{Tables: make([]tableJSON, len(c.Tables))}
+	for i := range c.Tables {
+		t, err := tableOut(&c.Tables[i])
+		if err != nil {
+			return nil, fmt.Errorf("table %q: %w", c.Tables[i].Name, cause(err))
+		}
+		out.Tables[i] = t
+	}
+	return out, nil
+}
+
+func tableOut(t *sources.Table) (tableJSON, error) {
+	schema, err := MarshalSchema(t.Schema)
+	if err != nil {
+		return tableJSON{}, err
+	}
+	out := tableJSON{
+		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.Scans, Rows: &t.Rows, Comment: text(t.Comment),
+	}
+	if t.Unique != nil {
+		out.Unique = make([][]text, len(t.Unique))
+	}
+	for i, u := range t.Unique {
+		out.Unique[i] = texts(u)
+	}
+	if t.Relations != nil {
+		out.Relations = make([]relationJSON, len(t.Relations))
+	}
+	for i, r := range t.Relations {
+		out.Relations[i] = relationJSON{
+			Name: text(r.Name), Kind: r.Kind.String(), Columns: texts(r.Columns), Table: text(r.Table), Target: texts(r.Target),
+		}
+		if r.Through != nil {
+			out.Relations[i].Through = &throughJSON{Table: text(r.Through.Table), Near: texts(r.Through.Near), Far: texts(r.Through.Far)}
+		}
+	}
+	for i, name := range abilityNames {
+		if t.Can.Has(1 << i) {
+			out.Can = append(out.Can, name)
+		}
+	}
+	if t.Filters != nil {
+		out.Filters = make(map[string][]string, len(t.Filters))
+	}
+	for column, ops := range t.Filters {
+		if !utf8.ValidString(column) {
+			return out, fmt.Errorf("the column name %q is not UTF-8", column)
+		}
+		names := []string{}
+		for o, name := range opNames {
+			if ops.Has(sources.Op(o)) {
+				names = append(names, name)
+			}
+		}
+		out.Filters[column] = names
+	}
+	if t.Lookups != nil {
+		out.Lookups = make([]lookupJSON, len(t.Lookups))
+	}
+	for i, l := range t.Lookups {
+		out.Lookups[i] = lookupJSON{Columns: texts(l.Columns), Keys: l.Keys}
+	}
+	return out, nil
+}
+
+// catalog also holds the catalogue to what it says of itself: a key or a
+// relation whose column is not there would trip whoever looks it up.
+func (in *catalogJSON) catalog() (*sources.Catalog, error) {
+	c := &sources.Catalog{Tables: make([]sources.Table, len(in.Tables))}
+	seen := make(map[string]int, len(in.Tables))
+	for i := range in.Tables {
+		t, err := in.Tables[i].table()
+		if err != nil {
+			return nil, fmt.Errorf("table %q: %w", t.Name, cause(err))
+		}
+		if _, twice := seen[t.Name]; twice {
+			return nil, fmt.Errorf("table %q is there twice", t.Name)
+		}
+		seen[t.Name], c.Tables[i] = i, t
+	}
+	for i := range c.Tables {
+		for _, r := range c.Tables[i].Relations {
+			if err := checkRelation(c, seen, &c.Tables[i], r); err != nil {
+				return nil, fmt.Errorf("table %q: relation %q: %w", c.Tables[i].Name, r.Name, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+func (in *tableJSON) table() (sources.Table, error) {
+	t := sources.Table{
+		Name: string(in.Name), Key: stringsOf(in.Key), Scans: in.Scans, Rows: orUnknown(in.Rows), Comment: string(in.Comment),
+	}
+	var err error
+	if t.Schema, err = in.schema(); err != nil {
+		return t, err
+	}
+	if in.Scans < 0 {
+		return t, fmt.Errorf("%d scans at once", in.Scans)
+	}
+	if in.Unique != nil {
+		t.Unique = make([][]string, len(in.Unique))
+	}
+	for i, u := range in.Unique {
+		t.Unique[i] = stringsOf(u)
+	}
+	for i, r := range in.Relations {
+		if t.Relations == nil {
+			t.Relations = make([]sources.Relation, 0, len(in.Relations))
+		}
+		kind, ok := relationKinds[r.Kind]
+		if !ok {
+			continue // a newer peer's kind: this program cannot follow it
+		}
+		rel := sources.Relation{
+			Name: string(r.Name), Kind: kind, Columns: stringsOf(r.Columns), Table: string(r.Table), Target: stringsOf(r.Target),
+		}
+		if th := in.Relations[i].Through; th != nil {
+			rel.Through = &sources.Through{Table: string(th.Table), Near: stringsOf(th.Near), Far: stringsOf(th.Far)}
+		}
+		t.Relations = append(t.Relations, rel)
+	}
+	for i, name := range abilityNames {
+		for _, can := range in.Can {
+			if can == name {
+				t.Can |= 1 << i
+			}
+		}
+	}
+	if in.Filters != nil {
+		t.Filters = make(map[string]sources.Ops, len(in.Filters))
+	}
+	for column, names := range in.Filters {
+		for _, name := range names {
+			if o, ok := parseOp(name); ok {
+				t.Filters[column] |= sources.OpsOf(o)
+			}
+		}
+	}
+	if in.Lookups != nil {
+		t.Lookups = make([]sources.Lookup, len(in.Lookups))
+	}
+	for i, l := range in.Lookups {
+		if l.Keys < 0 {
+			return t, fmt.Errorf("a look-up of %d keys", l.Keys)
+		}
+		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), Keys: l.Keys}
+	}
+	return t, checkTable(&t)
+}
+
+func (in *tableJSON) schema() (*arrow.Schema, error) {
+	if in.Schema != nil {
+		if in.Columns != nil {
+			return nil, fmt.Errorf("it has both a schema and columns")
+		}
+		return UnmarshalSchema(in.Schema)
+	}
+	if in.Columns == nil {
+		return nil, fmt.Errorf("it has no columns")
+	}
+	fields := make([]arrow.Field, len(in.Columns))
+	for i, c := range in.Columns {
+		if c.Type.DataType == nil {
+			return nil, fmt.Errorf("column %q has no type", c.Name)
+		}
+		fields[i] = arrow.Field{Name: c.Name, Type: c.Type.DataType, Nullable: !c.Required}
+		if c.Comment != "" {
+			fields[i].Metadata = arrow.NewMetadata([]string{sources.MetaComment}, []string{c.Comment})
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+func checkTable(t *sources.Table) error {
+	for i, f := range t.Schema.Fields() {
+		if t.Column(f.Name) != i {
+			return fmt.Errorf("column %q is there twice", f.Name)
+		}
+	}
+	if err := haveColumns(t, "key", t.Key); err != nil {
+		return err
+	}
+	for _, u := range t.Unique {
+		if err := haveColumns(t, "unique key", u); err != nil {
+			return err
+		}
+	}
+	for _, l := range t.Lookups {
+		if len(l.Columns) == 0 {
+			return fmt.Errorf("a look-up without columns")
+		}
+		if err := haveColumns(t, "look-up", l.Columns); err != nil {
+			return err
+		}
+	}
+	for column := range t.Filters {
+		if err := haveColumns(t, "filter", []string{column}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func haveColumns(t *sources.Table, what string, columns []string) error {
+	for _, c := range columns {
+		if t.Column(c) < 0 {
+			return fmt.Errorf("%s: there is no column %q", what, c)
+		}
+	}
+	return nil
+}
+
+func checkRelation(c *sources.Catalog, tables map[string]int, t *sources.Table, r sources.Relation) error {
+	ends := func(name string, columns []string, as int) error {
+		i, ok := tables[name]
+		if !ok {
+			return fmt.Errorf("there is no table %q", name)
+		}
+		if len(columns) != as {
+			return fmt.Errorf("%d columns of %q stand for %d", len(columns), name, as)
+		}
+		return haveColumns(&c.Tables[i], name, columns)
+	}
+	if len(r.Columns) == 0 {
+		return fmt.Errorf("it has no columns")
+	}
+	if err := ends(t.Name, r.Columns, len(r.Columns)); err != nil {
+		return err
+	}
+	if (r.Through != nil) != (r.Kind == sources.ManyToMany) {
+		return fmt.Errorf("a join table belongs to many_to_many, and to nothing else")
+	}
+	if r.Through == nil {
+		return ends(r.Table, r.Target, len(r.Columns))
+	}
+	if err := ends(r.Table, r.Target, len(r.Through.Far)); err != nil {
+		return err
+	}
+	if err := ends(r.Through.Table, r.Through.Near, len(r.Columns)); err != nil {
+		return err
+	}
+	return ends(r.Through.Table, r.Through.Far, len(r.Target))
+}

@@ -1,0 +1,406 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// MarshalSchema returns the schema as one Arrow IPC message, framed as in a
+// stream. Its metadata, and the names of extension types, are in it.
+func MarshalSchema(s *arrow.Schema) ([]byte, error) {
+	var b bytes.Buffer
+	p := ipc.GetSchemaPayload(s, memory.DefaultAllocator)
+	defer p.Release()
+	if _, err := p.WritePayload(&b); err != nil {
+		return nil, invalid("schema cannot be sent: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// UnmarshalSchema reads what [MarshalSchema] made. An extension type that this
+// program has not registered becomes its storage type, and its name stays in
+// the field's metadata.
+func UnmarshalSchema(b []byte) (*arrow.Schema, error) {
+	d := NewDecoder(memory.DefaultAllocator)
+	defer d.Release()
+	in := bytes.NewReader(b)
+	if err := d.schemaOnly(in, int64(len(b))); err != nil {
+		return nil, err
+	}
+	if in.Len() > 0 {
+		return nil, invalid("malformed schema: %d bytes follow it", in.Len())
+	}
+	return d.schema, nil
+}
+
+// MarshalRecord returns one record as an Arrow IPC stream, uncompressed.
+func MarshalRecord(r arrow.RecordBatch) ([]byte, error) {
+	var b bytes.Buffer
+	w := ipc.NewWriter(&b, ipc.WithSchema(r.Schema()))
+	err := w.Write(r)
+	if e := w.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, invalid("record cannot be sent: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// UnmarshalRecord reads what [MarshalRecord] made into memory of mem. The caller
+// releases the record.
+func UnmarshalRecord(b []byte, mem memory.Allocator) (arrow.RecordBatch, error) {
+	d := NewDecoder(mem)
+	defer d.Release()
+	in := bytes.NewReader(b)
+	r, err := d.Read(in, int64(len(b)))
+	if err != nil {
+		if err == io.EOF {
+			err = invalid("malformed record: the stream holds none")
+		}
+		return nil, err
+	}
+	if again, err := d.Read(in, int64(in.Len())); err != io.EOF || in.Len() > 0 {
+		if err == nil {
+			again.Release()
+		}
+		r.Release()
+		return nil, invalid("malformed record: something follows it")
+	}
+	return r, nil
+}
+
+// Decoder reads the records of one Arrow IPC stream that a source sent, and
+// believes nothing: the metadata is checked before anything is allocated, the
+// whole body of a message is reserved before it is read, and the arrays are
+// validated before anyone sees them. It is for one goroutine.
+//
+// A stream that is not right is an [sources.Invalid] error; where the allocator
+// refuses, its own error comes back. Nothing stays allocated after an error but
+// what [Decoder.Release] frees.
+type Decoder struct {
+	mem    memory.Allocator
+	schema *arrow.Schema
+	prefix packet           // the schema's message
+	dicts  map[int64]packet // the latest of each dictionary
+	order  []int64          // of the dictionaries, as they first came
+	buf    bytes.Buffer     // metadata on its way in
+}
+
+// packet is a message with its body.
+type packet struct {
+	meta []byte
+	body *memory.Buffer
+}
+
+// NewDecoder returns a decoder whose records live in memory of mem.
+func NewDecoder(mem memory.Allocator) *Decoder {
+	return &Decoder{mem: mem, dicts: make(map[int64]packet)}
+}
+
+// Schema returns the stream's schema, or nil as long as it has not come.
+func (d *Decoder) Schema() *arrow.Schema { return d.schema }
+
+// Release frees the dictionaries. Records that were handed out stay good.
+func (d *Decoder) Release() {
+	for _, p := range d.dicts {
+		p.body.Release()
+	}
+	clear(d.dicts)
+	d.order = nil
+}
+
+// Read returns the next record of in, which ends after so many bytes. It is
+// io.EOF where in ends, or the stream's end mark comes, and no record does. The
+// caller releases the record. After another error the decoder is of no further
+// use.
+func (d *Decoder) Read(in io.Reader, size int64) (arrow.RecordBatch, error) {
+	limited := &io.LimitedReader{R: in, N: size}
+	for {
+		m, p, err := d.message(limited)
+		if err != nil {
+			return nil, err
+		}
+		switch m.header {
+		case schemaHeader:
+			if d.schema != nil {
+				return nil, invalid("a second schema in one stream")
+			}
+			if err := d.setSchema(p); err != nil {
+				return nil, err
+			}
+		case dictionaryHeader:
+			if d.schema == nil {
+				p.body.Release()
+				return nil, invalid("a dictionary before the schema")
+			}
+			if err := d.addDictionary(m.dictionary, p); err != nil {
+				return nil, err
+			}
+		case recordHeader:
+			if d.schema == nil {
+				p.body.Release()
+				return nil, invalid("a record before the schema")
+			}
+			return d.record(p)
+		}
+	}
+}
+
+func (d *Decoder) schemaOnly(in io.Reader, size int64) error {
+	m, p, err := d.message(&io.LimitedReader{R: in, N: size})
+	if err == io.EOF {
+		return invalid("malformed schema: it is empty")
+	}
+	if err != nil {
+		return err
+	}
+	if m.header != schemaHeader {
+		p.body.Release()
+		return invalid("malformed schema: the message is of another kind")
+	}
+	return d.setSchema(p)
+}
+
+// maxMetadata bounds the metadata of one message: some 100,000 columns.
+const maxMetadata = 16 << 20
+
+// message reads one message. Its body is from the allocator, and the caller's to
+// release.
+func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
+	if in.N == 0 {
+		return message{}, packet{}, io.EOF
+	}
+	var head [8]byte
+	if in.N < int64(len(head)) {
+		return message{}, packet{}, invalid("%d bytes where a message should begin", in.N)
+	}
+	if _, err := io.ReadFull(in, head[:]); err != nil {
+		return message{}, packet{}, cut(err)
+	}
+	n := int64(binary.LittleEndian.Uint32(head[4:]))
+	if binary.LittleEndian.Uint32(head[:]) != 0xFFFFFFFF {
+		return message{}, packet{}, invalid("no Arrow message begins here")
+	}
+	if n == 0 {
+		if in.N > 0 {
+			return message{}, packet{}, invalid("%d bytes follow the stream's end", in.N)
+		}
+		return message{}, packet{}, io.EOF
+	}
+	if n > in.N || n > maxMetadata {
+		return message{}, packet{}, invalid("a message says that its metadata has %d bytes, where %d can be", n, min(in.N, maxMetadata))
+	}
+	// The buffer grows with what really comes, not with what was promised.
+	d.buf.Reset()
+	if _, err := io.CopyN(&d.buf, in, n); err != nil {
+		return message{}, packet{}, cut(err)
+	}
+	meta := d.buf.Bytes()
+	m, err := parseMessage(meta, in.N)
+	if err != nil {
+		return message{}, packet{}, invalid("%w", err)
+	}
+	body, err := allocate(d.mem, m.body)
+	if err != nil {
+		return message{}, packet{}, err
+	}
+	if _, err := io.ReadFull(in, body.Bytes()); err != nil {
+		body.Release()
+		return message{}, packet{}, cut(err)
+	}
+	return m, packet{meta: meta, body: body}, nil
+}
+
+// cut says that what was promised did not come. An error of the carrier itself,
+// a deadline or a crash, stays as it is.
+func cut(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return &sources.Error{Kind: sources.Unavailable, Err: errors.New("the stream was cut inside a message")}
+	}
+	return err
+}
+
+// allocate takes memory for a body and turns a refusal, which is a panic, into
+// its error.
+func allocate(mem memory.Allocator, n int64) (b *memory.Buffer, err error) {
+	if n == 0 {
+		return memory.NewBufferBytes(nil), nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			b, err = nil, sources.PanicError(r)
+		}
+	}()
+	return memory.NewBufferWithAllocator(mem.Allocate(int(n)), mem), nil
+}
+
+func (d *Decoder) setSchema(p packet) error {
+	defer p.body.Release()
+	if p.body.Len() > 0 {
+		return invalid("a schema message with a body")
+	}
+	p.meta = bytes.Clone(p.meta)
+	r, err := ipc.NewReaderFromMessageReader(&feed{packets: []packet{p}}, ipc.WithEnsureNativeEndian(false))
+	if err != nil {
+		return invalid("malformed schema: %w", err)
+	}
+	defer r.Release()
+	for _, f := range r.Schema().Fields() {
+		if err := checkType(f.Type); err != nil {
+			return invalid("malformed schema: column %q: %w", f.Name, err)
+		}
+	}
+	d.prefix, d.schema = packet{meta: p.meta, body: memory.NewBufferBytes(nil)}, r.Schema()
+	return nil
+}
+
+// checkType refuses decimals whose powers of ten nobody could compute.
+func checkType(t arrow.DataType) error {
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return checkType(t.StorageType())
+	case *arrow.DictionaryType:
+		return checkType(t.ValueType)
+	case arrow.NestedType:
+		for _, f := range t.Fields() {
+			if err := checkType(f.Type); err != nil {
+				return err
+			}
+		}
+	case arrow.DecimalType:
+		if s := t.GetScale(); s < -maxScale || s > maxScale {
+			return fmt.Errorf("a decimal of scale %d", s)
+		}
+	}
+	return nil
+}
+
+func (d *Decoder) addDictionary(id int64, p packet) error {
+	old, ok := d.dicts[id]
+	switch {
+	case ok:
+		old.body.Release()
+	case len(d.dicts) >= maxDictionaries:
+		p.body.Release()
+		return invalid("more than %d dictionaries", maxDictionaries)
+	default:
+		d.order = append(d.order, id)
+	}
+	p.meta = bytes.Clone(p.meta)
+	d.dicts[id] = p
+	return nil
+}
+
+const maxDictionaries = 1 << 12
+
+// record makes the arrays of a record message. They refer to the message's body
+// and copy nothing.
+//
+// Arrow's stream reader keeps its last record until it is asked for the next,
+// and where it stumbles over a message it forgets what it had retained by then.
+// So each record gets a reader of its own, and buffers whose memory can be
+// taken back when the reader failed.
+func (d *Decoder) record(p packet) (rec arrow.RecordBatch, err error) {
+	var leases []*lease
+	f := &feed{packets: []packet{d.prefix}}
+	add := func(p packet) {
+		l := &lease{body: p.body}
+		leases = append(leases, l)
+		p.body.Retain()
+		f.packets = append(f.packets, packet{meta: p.meta, body: memory.NewBufferWithAllocator(p.body.Bytes(), l)})
+	}
+	for _, id := range d.order {
+		add(d.dicts[id])
+	}
+	add(p)
+	p.body.Release()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+		for i := range f.packets[1:] {
+			f.packets[i+1].body.Release()
+		}
+		if err != nil {
+			rec = nil
+			err = invalid("malformed record: %w", err)
+			for _, l := range leases {
+				l.Free(nil)
+			}
+		}
+	}()
+	r, err := ipc.NewReaderFromMessageReader(f, ipc.WithEnsureNativeEndian(false))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		if err = r.Err(); err == nil {
+			err = errors.New("a dictionary is missing")
+		}
+		return nil, err
+	}
+	got := r.RecordBatch()
+	for i, c := range got.Columns() {
+		if err := array.ValidateFull(c); err != nil {
+			return nil, fmt.Errorf("column %q: %w", d.schema.Field(i).Name, err)
+		}
+		if int64(c.Len()) != got.NumRows() {
+			return nil, fmt.Errorf("column %q has %d values in a record of %d rows", d.schema.Field(i).Name, c.Len(), got.NumRows())
+		}
+		if !d.schema.Field(i).Nullable && c.NullN() > 0 {
+			return nil, fmt.Errorf("column %q has %d NULLs, and its schema says it has none", d.schema.Field(i).Name, c.NullN())
+		}
+	}
+	return array.NewRecordBatch(d.schema, got.Columns(), got.NumRows()), nil
+}
+
+// lease is one record's hold on a body. It stands in for the allocator of a
+// buffer, so that the hold ends with the buffer's last user, or by force.
+type lease struct {
+	body *memory.Buffer
+	once sync.Once
+}
+
+func (l *lease) Allocate(int) []byte           { panic("a lease allocates nothing") }
+func (l *lease) Reallocate(int, []byte) []byte { panic("a lease allocates nothing") }
+func (l *lease) Free([]byte)                   { l.once.Do(l.body.Release) }
+
+// feed gives Arrow's reader the messages that it is to read.
+type feed struct {
+	packets []packet
+	next    int
+	last    *ipc.Message
+}
+
+func (f *feed) Message() (*ipc.Message, error) {
+	f.Release()
+	if f.next == len(f.packets) {
+		return nil, io.EOF
+	}
+	p := f.packets[f.next]
+	f.next++
+	f.last = ipc.NewMessage(memory.NewBufferBytes(p.meta), p.body)
+	return f.last, nil
+}
+
+func (f *feed) Retain() {}
+
+func (f *feed) Release() {
+	if f.last != nil {
+		f.last.Release()
+		f.last = nil
+	}
+}
