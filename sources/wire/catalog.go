@@ -198,11 +198,13 @@ func (in *tableJSON) table() (sources.Table, error) {
 		t.Filters = make(map[string]sources.Ops, len(in.Filters))
 	}
 	for column, names := range in.Filters {
+		var ops sources.Ops
 		for _, name := range names {
 			if o, ok := parseOp(name); ok {
-				t.Filters[column] |= sources.OpsOf(o)
+				ops |= sources.OpsOf(o)
 			}
 		}
+		t.Filters[column] = ops
 	}
 	if in.Lookups != nil {
 		t.Lookups = make([]sources.Lookup, len(in.Lookups))

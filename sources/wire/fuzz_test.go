@@ -1,0 +1,145 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wire"
+)
+
+// A decoder must not panic on any bytes, and what it takes must survive a
+// second crossing unchanged.
+
+func FuzzRequest(f *testing.F) {
+	for _, q := range queries(f, memory.DefaultAllocator) {
+		b, err := wire.MarshalRequest(wire.Request{Op: wire.OpScan, Query: q})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"op":"open","version":1,"config":{"uri":"x","options":{"a":"b"}}}`))
+	f.Add([]byte(`{"op":"begin","env":{"page":{"bytes":1,"rows":2},"join":"j"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		defer mem.AssertSize(t, 0)
+		first, err := wire.UnmarshalRequest(b, mem)
+		if err != nil {
+			return
+		}
+		defer first.Release()
+		b, err = wire.MarshalRequest(first)
+		if err != nil {
+			t.Fatalf("%+v was taken and cannot be sent: %v", first, err)
+		}
+		second, err := wire.UnmarshalRequest(b, mem)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		defer second.Release()
+		if first.Op == wire.OpOpen && first.Version == 0 {
+			first.Version = wire.Version
+		}
+		if diff := cmp.Diff(first, second, exact, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func FuzzReply(f *testing.F) {
+	for _, r := range []wire.Reply{
+		{Version: 1}, {Session: 2}, {Catalog: catalog()}, {Err: errors.New("x")},
+		{Plan: &sources.Plan{Rows: 1, Bytes: -1, Parts: []sources.Part{[]byte("p")}}},
+	} {
+		b, err := wire.MarshalReply(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		first, err := wire.UnmarshalReply(wire.OpOpen, b)
+		if err != nil {
+			return
+		}
+		b, err = wire.MarshalReply(first)
+		if err != nil {
+			t.Fatalf("%+v was taken and cannot be sent: %v", first, err)
+		}
+		second, err := wire.UnmarshalReply(wire.OpOpen, b)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		if diff := cmp.Diff(first, second, exact, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func FuzzMeta(f *testing.F) {
+	f.Add(wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: 1, Cursor: sources.Cursor("c")}}))
+	f.Add(wire.MarshalMeta(wire.Meta{Trailer: &wire.Trailer{Rows: 1, Batches: 1, Sum: "crc32c:0", Err: errors.New("x")}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		wire.UnmarshalError(b)
+		first, err := wire.UnmarshalMeta(b)
+		if err != nil {
+			return
+		}
+		second, err := wire.UnmarshalMeta(wire.MarshalMeta(first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(first, second, exact); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func FuzzRecords(f *testing.F) {
+	f.Add(stream(f, []arrow.RecordBatch{nested(memory.DefaultAllocator, 3)}))
+	b, err := wire.MarshalSchema(catalog().Tables[0].Schema)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = drain(t, b)
+		_, _ = wire.UnmarshalSchema(b)
+	})
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte("R\x02\x00\x00\x00{}P\x01\x00\x00\x00xT\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in := wire.NewFrameReader(bytes.NewReader(b))
+		var out bytes.Buffer
+		w := wire.NewFrameWriter(&out)
+		for {
+			kind, n, err := in.Next()
+			if err != nil {
+				if err == io.EOF && !bytes.Equal(out.Bytes(), b) {
+					t.Errorf("%q became %q", b, out.Bytes())
+				}
+				return
+			}
+			body, err := in.Bytes(1 << 20)
+			if err != nil {
+				return
+			}
+			if int64(len(body)) != n {
+				t.Fatalf("a frame of %d bytes gave %d", n, len(body))
+			}
+			if err := w.Write(kind, body); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

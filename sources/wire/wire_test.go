@@ -1,0 +1,531 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"math/big"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wire"
+)
+
+// exact compares what crossed the wire: types and records by their own rules,
+// floats so that NaN equals NaN and -0 does not equal 0.
+var exact = cmp.Options{
+	cmp.Comparer(func(a, b *arrow.Schema) bool {
+		return a == b || a != nil && b != nil && a.Equal(b) && a.Metadata().Equal(b.Metadata())
+	}),
+	cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Type" }, cmp.Comparer(func(a, b arrow.DataType) bool {
+		return a == nil && b == nil || a != nil && b != nil && arrow.TypeEqual(a, b, arrow.CheckMetadata())
+	})),
+	cmp.Comparer(func(a, b arrow.RecordBatch) bool {
+		return a == nil && b == nil || a != nil && b != nil && array.RecordEqual(a, b)
+	}),
+	cmp.Comparer(func(a, b float64) bool {
+		return math.IsNaN(a) && math.IsNaN(b) || math.Float64bits(a) == math.Float64bits(b)
+	}),
+	cmp.Comparer(func(a, b decimal128.Num) bool { return a == b }),
+	cmp.Comparer(func(a, b decimal256.Num) bool { return a == b }),
+	cmp.Comparer(func(a, b *sources.Error) bool {
+		return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error() && a.Kind == b.Kind && a.Op == b.Op && a.Table == b.Table
+	}),
+}
+
+func bigNum(t testing.TB, s string) *big.Int {
+	t.Helper()
+	n, ok := new(big.Int).SetString(s, 10)
+	if !ok {
+		t.Fatal(s)
+	}
+	return n
+}
+
+func everyValue(t testing.TB) []sources.Value {
+	uuid := extensions.NewUUIDType()
+	return []sources.Value{
+		{},
+		sources.Null(arrow.PrimitiveTypes.Int64),
+		sources.Bool(true), sources.Bool(false),
+		{Type: arrow.PrimitiveTypes.Int8, V: int64(-128)},
+		{Type: arrow.PrimitiveTypes.Int16, V: int64(-32768)},
+		{Type: arrow.PrimitiveTypes.Int32, V: int64(math.MinInt32)},
+		sources.Int(math.MinInt64), sources.Int(math.MaxInt64), sources.Int(1<<53 + 1),
+		{Type: arrow.PrimitiveTypes.Uint8, V: uint64(255)},
+		sources.Uint(math.MaxUint64),
+		sources.Float(math.NaN()), sources.Float(math.Inf(1)), sources.Float(math.Inf(-1)),
+		sources.Float(math.Copysign(0, -1)), sources.Float(math.SmallestNonzeroFloat64), sources.Float(math.MaxFloat64), sources.Float(0.1),
+		{Type: arrow.PrimitiveTypes.Float32, V: float64(float32(0.1))},
+		{Type: arrow.FixedWidthTypes.Float16, V: 0.5},
+		sources.Decimal(decimal128.FromBigInt(bigNum(t, "-99999999999999999999999999999999999999")), 10),
+		{Type: &arrow.Decimal32Type{Precision: 9, Scale: 2}, V: decimal128.FromI64(-123456789)},
+		{Type: &arrow.Decimal256Type{Precision: 76, Scale: -3}, V: decimal256.FromBigInt(bigNum(t, strings.Repeat("9", 76)))},
+		sources.Text(""), sources.Text("a\"b\\c\n\u2028<é>\x00"), sources.Text("\xff\xfe not UTF-8"),
+		{Type: arrow.BinaryTypes.LargeString, V: "large"},
+		sources.Bytes(nil), sources.Bytes([]byte{0, 255, '"'}),
+		{Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}, V: "\x00\xff"},
+		{Type: arrow.FixedWidthTypes.Date32, V: int64(-719162)},
+		{Type: arrow.FixedWidthTypes.Date64, V: int64(86400000)},
+		{Type: arrow.FixedWidthTypes.Time32ms, V: int64(1)},
+		{Type: arrow.FixedWidthTypes.Time64ns, V: int64(86399999999999)},
+		{Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Paris"}, V: int64(math.MinInt64)},
+		{Type: &arrow.TimestampType{Unit: arrow.Second}, V: int64(5)},
+		{Type: &arrow.TimestampType{Unit: arrow.Second, TimeZone: "odd]zone"}, V: int64(5)},
+		{Type: arrow.FixedWidthTypes.Duration_ms, V: int64(-1)},
+		{Type: uuid, V: "0123456789abcdef"},
+		{Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, V: "entry"},
+		{Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), V: "[1,2]"},
+		sources.Null(arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true})),
+	}
+}
+
+func keys(mem memory.Allocator) arrow.RecordBatch {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "code", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	}, nil)
+	b := array.NewRecordBuilder(mem, schema)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).AppendValues([]int64{1, math.MaxInt64, -1}, nil)
+	d := b.Field(1).(*array.BinaryDictionaryBuilder)
+	for _, s := range []string{"a", "b", "a"} {
+		if err := d.AppendString(s); err != nil {
+			panic(err)
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+func queries(t testing.TB, mem memory.Allocator) []*sources.Query {
+	values := everyValue(t)
+	comparisons := sources.And{}
+	for i, v := range values {
+		comparisons = append(comparisons, sources.Comparison{Column: fmt.Sprintf("c%d", i), Op: sources.Op(i % 6), Value: v})
+	}
+	return []*sources.Query{
+		{Table: "plain"},
+		{Table: "", Columns: []string{}},
+		{Table: "odd \xff name", Columns: []string{"a", "\xfe", ""}, After: sources.Cursor{}, Part: sources.Part{}},
+		{
+			Table: "full", Columns: []string{"a", "b"}, Limit: math.MaxInt64, After: sources.Cursor("\x00\xff"), Part: sources.Part("p"),
+			OrderBy: []sources.Sort{{Column: "a", Desc: true}, {Column: "b", NullsFirst: true}},
+			Keys:    &sources.Keys{Columns: []string{"id", "code"}, Values: keys(mem), PerKey: 7},
+			Where: sources.And{
+				comparisons,
+				sources.Or{sources.In{Column: "v", Values: values}, sources.In{Column: "none", Values: []sources.Value{}}, sources.Or{}, sources.And{}},
+				sources.Not{Predicate: sources.IsNull{Column: "n", Not: true}},
+				sources.IsNull{Column: "n"},
+				sources.HasPrefix{Column: "s", Prefix: "\xff<"},
+				sources.Like{Column: "s", Pattern: ""},
+			},
+		},
+	}
+}
+
+func TestQueryRoundTrip(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	for _, q := range queries(t, mem) {
+		for _, op := range []wire.Op{wire.OpPlan, wire.OpScan} {
+			b, err := wire.MarshalRequest(wire.Request{Op: op, Session: math.MaxUint64, Query: q})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := wire.UnmarshalRequest(b, mem)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, b)
+			}
+			if diff := cmp.Diff(wire.Request{Op: op, Session: math.MaxUint64, Query: q}, got, exact); diff != "" {
+				t.Errorf("query %q changed (-sent +received):\n%s", q.Table, diff)
+			}
+			got.Release()
+		}
+		if q.Keys != nil {
+			q.Keys.Values.Release()
+		}
+	}
+}
+
+func TestNilAndEmptyColumnsStayApart(t *testing.T) {
+	for _, columns := range [][]string{nil, {}} {
+		b, err := wire.MarshalRequest(wire.Request{Op: wire.OpScan, Query: &sources.Query{Table: "t", Columns: columns}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.UnmarshalRequest(b, memory.DefaultAllocator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (got.Query.Columns == nil) != (columns == nil) {
+			t.Errorf("columns %#v became %#v", columns, got.Query.Columns)
+		}
+	}
+}
+
+func TestConfigAndEnvRoundTrip(t *testing.T) {
+	sent := []wire.Request{
+		{Op: wire.OpOpen, Version: wire.Version, Config: &sources.Config{URI: "dir\xff", Options: map[string]string{"a": "<&>", "b": "\xff", "": ""}}},
+		{Op: wire.OpOpen, Version: 99, Config: &sources.Config{}},
+		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Join: "snap\x00", Scratch: "/tmp/\xff"}},
+		{Op: wire.OpBegin, Env: &sources.Env{}},
+		{Op: wire.OpCatalog}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
+	}
+	for _, r := range sent {
+		b, err := wire.MarshalRequest(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.UnmarshalRequest(b, memory.DefaultAllocator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r, got, exact, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func catalog() *sources.Catalog {
+	meta := arrow.NewMetadata([]string{"k"}, []string{"v"})
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.NewMetadata([]string{sources.MetaComment, sources.MetaType}, []string{"the key", "bigserial"})},
+		{Name: "uuid", Type: extensions.NewUUIDType(), Nullable: true},
+		{Name: "price", Type: &arrow.Decimal128Type{Precision: 20, Scale: 4}, Nullable: true},
+		{Name: "kind", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+		{Name: "tags", Type: arrow.ListOf(arrow.StructOf(arrow.Field{Name: "n", Type: arrow.FixedWidthTypes.Timestamp_us}))},
+	}, &meta)
+	other := arrow.NewSchema([]arrow.Field{{Name: "near", Type: arrow.PrimitiveTypes.Int64}, {Name: "far", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	return &sources.Catalog{Tables: []sources.Table{
+		{
+			Name: "a", Schema: schema, Key: []string{"id"}, Unique: [][]string{{"uuid"}, {"price", "kind"}},
+			Relations: []sources.Relation{
+				{Name: "a", Kind: sources.BelongsTo, Columns: []string{"id"}, Table: "a", Target: []string{"id"}},
+				{Name: "j", Kind: sources.HasMany, Columns: []string{"id"}, Table: "j", Target: []string{"near"}},
+				{Name: "one", Kind: sources.HasOne, Columns: []string{"id"}, Table: "j", Target: []string{"far"}},
+				{Name: "far", Kind: sources.ManyToMany, Columns: []string{"id"}, Table: "a", Target: []string{"id"}, Through: &sources.Through{Table: "j", Near: []string{"near"}, Far: []string{"far"}}},
+			},
+			Can:     sources.Project | sources.SortBy | sources.Limit | sources.Resume | sources.Stable | sources.Partition | sources.Snapshot | sources.Logic,
+			Filters: map[string]sources.Ops{"id": sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn), "kind": sources.OpsOf(sources.OpNull, sources.OpHas, sources.OpStart, sources.OpLike), "price": 0},
+			Lookups: []sources.Lookup{{Columns: []string{"id"}, Keys: 500}, {Columns: []string{"uuid", "price"}}},
+			Scans:   3, Rows: math.MaxInt64, Comment: "all of it",
+		},
+		{Name: "j", Schema: other, Rows: -1, Key: []string{"near", "far"}},
+		{Name: "odd \xff", Schema: arrow.NewSchema(nil, nil), Rows: 0},
+	}}
+}
+
+func TestCatalogRoundTrip(t *testing.T) {
+	want := catalog()
+	b, err := wire.MarshalReply(wire.Reply{Catalog: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := wire.UnmarshalReply(wire.OpCatalog, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got.Catalog, exact); diff != "" {
+		t.Errorf("catalogue changed (-sent +received):\n%s", diff)
+	}
+	for i, f := range want.Tables[0].Schema.Fields() {
+		if !got.Catalog.Tables[0].Schema.Field(i).Equal(f) {
+			t.Errorf("field %s became %s", f, got.Catalog.Tables[0].Schema.Field(i))
+		}
+	}
+}
+
+func TestColumnsInsteadOfASchema(t *testing.T) {
+	b := []byte(`{"catalog":{"tables":[{"name":"t","later":true,"can":["project","fly"],"filters":{"id":["=","sounds like"]},
+		"columns":[{"name":"id","type":"int64","required":true,"comment":"c"},{"name":"at","type":"timestamp[ms, UTC]"},{"name":"d","type":"decimal128[10,2]"}]}]}}`)
+	got, err := wire.UnmarshalReply(wire.OpCatalog, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &sources.Catalog{Tables: []sources.Table{{
+		Name: "t", Rows: -1, Can: sources.Project, Filters: map[string]sources.Ops{"id": sources.OpsOf(sources.Eq)},
+		Schema: arrow.NewSchema([]arrow.Field{
+			{Name: "id", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.NewMetadata([]string{sources.MetaComment}, []string{"c"})},
+			{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
+			{Name: "d", Type: &arrow.Decimal128Type{Precision: 10, Scale: 2}, Nullable: true},
+		}, nil),
+	}}}
+	if diff := cmp.Diff(want, got.Catalog, exact); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCatalogMustAgreeWithItself(t *testing.T) {
+	for name, change := range map[string]func(*sources.Catalog){
+		"key":            func(c *sources.Catalog) { c.Tables[0].Key = []string{"nope"} },
+		"unique":         func(c *sources.Catalog) { c.Tables[0].Unique = [][]string{{"nope"}} },
+		"lookup":         func(c *sources.Catalog) { c.Tables[0].Lookups = []sources.Lookup{{Columns: []string{"nope"}}} },
+		"filter":         func(c *sources.Catalog) { c.Tables[0].Filters = map[string]sources.Ops{"nope": 1} },
+		"relation":       func(c *sources.Catalog) { c.Tables[0].Relations[0].Columns = []string{"nope"} },
+		"target":         func(c *sources.Catalog) { c.Tables[0].Relations[0].Table = "nope" },
+		"target columns": func(c *sources.Catalog) { c.Tables[0].Relations[0].Target = []string{"id", "uuid"} },
+		"through":        func(c *sources.Catalog) { c.Tables[0].Relations[3].Through.Near = nil },
+		"no through":     func(c *sources.Catalog) { c.Tables[0].Relations[3].Through = nil },
+		"twice":          func(c *sources.Catalog) { c.Tables[1].Name = "a" },
+		"scans":          func(c *sources.Catalog) { c.Tables[1].Scans = -1 },
+	} {
+		c := catalog()
+		change(c)
+		b, err := wire.MarshalReply(wire.Reply{Catalog: c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wire.UnmarshalReply(wire.OpCatalog, b); sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%s: %v, want invalid", name, err)
+		}
+	}
+}
+
+func TestPlanRoundTrip(t *testing.T) {
+	for _, want := range []*sources.Plan{
+		{Rows: -1, Bytes: -1},
+		{Rows: 0, Bytes: 1 << 60, Version: "v\xff", Parts: []sources.Part{{}, []byte("\xff\x00")}, Snapshot: "0-1", Detail: "select 1"},
+		{Parts: []sources.Part{}},
+	} {
+		b, err := wire.MarshalReply(wire.Reply{Plan: want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.UnmarshalReply(wire.OpPlan, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Plan); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestErrorsKeepKindAndWords(t *testing.T) {
+	for _, sent := range []error{
+		&sources.Error{Op: "scan", Table: "t", Kind: sources.Exhausted, Err: fmt.Errorf("while reading: %w", errors.New("no room\nat all"))},
+		&sources.Error{Kind: sources.Denied},
+		&sources.Error{Op: "open", Kind: sources.Unavailable, Err: errors.New("bad \xff byte")},
+	} {
+		b, err := wire.MarshalReply(wire.Reply{Err: sent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.UnmarshalReply(wire.OpCatalog, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, ok := wire.UnmarshalError(wire.MarshalError(sent))
+		if !ok {
+			t.Fatalf("%v did not come back", sent)
+		}
+		for _, e := range []error{got.Err, again} {
+			if diff := cmp.Diff(sent, e, exact); diff != "" {
+				t.Error(diff)
+			}
+		}
+	}
+	wrapped := fmt.Errorf("opening: %w", fs.ErrNotExist)
+	if e, _ := wire.UnmarshalError(wire.MarshalError(wrapped)); e.Kind != sources.NotFound || e.Err.Error() != wrapped.Error() {
+		t.Errorf("%v became %v", wrapped, e)
+	}
+	if e, ok := wire.UnmarshalError([]byte(`{"kind":"from the future","message":"x"}`)); !ok || e.Kind != sources.Internal {
+		t.Errorf("a newer peer's kind became %v", e)
+	}
+	if got := wire.MarshalError(errors.New(strings.Repeat("é", 1<<20))); len(got) > 70<<10 {
+		t.Errorf("an error of %d bytes was sent", len(got))
+	}
+	if e, ok := wire.UnmarshalError([]byte(`not an error`)); ok {
+		t.Errorf("%v came of nothing", e)
+	}
+}
+
+func TestMetaRoundTrip(t *testing.T) {
+	for _, want := range []wire.Meta{
+		{Page: &wire.Page{}},
+		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}}},
+		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
+		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "crc32c:00000000"}},
+		{Trailer: &wire.Trailer{Err: &sources.Error{Op: "scan", Kind: sources.Unavailable, Err: errors.New("gone")}}},
+	} {
+		got, err := wire.UnmarshalMeta(wire.MarshalMeta(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, exact); diff != "" {
+			t.Errorf("%s changed:\n%s", want, diff)
+		}
+	}
+	for _, bad := range []string{
+		`{}`, `{"page":{"rows":-1}}`, `{"page":{"rows":1},"trailer":{"rows":1,"batches":1,"complete":true}}`,
+		`{"trailer":{"rows":1,"batches":1}}`, `{"trailer":{"rows":1,"batches":1,"complete":true,"error":{"kind":"internal"}}}`,
+		`{"trailer":{"rows":1,"batches":-1,"complete":true}}`, `{"page":{"rows":1}} ` + "\x00", `[]`, ``,
+	} {
+		if m, err := wire.UnmarshalMeta([]byte(bad)); sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%q was taken as a %s (%v)", bad, m, err)
+		}
+	}
+}
+
+func TestTally(t *testing.T) {
+	var sent, got wire.Tally
+	for _, tally := range []*wire.Tally{&sent, &got} {
+		tally.Add(3)
+		tally.Sum([]byte("abc"))
+	}
+	if err := got.Check(sent.Trailer(nil)); err != nil {
+		t.Errorf("equal ends: %v", err)
+	}
+	if err := got.Check(&wire.Trailer{Rows: 3, Batches: 1}); err != nil {
+		t.Errorf("a sender without a checksum: %v", err)
+	}
+	sent.Sum([]byte("x"))
+	if err := got.Check(sent.Trailer(nil)); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("another checksum: %v", err)
+	}
+	if err := got.Check(&wire.Trailer{Rows: 4, Batches: 1}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("another count: %v", err)
+	}
+	fault := &sources.Error{Kind: sources.Denied}
+	if err := got.Check(&wire.Trailer{Err: fault}); err != fault {
+		t.Errorf("the source's own error became %v", err)
+	}
+	if err := new(wire.Tally).Check(&wire.Trailer{}); err == nil {
+		t.Error("a scan of no pages passed")
+	}
+	if err := got.Cut(); sources.KindOf(err) != sources.Unavailable {
+		t.Errorf("a cut stream: %v", err)
+	}
+}
+
+func TestPredicateDepthIsLimited(t *testing.T) {
+	nest := func(n int) sources.Predicate {
+		var p sources.Predicate = sources.IsNull{Column: "a"}
+		for range n {
+			p = sources.And{p}
+		}
+		return p
+	}
+	request := func(p sources.Predicate) error {
+		b, err := wire.MarshalRequest(wire.Request{Op: wire.OpScan, Query: &sources.Query{Table: "t", Where: p}})
+		if err == nil {
+			_, err = wire.UnmarshalRequest(b, memory.DefaultAllocator)
+		}
+		return err
+	}
+	if err := request(nest(99)); err != nil {
+		t.Errorf("100 levels: %v", err)
+	}
+	if err := request(nest(100)); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("101 levels: %v", err)
+	}
+	deep := `{"op":"scan","query":{"table":"t","where":` + strings.Repeat(`{"op":"and","of":[`, 200000) + `]`
+	if _, err := wire.UnmarshalRequest([]byte(deep), memory.DefaultAllocator); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a message of 200000 levels: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, b := range map[string]string{
+		"empty":            ``,
+		"garbage behind":   `{"op":"catalog"} {`,
+		"unknown op":       `{"op":"destroy"}`,
+		"scan of nothing":  `{"op":"scan"}`,
+		"open of nothing":  `{"op":"open"}`,
+		"not UTF-8":        "{\"op\":\"scan\",\"query\":{\"table\":\"\xff\"}}",
+		"int8 too large":   `{"op":"scan","query":{"table":"t","where":{"op":"=","column":"a","value":{"type":"int8","value":"128"}}}}`,
+		"no type":          `{"op":"scan","query":{"table":"t","where":{"op":"=","column":"a","value":{"value":"128"}}}}`,
+		"unknown type":     `{"op":"scan","query":{"table":"t","where":{"op":"=","column":"a","value":{"type":"int9","value":"1"}}}}`,
+		"unknown operator": `{"op":"scan","query":{"table":"t","where":{"op":"~","column":"a"}}}`,
+		"long decimal":     `{"op":"scan","query":{"table":"t","where":{"op":"=","column":"a","value":{"type":"decimal128[38,2]","value":"1` + strings.Repeat("0", 39) + `"}}}}`,
+		"keys not Arrow":   `{"op":"scan","query":{"table":"t","keys":{"columns":["a"],"values":"AAAA"}}}`,
+		"not of two":       `{"op":"scan","query":{"table":"t","where":{"op":"not","of":[null,null]}}}`,
+	} {
+		if _, err := wire.UnmarshalRequest([]byte(b), memory.DefaultAllocator); sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%s: %v, want invalid", name, err)
+		} else if strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "json") {
+			t.Errorf("%s: the error reads %q", name, err)
+		}
+	}
+}
+
+func TestCheckVersion(t *testing.T) {
+	if err := wire.CheckVersion("x", wire.Version); err != nil {
+		t.Error(err)
+	}
+	for _, v := range []int{wire.Version - 1, wire.Version + 1} {
+		err := wire.CheckVersion("csv.wasm", v)
+		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), fmt.Sprint(v)) || !strings.Contains(err.Error(), fmt.Sprint(wire.Version)) || !strings.Contains(err.Error(), "csv.wasm") {
+			t.Errorf("version %d: %v", v, err)
+		}
+	}
+}
+
+func TestFrames(t *testing.T) {
+	var pipe bytes.Buffer
+	var sent, got wire.Tally
+	w := wire.NewFrameWriter(&pipe)
+	w.Count(&sent)
+	frames := []struct {
+		kind wire.FrameKind
+		body string
+	}{
+		{wire.FrameReply, "{}"}, {wire.FrameArrow, strings.Repeat("a", 200<<10)}, {wire.FrameRows, ""}, {wire.FramePage, "p"}, {wire.FrameTrailer, "t"},
+	}
+	for _, f := range frames {
+		if err := w.Write(f.kind, []byte(f.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := pipe.Bytes()
+	r := wire.NewFrameReader(bytes.NewReader(whole))
+	r.Count(&got)
+	for i, f := range frames {
+		kind, n, err := r.Next()
+		if err != nil || kind != f.kind || n != int64(len(f.body)) {
+			t.Fatalf("frame %d: %c of %d, %v", i, kind, n, err)
+		}
+		if i%2 == 1 {
+			continue // passed over, and yet summed
+		}
+		if b, err := r.Bytes(1 << 20); err != nil || string(b) != f.body {
+			t.Fatalf("frame %d: %d bytes, %v", i, len(b), err)
+		}
+	}
+	if _, _, err := r.Next(); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	if diff := cmp.Diff(sent.Trailer(nil), got.Trailer(nil)); diff != "" {
+		t.Error(diff)
+	}
+	for _, n := range []int{1, 4, 6, len(whole) - 1} {
+		r := wire.NewFrameReader(bytes.NewReader(whole[:n]))
+		var err error
+		for err == nil {
+			_, _, err = r.Next()
+		}
+		if err != io.ErrUnexpectedEOF {
+			t.Errorf("cut after %d bytes: %v", n, err)
+		}
+	}
+	_, _, err := wire.NewFrameReader(strings.NewReader("panic: oops\nmore")).Next()
+	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "oops") {
+		t.Errorf("garbage: %v", err)
+	}
+	if _, _, err := wire.NewFrameReader(strings.NewReader("A\xff\xff\xff\xff")).Next(); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a frame of 4 GiB: %v", err)
+	}
+}
