@@ -169,6 +169,9 @@ func (f *FrameReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Left returns how many bytes of the current frame are still to be read.
+func (f *FrameReader) Left() int64 { return f.left }
+
 // Bytes reads the contents of the current frame, which may have so many bytes.
 func (f *FrameReader) Bytes(most int64) ([]byte, error) {
 	if f.left > most {

@@ -1,0 +1,133 @@
+package wasm_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"go.uber.org/goleak"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/wasm"
+)
+
+// The modules of testdata, built once for all tests, and the cache of their
+// compiled forms.
+var built struct {
+	dir, cache string
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "wasm-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	built.dir, built.cache = dir, filepath.Join(dir, "cache")
+	precompile := []string{"run", "./testdata/precompile", built.cache}
+	for _, guest := range []string{"source", "rows", "replay"} {
+		if err := build("./testdata/"+guest, file(guest)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		precompile = append(precompile, file(guest))
+	}
+	if b, err := exec.Command("go", precompile...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, b)
+		return 1
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+func build(pkg, out string) error {
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", pkg, err, b)
+	}
+	return nil
+}
+
+func file(guest string) string { return filepath.Join(built.dir, guest+".wasm") }
+
+// options runs a guest with what every test gives it.
+func options(guest string) wasm.Options {
+	return wasm.Options{Path: file(guest), CacheDir: built.cache}
+}
+
+// open opens a guest that must open, and closes it with the test.
+func open(t testing.TB, o wasm.Options, c sources.Config) sources.Source {
+	t.Helper()
+	s, err := wasm.Open(t.Context(), o, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// begin begins a session whose memory must be back when the test ends.
+func begin(t testing.TB, s sources.Source, page sources.Limits) sources.Session {
+	t.Helper()
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	session, err := s.Begin(t.Context(), sources.Env{Mem: mem, Page: page})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
+		mem.AssertSize(t, 0)
+	})
+	return session
+}
+
+// read ranges over a scan and returns what it gave: the rows' text, how many
+// pages they came in, and the error.
+func read(ctx context.Context, session sources.Session, q *sources.Query) (rows []string, pages int, err error) {
+	for b, e := range session.Scan(ctx, q) {
+		if e != nil {
+			return rows, pages, e
+		}
+		pages++
+		rows = append(rows, texts(b.Record)...)
+	}
+	return rows, pages, nil
+}
+
+func texts(r arrow.RecordBatch) []string {
+	out := make([]string, r.NumRows())
+	for i := range out {
+		for c, column := range r.Columns() {
+			if c > 0 {
+				out[i] += "|"
+			}
+			out[i] += sources.ValueAt(column, i).String()
+		}
+	}
+	return out
+}

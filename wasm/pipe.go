@@ -1,0 +1,117 @@
+package wasm
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+// inbox is a module's standard input. Writing never waits: the lines are few,
+// and a module that computes reads none for a while.
+type inbox struct {
+	mu     sync.Mutex
+	filled sync.Cond
+	data   []byte
+	closed bool
+}
+
+func newInbox() *inbox {
+	i := new(inbox)
+	i.filled.L = &i.mu
+	return i
+}
+
+func (i *inbox) Write(p []byte) (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return 0, io.ErrClosedPipe
+	}
+	i.data = append(i.data, p...)
+	i.filled.Signal()
+	return len(p), nil
+}
+
+func (i *inbox) Read(p []byte) (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for len(i.data) == 0 && !i.closed {
+		i.filled.Wait()
+	}
+	if len(i.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, i.data)
+	if i.data = i.data[n:]; len(i.data) == 0 {
+		i.data = nil
+	}
+	return n, nil
+}
+
+// close ends the input: the module reads what is there, and then its end.
+func (i *inbox) close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+	i.filled.Broadcast()
+}
+
+// outbox is a module's standard output: a write waits until the host has taken
+// every byte, which is how a module is parked between pages. The bytes go from
+// the module's memory straight to where the host wants them.
+//
+// A read that is given up, because its context ended, loses nothing: the next
+// one goes on where it stopped.
+type outbox struct {
+	offer chan []byte
+	taken chan int
+	done  chan struct{}
+	once  sync.Once
+	err   error           // of the host's reads, once done
+	ctx   context.Context // of the current read; the host's side alone has it
+}
+
+func newOutbox() *outbox {
+	return &outbox{offer: make(chan []byte), taken: make(chan int), done: make(chan struct{}), ctx: context.Background()}
+}
+
+func (o *outbox) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		select {
+		case o.offer <- p:
+			n := <-o.taken
+			p = p[n:]
+			written += n
+		case <-o.done:
+			return written, io.ErrClosedPipe
+		}
+	}
+	return written, nil
+}
+
+func (o *outbox) Read(p []byte) (int, error) {
+	select {
+	case <-o.done: // what was given up is not read on
+		return 0, o.err
+	default:
+	}
+	select {
+	case b := <-o.offer:
+		n := copy(p, b)
+		o.taken <- n
+		return n, nil
+	case <-o.ctx.Done():
+		return 0, context.Cause(o.ctx)
+	case <-o.done:
+		return 0, o.err
+	}
+}
+
+// close ends both sides: reads return err, and the module's writes fail.
+func (o *outbox) close(err error) {
+	o.once.Do(func() {
+		o.err = err
+		close(o.done)
+	})
+}

@@ -1,0 +1,134 @@
+// Command source is a source of numbers that can be told, by its URI, to behave
+// badly.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/serve"
+)
+
+func main() { serve.Serve(open) }
+
+var hoard [][]byte
+
+func open(_ context.Context, c sources.Config) (sources.Source, error) {
+	fmt.Fprintln(os.Stderr, "opening", c.URI)
+	mode, arg, _ := strings.Cut(c.URI, ":")
+	switch mode {
+	case "read":
+		b, err := os.ReadFile(arg)
+		if err != nil {
+			return nil, err
+		}
+		return nil, errors.New("it says " + string(b))
+	case "write":
+		return nil, os.WriteFile(arg, []byte("x"), 0o644)
+	case "list":
+		entries, err := os.ReadDir(arg)
+		return nil, errors.Join(fmt.Errorf("%d entries", len(entries)), err)
+	case "look":
+		var b [16]byte
+		_, err := rand.Read(b[:])
+		return nil, errors.Join(fmt.Errorf("random %x year %d args %q environment %q", b, time.Now().Year(), os.Args, os.Environ()), err)
+	case "exit":
+		fmt.Fprintln(os.Stderr, "I would rather not")
+		os.Exit(3)
+	case "panic":
+		panic("no source today")
+	case "spin":
+		for i := 0; ; i++ {
+			if i < 0 {
+				break
+			}
+		}
+	}
+	rows := int64(1000)
+	if n := c.Options["rows"]; n != "" {
+		var err error
+		if rows, err = strconv.ParseInt(n, 10, 64); err != nil {
+			return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+		}
+	}
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil)
+	catalog := &sources.Catalog{Tables: []sources.Table{{
+		Name: "numbers", Schema: schema, Key: []string{"n"}, Rows: rows,
+		Can: sources.Resume | sources.Stable, Lookups: []sources.Lookup{{Columns: []string{"n"}}},
+	}}}
+	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
+		return sources.FromRows(env, schema, numbers(mode, rows, q))
+	}), nil
+}
+
+func numbers(mode string, rows int64, q *sources.Query) iter.Seq2[sources.Row, error] {
+	return func(yield func(sources.Row, error) bool) {
+		first := int64(0)
+		if q.After != nil {
+			first = int64(binary.BigEndian.Uint64(q.After))
+		}
+		wanted := func(int64) bool { return true }
+		if q.Keys != nil {
+			keys := make(map[int64]bool)
+			for i := range int(q.Keys.Values.NumRows()) {
+				if v, ok := sources.ValueAt(q.Keys.Values.Column(0), i).V.(int64); ok {
+					keys[v] = true
+				}
+			}
+			wanted = func(n int64) bool { return keys[n] }
+		}
+		for n := first; n < rows; n++ {
+			if n == rows/2 {
+				misbehave(mode, n, yield)
+			}
+			if !wanted(n) {
+				continue
+			}
+			var text any
+			if n%7 != 0 {
+				text = fmt.Sprint("number ", n)
+			}
+			if !yield(sources.Row{Values: []any{n, text}, Cursor: binary.BigEndian.AppendUint64(nil, uint64(n+1))}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func misbehave(mode string, n int64, yield func(sources.Row, error) bool) {
+	switch mode {
+	case "crash":
+		os.Exit(7)
+	case "trap":
+		var p *int
+		*p = 1 // caught by the guard
+	case "hog":
+		for {
+			b := make([]byte, 1<<20)
+			b[n%(1<<20)] = 1
+			hoard = append(hoard, b)
+		}
+	case "midspin":
+		for i := 0; ; i++ {
+			if i < 0 {
+				break
+			}
+		}
+	case "fail":
+		yield(sources.Row{}, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("row %d has gone", n)})
+	}
+}
