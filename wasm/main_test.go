@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -25,7 +26,34 @@ var built struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if dir := os.Getenv(precompileDir); dir != "" {
+		for _, path := range flag.Args() {
+			o := wasm.Options{Path: path, CacheDir: dir, Interruptible: strings.HasSuffix(path, "replay.wasm")}
+			if err := wasm.Precompile(context.Background(), o); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
+		os.Exit(0)
+	}
 	os.Exit(run(m))
+}
+
+const precompileDir = "PENSTOCK_TEST_PRECOMPILE"
+
+// precompile fills the cache by a build of these tests without the race
+// detector, which slows the compiler by ten.
+func precompile(modules []string) error {
+	exe := filepath.Join(built.dir, "precompile")
+	if b, err := exec.Command("go", "test", "-c", "-race=false", "-o", exe, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("building the precompiler: %w\n%s", err, b)
+	}
+	cmd := exec.Command(exe, modules...)
+	cmd.Env = append(os.Environ(), precompileDir+"="+built.cache)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("precompiling: %w\n%s", err, b)
+	}
+	return nil
 }
 
 func run(m *testing.M) int {
@@ -36,16 +64,16 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	built.dir, built.cache = dir, filepath.Join(dir, "cache")
-	precompile := []string{"run", "./testdata/precompile", built.cache}
+	var modules []string
 	for _, guest := range []string{"source", "rows", "replay"} {
 		if err := build("./testdata/"+guest, file(guest)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		precompile = append(precompile, file(guest))
+		modules = append(modules, file(guest))
 	}
-	if b, err := exec.Command("go", precompile...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s", err, b)
+	if err := precompile(modules); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	code := m.Run()

@@ -298,6 +298,9 @@ func parseText(s string, t arrow.DataType) (any, error) {
 // parseDecimal reads digits with at most one point into the unscaled value, and
 // refuses what the scale cannot hold.
 func parseDecimal(s string, t arrow.DecimalType) (any, error) {
+	if !strings.ContainsAny(s, "0123456789") {
+		return nil, errUnfit
+	}
 	digits, fraction, _ := strings.Cut(s, ".")
 	for scale := int(t.GetScale()); len(fraction) > max(scale, 0); fraction = fraction[:len(fraction)-1] {
 		if fraction[len(fraction)-1] != '0' {

@@ -1,7 +1,6 @@
 package wasm_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -232,46 +231,6 @@ func TestMemoryBelowTheMinimum(t *testing.T) {
 	_, err := wasm.Open(t.Context(), o, sources.Config{})
 	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "limit is 1 MiB") {
 		t.Error(err)
-	}
-}
-
-func TestDeadline(t *testing.T) {
-	for _, uri := range []string{"spin", "midspin"} {
-		o := options("source")
-		o.Interruptible = true
-		o.Stall = 2 * time.Second
-		s, err := wasm.Open(t.Context(), o, sources.Config{URI: uri})
-		if err == nil {
-			session := begin(t, s, small)
-			defer s.Close()
-			_, _, err = read(t.Context(), session, &sources.Query{Table: "numbers"})
-		}
-		if sources.KindOf(err) != sources.Unavailable || !strings.Contains(err.Error(), "did not answer within 2s") {
-			t.Errorf("%s: %v", uri, err)
-		}
-	}
-}
-
-func TestCancel(t *testing.T) {
-	o := options("source")
-	o.Interruptible = true
-	s := open(t, o, sources.Config{URI: "midspin"})
-	session := begin(t, s, small)
-	ctx, cancel := context.WithCancel(t.Context())
-	pages := 0
-	var err error
-	for _, e := range session.Scan(ctx, &sources.Query{Table: "numbers"}) {
-		err = e
-		if pages++; pages == 4 {
-			time.AfterFunc(50*time.Millisecond, cancel) // while the module spins
-		}
-	}
-	if sources.KindOf(err) != sources.Canceled || !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	cancel()
-	if _, err := s.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator}); err != nil && sources.KindOf(err) != sources.Canceled {
-		t.Errorf("begin: %v", err)
 	}
 }
 

@@ -136,5 +136,5 @@ func parseBytes(text string) (int64, error) {
 		return 0, fmt.Errorf("%q is not a size up to 4GiB; write a number and one of %s", text,
 			strings.Join(slices.DeleteFunc(slices.Sorted(maps.Keys(byteUnits)), func(u string) bool { return u == "" }), ", "))
 	}
-	return n, nil
+	return n * unit, nil
 }

@@ -1,6 +1,7 @@
 // Command replay answers the n-th request with the bytes of the file /data/n,
 // whatever they are. It ends where there is no such file; where the file is
-// called n.wait it sends the bytes and no more, ever.
+// called n.wait it sends the bytes and no more, ever; where it is called n.spin
+// it then computes without end.
 package main
 
 import (
@@ -23,19 +24,27 @@ func main() {
 		}
 		name := fmt.Sprintf("/data/%d", n)
 		b, err := os.ReadFile(name)
-		wait := false
-		if err != nil {
-			if b, err = os.ReadFile(name + ".wait"); err != nil {
-				os.Exit(4)
+		then := ""
+		for _, ending := range []string{".wait", ".spin"} {
+			if err != nil {
+				if b, err = os.ReadFile(name + ending); err == nil {
+					then = ending
+				}
 			}
-			wait = true
+		}
+		if err != nil {
+			os.Exit(4)
 		}
 		if _, err := os.Stdout.Write(b); err != nil {
 			os.Exit(1)
 		}
-		if wait {
+		switch then {
+		case ".wait":
 			_, _ = io.Copy(io.Discard, in)
 			return
+		case ".spin":
+			for i := 0; i >= 0; i += 2 {
+			}
 		}
 		n++
 	}

@@ -48,12 +48,6 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 		os.Exit(3)
 	case "panic":
 		panic("no source today")
-	case "spin":
-		for i := 0; ; i++ {
-			if i < 0 {
-				break
-			}
-		}
 	}
 	rows := int64(1000)
 	if n := c.Options["rows"]; n != "" {
@@ -121,12 +115,6 @@ func misbehave(mode string, n int64, yield func(sources.Row, error) bool) {
 			b := make([]byte, 1<<20)
 			b[n%(1<<20)] = 1
 			hoard = append(hoard, b)
-		}
-	case "midspin":
-		for i := 0; ; i++ {
-			if i < 0 {
-				break
-			}
 		}
 	case "fail":
 		yield(sources.Row{}, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("row %d has gone", n)})
