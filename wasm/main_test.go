@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -18,11 +19,9 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// The modules of testdata, built once for all tests, and the cache of their
-// compiled forms.
-var built struct {
-	dir, cache string
-}
+// The modules of testdata, and the cache of their compiled forms, in a directory
+// that lasts as long as the tests.
+var testDir string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -39,43 +38,14 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-const precompileDir = "PENSTOCK_TEST_PRECOMPILE"
-
-// precompile fills the cache by a build of these tests without the race
-// detector, which slows the compiler by ten.
-func precompile(modules []string) error {
-	exe := filepath.Join(built.dir, "precompile")
-	if b, err := exec.Command("go", "test", "-c", "-race=false", "-o", exe, ".").CombinedOutput(); err != nil {
-		return fmt.Errorf("building the precompiler: %w\n%s", err, b)
-	}
-	cmd := exec.Command(exe, modules...)
-	cmd.Env = append(os.Environ(), precompileDir+"="+built.cache)
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("precompiling: %w\n%s", err, b)
-	}
-	return nil
-}
-
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "wasm-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	built.dir, built.cache = dir, filepath.Join(dir, "cache")
-	var modules []string
-	for _, guest := range []string{"source", "rows", "replay"} {
-		if err := build("./testdata/"+guest, file(guest)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		modules = append(modules, file(guest))
-	}
-	if err := precompile(modules); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	testDir = dir
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
@@ -84,6 +54,35 @@ func run(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// guests builds the modules when the first test wants one.
+var guests = sync.OnceValue(func() error {
+	var modules []string
+	for _, guest := range []string{"source", "rows", "replay"} {
+		if err := build("./testdata/"+guest, filepath.Join(testDir, guest+".wasm")); err != nil {
+			return err
+		}
+		modules = append(modules, filepath.Join(testDir, guest+".wasm"))
+	}
+	return precompile(modules)
+})
+
+const precompileDir = "PENSTOCK_TEST_PRECOMPILE"
+
+// precompile fills the cache by a build of these tests without the race
+// detector, which slows the compiler by ten.
+func precompile(modules []string) error {
+	exe := filepath.Join(testDir, "precompile")
+	if b, err := exec.Command("go", "test", "-c", "-race=false", "-o", exe, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("building the precompiler: %w\n%s", err, b)
+	}
+	cmd := exec.Command(exe, modules...)
+	cmd.Env = append(os.Environ(), precompileDir+"="+cache())
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("precompiling: %w\n%s", err, b)
+	}
+	return nil
 }
 
 func build(pkg, out string) error {
@@ -95,11 +94,21 @@ func build(pkg, out string) error {
 	return nil
 }
 
-func file(guest string) string { return filepath.Join(built.dir, guest+".wasm") }
+// file is the module of a guest.
+func file(t testing.TB, guest string) string {
+	t.Helper()
+	if err := guests(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(testDir, guest+".wasm")
+}
+
+func cache() string { return filepath.Join(testDir, "cache") }
 
 // options runs a guest with what every test gives it.
-func options(guest string) wasm.Options {
-	return wasm.Options{Path: file(guest), CacheDir: built.cache}
+func options(t testing.TB, guest string) wasm.Options {
+	t.Helper()
+	return wasm.Options{Path: file(t, guest), CacheDir: cache()}
 }
 
 // open opens a guest that must open, and closes it with the test.

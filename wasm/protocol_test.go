@@ -51,8 +51,15 @@ var schema = arrow.NewSchema([]arrow.Field{
 }, nil)
 
 // arrows is an Arrow IPC stream of records of so many rows, without its end
-// mark.
+// mark; of none, the schema alone.
 func arrows(schema *arrow.Schema, rows []int, opts ...ipc.Option) string {
+	if len(rows) == 0 {
+		b, err := wire.MarshalSchema(schema)
+		if err != nil {
+			panic(err)
+		}
+		return string(b)
+	}
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, append(opts, ipc.WithSchema(schema))...)
 	for _, n := range rows {
@@ -96,7 +103,7 @@ const (
 
 func replay(t testing.TB, answers ...string) (sources.Source, error) {
 	t.Helper()
-	o := script(t, options("replay"), answers...)
+	o := script(t, options(t, "replay"), answers...)
 	o.Stall = 2 * time.Second
 	return wasm.Open(t.Context(), o, sources.Config{})
 }
@@ -223,7 +230,7 @@ func TestDeadlineStopsAnInterruptibleModule(t *testing.T) {
 		"in open": {spin},
 		"in scan": {opened, cataloged, begun, frame(wire.FrameArrow, arrows(schema, []int{3})) + page(3) + spin},
 	} {
-		o := script(t, options("replay"), answers...)
+		o := script(t, options(t, "replay"), answers...)
 		o.Interruptible, o.Stall = true, time.Second
 		s, err := wasm.Open(t.Context(), o, sources.Config{})
 		if err == nil {
@@ -241,7 +248,7 @@ func TestDeadlineStopsAnInterruptibleModule(t *testing.T) {
 
 func TestCancelEndsAWait(t *testing.T) {
 	for name, last := range map[string]string{"parked": wait, "computing": spin} {
-		o := script(t, options("replay"), opened, cataloged, begun, frame(wire.FrameArrow, arrows(schema, []int{3}))+page(3)+last)
+		o := script(t, options(t, "replay"), opened, cataloged, begun, frame(wire.FrameArrow, arrows(schema, []int{3}))+page(3)+last)
 		o.Interruptible = true
 		s, err := wasm.Open(t.Context(), o, sources.Config{})
 		if err != nil {
@@ -266,10 +273,10 @@ func TestCancelEndsAWait(t *testing.T) {
 func TestCancelBeforeAnything(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := wasm.Open(ctx, options("rows"), sources.Config{}); sources.KindOf(err) != sources.Canceled {
+	if _, err := wasm.Open(ctx, options(t, "rows"), sources.Config{}); sources.KindOf(err) != sources.Canceled {
 		t.Errorf("open: %v", err)
 	}
-	s := open(t, options("rows"), sources.Config{})
+	s := open(t, options(t, "rows"), sources.Config{})
 	session := begin(t, s, sources.Limits{})
 	if _, _, err := read(ctx, session, &sources.Query{Table: "people"}); sources.KindOf(err) != sources.Canceled {
 		t.Errorf("scan: %v", err)
@@ -282,7 +289,7 @@ func TestCancelBeforeAnything(t *testing.T) {
 // A guest without any library.
 
 func TestRowsAsJSON(t *testing.T) {
-	session := begin(t, open(t, options("rows"), sources.Config{}), sources.Limits{})
+	session := begin(t, open(t, options(t, "rows"), sources.Config{}), sources.Limits{})
 	rows, pages, err := read(t.Context(), session, &sources.Query{Table: "people"})
 	if err != nil {
 		t.Fatal(err)

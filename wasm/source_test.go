@@ -38,7 +38,7 @@ func numbers(from, to int) (rows []string) {
 }
 
 func TestCatalog(t *testing.T) {
-	s := open(t, options("source"), sources.Config{})
+	s := open(t, options(t, "source"), sources.Config{})
 	c, err := s.Catalog(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestCatalog(t *testing.T) {
 }
 
 func TestScan(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
 	for range 2 { // the instance serves one scan after the other
 		rows, pages, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
 		if err != nil {
@@ -69,7 +69,7 @@ func TestScan(t *testing.T) {
 }
 
 func TestCursorsResume(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
 	var cursors []sources.Cursor
 	for b, err := range session.Scan(t.Context(), &sources.Query{Table: "numbers"}) {
 		if err != nil {
@@ -89,7 +89,7 @@ func TestCursorsResume(t *testing.T) {
 }
 
 func TestKeysCrossTheWall(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil))
 	b.Field(0).(*array.Int64Builder).AppendValues([]int64{5, 999, 1 << 60}, nil)
 	rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers", Keys: &sources.Keys{Columns: []string{"n"}, Values: b.NewRecordBatch()}})
@@ -103,7 +103,7 @@ func TestKeysCrossTheWall(t *testing.T) {
 
 func TestBreakCostsNoInstance(t *testing.T) {
 	var log logs
-	o := options("source")
+	o := options(t, "source")
 	o.Logger = log.logger()
 	session := begin(t, open(t, o, sources.Config{URI: "here"}), small)
 	for range 5 {
@@ -127,7 +127,7 @@ func TestBreakCostsNoInstance(t *testing.T) {
 }
 
 func TestPlanWithinAScan(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
 	for _, err := range session.Scan(t.Context(), &sources.Query{Table: "numbers"}) {
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestPlanWithinAScan(t *testing.T) {
 }
 
 func TestSessionsSideBySide(t *testing.T) {
-	s := open(t, options("source"), sources.Config{})
+	s := open(t, options(t, "source"), sources.Config{})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -166,7 +166,7 @@ func TestSessionsSideBySide(t *testing.T) {
 }
 
 func TestErrorsOfTheSource(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{URI: "fail"}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{URI: "fail"}), small)
 	rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
 	if len(rows) != 500 || sources.KindOf(err) != sources.NotFound || err.Error() != "scan numbers: not found: row 500 has gone" {
 		t.Errorf("%d rows, %v", len(rows), err)
@@ -182,13 +182,13 @@ func TestErrorsOfTheSource(t *testing.T) {
 	if _, _, err := read(t.Context(), session, &sources.Query{Table: "numbers", Limit: 1}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("a limit that the table does not take: %v", err)
 	}
-	if _, err := wasm.Open(t.Context(), options("source"), sources.Config{Options: map[string]string{"rows": "many"}}); sources.KindOf(err) != sources.Invalid {
+	if _, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{Options: map[string]string{"rows": "many"}}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("a bad option: %v", err)
 	}
 }
 
 func TestPanicOfTheSourceIsItsError(t *testing.T) {
-	session := begin(t, open(t, options("source"), sources.Config{URI: "trap"}), small)
+	session := begin(t, open(t, options(t, "source"), sources.Config{URI: "trap"}), small)
 	_, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
 	if sources.KindOf(err) != sources.Internal || !strings.Contains(err.Error(), "nil pointer") {
 		t.Error(err)
@@ -196,7 +196,7 @@ func TestPanicOfTheSourceIsItsError(t *testing.T) {
 }
 
 func TestCrashIsUnavailable(t *testing.T) {
-	s := open(t, options("source"), sources.Config{URI: "crash"})
+	s := open(t, options(t, "source"), sources.Config{URI: "crash"})
 	session := begin(t, s, small)
 	rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
 	if sources.KindOf(err) != sources.Unavailable || !strings.Contains(err.Error(), "exited with code 7") {
@@ -216,7 +216,7 @@ func TestCrashIsUnavailable(t *testing.T) {
 }
 
 func TestMemoryCapIsExhausted(t *testing.T) {
-	o := options("source")
+	o := options(t, "source")
 	o.Memory = 48 << 20
 	session := begin(t, open(t, o, sources.Config{URI: "hog"}), small)
 	_, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
@@ -226,7 +226,7 @@ func TestMemoryCapIsExhausted(t *testing.T) {
 }
 
 func TestMemoryBelowTheMinimum(t *testing.T) {
-	o := options("source")
+	o := options(t, "source")
 	o.Memory = 1 << 20
 	_, err := wasm.Open(t.Context(), o, sources.Config{})
 	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "limit is 1 MiB") {
@@ -235,7 +235,7 @@ func TestMemoryBelowTheMinimum(t *testing.T) {
 }
 
 func TestRefusalOfMemoryLeavesNothing(t *testing.T) {
-	s := open(t, options("source"), sources.Config{})
+	s := open(t, options(t, "source"), sources.Config{})
 	session, err := s.Begin(t.Context(), sources.Env{Mem: refusing{memory.DefaultAllocator}, Page: small})
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestGrants(t *testing.T) {
 	if err := os.Symlink("hello", filepath.Join(dir, "inside")); err != nil {
 		t.Fatal(err)
 	}
-	o := options("source")
+	o := options(t, "source")
 	o.Dirs = []wasm.Dir{{Host: dir, Guest: "/data"}}
 	for uri, want := range map[string]struct {
 		kind sources.Kind
@@ -310,7 +310,7 @@ func TestNothingElseIsGranted(t *testing.T) {
 	t.Setenv("PENSTOCK_TEST_SECRET", "1")
 	seen := make(map[string]bool)
 	for range 2 {
-		_, err := wasm.Open(t.Context(), options("source"), sources.Config{URI: "look"})
+		_, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{URI: "look"})
 		m := regexp.MustCompile(`random ([0-9a-f]{32}) year (\d+) args \["source.wasm"\] environment \[\]`).FindStringSubmatch(fmt.Sprint(err))
 		if m == nil {
 			t.Fatal(err)
@@ -323,7 +323,7 @@ func TestNothingElseIsGranted(t *testing.T) {
 	if len(seen) != 2 {
 		t.Error("the randomness is not random")
 	}
-	o := options("source")
+	o := options(t, "source")
 	o.Clock = true
 	if _, err := wasm.Open(t.Context(), o, sources.Config{URI: "look"}); !strings.Contains(fmt.Sprint(err), fmt.Sprint("year ", time.Now().Year())) {
 		t.Error(err)
@@ -344,8 +344,8 @@ func TestModulesThatCannotBe(t *testing.T) {
 		"text":        {wasm.Options{Path: filepath.Join(dir, "text.wasm")}, sources.Invalid, "text.wasm is not a WebAssembly module"},
 		"no command":  {wasm.Options{Module: []byte(header)}, sources.Invalid, "no _start"},
 		"imports":     {wasm.Options{Module: []byte(header + "\x01\x04\x01\x60\x00\x00" + "\x02\x09\x01\x03env\x01f\x00\x00")}, sources.Denied, `wants the function f of "env"`},
-		"no such dir": {wasm.Options{Path: file("rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "none"), Guest: "/data"}}}, sources.NotFound, "none"},
-		"file as dir": {wasm.Options{Path: file("rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "text.wasm"), Guest: "/data"}}}, sources.Invalid, "not a directory"},
+		"no such dir": {wasm.Options{Path: file(t, "rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "none"), Guest: "/data"}}}, sources.NotFound, "none"},
+		"file as dir": {wasm.Options{Path: file(t, "rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "text.wasm"), Guest: "/data"}}}, sources.Invalid, "not a directory"},
 		"all at once": {wasm.Options{Memory: 1, Stall: -1, Dirs: []wasm.Dir{{Guest: "data"}}}, sources.Invalid, "Stall is -1ns"},
 	} {
 		_, err := wasm.Open(t.Context(), c.options, sources.Config{})
@@ -357,7 +357,7 @@ func TestModulesThatCannotBe(t *testing.T) {
 
 func TestModulesThatEndAtOnce(t *testing.T) {
 	for uri, text := range map[string]string{"exit": "exited with code 3: I would rather not", "panic": "no source today"} {
-		_, err := wasm.Open(t.Context(), options("source"), sources.Config{URI: uri})
+		_, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{URI: uri})
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", uri, err)
 		}
@@ -365,7 +365,7 @@ func TestModulesThatEndAtOnce(t *testing.T) {
 }
 
 func TestCloseIsIdempotentAndFinal(t *testing.T) {
-	s, err := wasm.Open(t.Context(), options("rows"), sources.Config{})
+	s, err := wasm.Open(t.Context(), options(t, "rows"), sources.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
