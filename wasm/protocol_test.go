@@ -163,7 +163,7 @@ func TestLiesInAScan(t *testing.T) {
 		"too many rows":         {frame(wire.FrameArrow, arrows(schema, []int{101})) + page(101), sources.Invalid, "100 at most"},
 		"a trailer's rows":      {frame(wire.FrameArrow, good) + page(3) + trailer(4, 1), sources.Invalid, "4 rows in 1 pages"},
 		"a trailer's pages":     {frame(wire.FrameArrow, good) + page(3) + trailer(3, 2), sources.Invalid, "3 rows in 2 pages"},
-		"a checksum":            {frame(wire.FrameArrow, good) + page(3) + frame(wire.FrameTrailer, `{"trailer":{"rows":3,"batches":1,"complete":true,"sum":"crc32c:00000000"}}`), sources.Invalid, "checksum"},
+		"a checksum":            {frame(wire.FrameArrow, good) + page(3) + frame(wire.FrameTrailer, `{"trailer":{"rows":3,"batches":1,"complete":true,"sum":"fletcher64:00"}}`), sources.Invalid, "checksum"},
 		"no trailer":            {frame(wire.FrameArrow, good) + page(3), sources.Unavailable, "did not answer within 2s"},
 		"a silent end":          {frame(wire.FrameArrow, good) + page(3) + wait, sources.Unavailable, "did not answer within 2s"},
 		"nothing":               {trailer(0, 0), sources.Internal, "without a page"},

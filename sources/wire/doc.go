@@ -84,8 +84,11 @@
 //	printf '%s\n' '{"op":"open","config":{"uri":"/data"}}' '{"op":"scan","query":{"table":"track"}}' |
 //	    wasmtime --dir data::/data csv.wasm
 //
-// The trailer may have a checksum, "sum":"crc32c:xxxxxxxx": a CRC-32C over the
-// contents of the scan's A, J and P frames, in their order.
+// The trailer may have a checksum, "sum":"fletcher64:" and 32 hexadecimal
+// digits. It is over the contents of the scan's A, J and P frames, one after the
+// other as one sequence of bytes, in 64-bit words (little endian, the last one
+// filled up with zeros), followed by one word more, the number of those bytes.
+// For each word w: a += w, b += a, both modulo 2^64. The digits are b, then a.
 //
 // # Rows as JSON
 //

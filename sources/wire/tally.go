@@ -1,9 +1,9 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -12,11 +12,10 @@ import (
 // trailer must be what the receiver's saw. The zero Tally is ready.
 type Tally struct {
 	rows, batches int64
-	sum           uint32
-	summed        bool
+	a, b          uint64 // the sums of what came in whole words
+	bytes         uint64
+	rest          [8]byte // the beginning of a word
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Add counts a page of so many rows.
 func (t *Tally) Add(rows int64) {
@@ -25,10 +24,57 @@ func (t *Tally) Add(rows int64) {
 }
 
 // Sum adds bytes to the checksum, in the order in which they are sent: both ends
-// must add the same ones. It is a CRC-32C.
+// must add the same ones, in pieces of any length.
+//
+// The checksum is Fletcher's over 64-bit words, as package wire's documentation
+// defines it. It finds what a carrier may do to a stream: bytes that changed,
+// are missing, or changed places. It is not there against forgery. A CRC would
+// do as well, but a WebAssembly guest in Go makes one at a mere 580 MB/s, this
+// at 8 GB/s, and reads CSV at 80.
 func (t *Tally) Sum(b []byte) {
-	t.sum = crc32.Update(t.sum, castagnoli, b)
-	t.summed = true
+	n := int(t.bytes % 8)
+	t.bytes += uint64(len(b))
+	if n > 0 {
+		k := copy(t.rest[n:], b)
+		if b = b[k:]; n+k < 8 {
+			return
+		}
+		t.word(binary.LittleEndian.Uint64(t.rest[:]))
+	}
+	x, y := t.a, t.b
+	for ; len(b) >= 32; b = b[32:] {
+		x += binary.LittleEndian.Uint64(b)
+		y += x
+		x += binary.LittleEndian.Uint64(b[8:])
+		y += x
+		x += binary.LittleEndian.Uint64(b[16:])
+		y += x
+		x += binary.LittleEndian.Uint64(b[24:])
+		y += x
+	}
+	t.a, t.b = x, y
+	for ; len(b) >= 8; b = b[8:] {
+		t.word(binary.LittleEndian.Uint64(b))
+	}
+	t.rest = [8]byte{}
+	copy(t.rest[:], b)
+}
+
+func (t *Tally) word(w uint64) {
+	t.a += w
+	t.b += t.a
+}
+
+// checksum is empty where nothing was summed.
+func (t Tally) checksum() string {
+	if t.bytes == 0 {
+		return ""
+	}
+	if t.bytes%8 > 0 {
+		t.word(binary.LittleEndian.Uint64(t.rest[:]))
+	}
+	t.word(t.bytes)
+	return fmt.Sprintf("fletcher64:%016x%016x", t.b, t.a)
 }
 
 // Batches is how many pages passed.
@@ -37,11 +83,7 @@ func (t *Tally) Batches() int64 { return t.batches }
 // Trailer returns the trailer of a scan that ended with err, nil for a complete
 // one.
 func (t *Tally) Trailer(err error) *Trailer {
-	out := &Trailer{Rows: t.rows, Batches: t.batches, Err: err}
-	if t.summed {
-		out.Sum = fmt.Sprintf("crc32c:%08x", t.sum)
-	}
-	return out
+	return &Trailer{Rows: t.rows, Batches: t.batches, Sum: t.checksum(), Err: err}
 }
 
 // Check holds the trailer against what was received. It returns the source's own
@@ -56,7 +98,7 @@ func (t *Tally) Check(trailer *Trailer) error {
 	case trailer.Rows != t.rows || trailer.Batches != t.batches:
 		return invalid("the source says that it sent %d rows in %d pages, %d rows in %d pages arrived", trailer.Rows, trailer.Batches, t.rows, t.batches)
 	case trailer.Sum != "" && own.Sum != "" && trailer.Sum != own.Sum:
-		return invalid("what arrived has the checksum %s, what was sent %s", own.Sum, shorten(trailer.Sum, 32))
+		return invalid("what arrived has the checksum %s, what was sent %s", own.Sum, shorten(trailer.Sum, 64))
 	case t.batches == 0:
 		return &sources.Error{Kind: sources.Internal, Err: errors.New("the scan ended without a page and without an error")}
 	}

@@ -358,7 +358,7 @@ func TestMetaRoundTrip(t *testing.T) {
 		{Page: &wire.Page{}},
 		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}}},
 		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
-		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "crc32c:00000000"}},
+		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "fletcher64:00"}},
 		{Trailer: &wire.Trailer{Err: &sources.Error{Op: "scan", Kind: sources.Unavailable, Err: errors.New("gone")}}},
 	} {
 		got, err := wire.UnmarshalMeta(wire.MarshalMeta(want))
@@ -408,6 +408,41 @@ func TestTally(t *testing.T) {
 	}
 	if err := got.Cut(); sources.KindOf(err) != sources.Unavailable {
 		t.Errorf("a cut stream: %v", err)
+	}
+}
+
+func TestSumIsTheSameInAnyPieces(t *testing.T) {
+	data := make([]byte, 1000)
+	for i := range data {
+		data[i] = byte(i * 31)
+	}
+	sum := func(b []byte, piece int) string {
+		var tally wire.Tally
+		for len(b) > 0 {
+			n := min(piece, len(b))
+			tally.Sum(b[:n])
+			b = b[n:]
+		}
+		return tally.Trailer(nil).Sum
+	}
+	for _, n := range []int{0, 1, 7, 8, 9, 31, 32, 33, 1000} {
+		for _, piece := range []int{1, 3, 8, 13, 40} {
+			if got, want := sum(data[:n], piece), sum(data[:n], 1000); got != want {
+				t.Errorf("%d bytes in pieces of %d: %s, want %s", n, piece, got, want)
+			}
+		}
+	}
+	// As the documentation defines it: the words 0x0807060504030201, 0x09, 9.
+	if got, want := sum([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9}, 9), fmt.Sprintf("fletcher64:%016x%016x", uint64(0x0807060504030201)*3+9*2+9, uint64(0x0807060504030201)+9+9); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	swapped := bytes.Clone(data)
+	copy(swapped, data[8:16])
+	copy(swapped[8:], data[:8])
+	for name, other := range map[string][]byte{"shorter": data[:999], "a zero more": append(bytes.Clone(data), 0), "swapped words": swapped} {
+		if sum(other, 100) == sum(data, 100) {
+			t.Errorf("%s: the same sum", name)
+		}
 	}
 }
 
