@@ -76,8 +76,13 @@ func (i *instance) fault(err error) error {
 	if why := i.err.why(); why != "" {
 		what += ": " + why
 	}
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q %s", i.module.name, what)}
+	return &sources.Error{Kind: sources.Unavailable, Err: ended{fmt.Sprintf("module %q %s", i.module.name, what)}}
 }
+
+// ended is the cause of an error that a command's end made.
+type ended struct{ text string }
+
+func (e ended) Error() string { return e.text }
 
 var errStall = errors.New("stall")
 
@@ -200,7 +205,7 @@ func (i *instance) open(ctx context.Context, c sources.Config) error {
 		return wire.CheckVersion(i.module.name, reply.Version)
 	case reply.Version != 0 && reply.Version != wire.Version:
 		return wire.CheckVersion(i.module.name, reply.Version)
-	case !i.alive() && reply.Err == nil && sources.KindOf(err) == sources.Unavailable && i.exited():
+	case errors.As(err, new(ended)):
 		// A command that ends at once will do so again.
 		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w; is it a penstock source?", cause(err))}
 	}
@@ -212,16 +217,6 @@ func cause(err error) error {
 		return e.Err
 	}
 	return err
-}
-
-// exited reports whether the command has ended by itself.
-func (i *instance) exited() bool {
-	select {
-	case <-i.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // closeGrace is how long a module that computes has to notice that its pipes

@@ -310,7 +310,10 @@ func TestRowsAsJSON(t *testing.T) {
 	if rows, pages, err := read(t.Context(), session, &sources.Query{Table: "nobody"}); len(rows) != 0 || pages != 1 || err != nil {
 		t.Errorf("an empty table: %d rows, %d pages, %v", len(rows), pages, err)
 	}
-	for range session.Scan(t.Context(), &sources.Query{Table: "people"}) {
+	for _, err := range session.Scan(t.Context(), &sources.Query{Table: "people"}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if rows, _, err := read(t.Context(), session, &sources.Query{Table: "people"}); len(rows) != 5 || err != nil {

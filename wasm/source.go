@@ -51,7 +51,10 @@ func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, err
 		m.close()
 		return nil, sources.WithOp("open", "", firstError(err))
 	}
-	s.release(i)
+	if err := s.release(i); err != nil {
+		m.close()
+		return nil, sources.WithOp("open", "", err)
+	}
 	return s, nil
 }
 

@@ -153,7 +153,6 @@ func TestSessionsSideBySide(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer session.Close()
 			if rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"}); err != nil || len(rows) != 1000 {
 				t.Errorf("%d rows, %v", len(rows), err)
 			}
@@ -240,13 +239,15 @@ func TestRefusalOfMemoryLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Close()
 	for range 3 { // the instance is none the worse
 		if _, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"}); !errors.Is(err, errRefused) {
 			t.Fatal(err)
 		}
 	}
 	if _, err := session.Plan(t.Context(), &sources.Query{Table: "numbers"}); err != nil {
+		t.Error(err)
+	}
+	if err := session.Close(); err != nil {
 		t.Error(err)
 	}
 }

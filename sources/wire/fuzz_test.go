@@ -88,7 +88,7 @@ func FuzzMeta(f *testing.F) {
 	f.Add(wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: 1, Cursor: sources.Cursor("c")}}))
 	f.Add(wire.MarshalMeta(wire.Meta{Trailer: &wire.Trailer{Rows: 1, Batches: 1, Sum: "fletcher64:0", Err: errors.New("x")}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		wire.UnmarshalError(b)
+		_, _ = wire.UnmarshalError(b)
 		first, err := wire.UnmarshalMeta(b)
 		if err != nil {
 			return
