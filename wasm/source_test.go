@@ -234,17 +234,23 @@ func TestMemoryBelowTheMinimum(t *testing.T) {
 }
 
 func TestRefusalOfMemoryLeavesNothing(t *testing.T) {
-	s := open(t, options(t, "source"), sources.Config{})
+	for guest, table := range map[string]string{"source": "numbers", "rows": "people"} {
+		refused(t, open(t, options(t, guest), sources.Config{}), table)
+	}
+}
+
+func refused(t *testing.T, s sources.Source, table string) {
+	t.Helper()
 	session, err := s.Begin(t.Context(), sources.Env{Mem: refusing{memory.DefaultAllocator}, Page: small})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // the instance is none the worse
-		if _, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"}); !errors.Is(err, errRefused) {
+		if _, _, err := read(t.Context(), session, &sources.Query{Table: table}); !errors.Is(err, errRefused) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := session.Plan(t.Context(), &sources.Query{Table: "numbers"}); err != nil {
+	if _, err := session.Plan(t.Context(), &sources.Query{Table: table}); err != nil {
 		t.Error(err)
 	}
 	if err := session.Close(); err != nil {

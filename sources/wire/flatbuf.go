@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // The metadata of an Arrow message is a flatbuffer, and Arrow's reader believes
@@ -24,7 +25,8 @@ func u32(b []byte, at int) (int, bool) {
 	if at < 0 || at > len(b)-4 {
 		return 0, false
 	}
-	return int(binary.LittleEndian.Uint32(b[at:])), true
+	n := binary.LittleEndian.Uint32(b[at:])
+	return int(n), n <= math.MaxInt32
 }
 
 // tableAt opens the table that the offset at a position leads to.
@@ -34,11 +36,10 @@ func tableAt(b []byte, at int) (table, error) {
 		return table{}, errFlatbuf
 	}
 	at += offset
-	back, ok := u32(b, at)
-	if !ok {
+	if at > len(b)-4 {
 		return table{}, errFlatbuf
 	}
-	v := at - int(int32(uint32(back)))
+	v := at - int(int32(binary.LittleEndian.Uint32(b[at:])))
 	if v < 0 || v > len(b)-4 {
 		return table{}, errFlatbuf
 	}
@@ -98,12 +99,12 @@ func (t table) vector(i, width int) (at, n int, err error) {
 	if err != nil || at == 0 {
 		return 0, 0, err
 	}
-	offset, _ := u32(t.b, at)
-	if offset > len(t.b) {
+	offset, ok := u32(t.b, at)
+	if !ok || offset > len(t.b) {
 		return 0, 0, errFlatbuf
 	}
 	at += offset
-	n, ok := u32(t.b, at)
+	n, ok = u32(t.b, at)
 	if !ok || n > (len(t.b)-at-4)/width {
 		return 0, 0, errFlatbuf
 	}
