@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
+)
+
+// The epoch of PostgreSQL's dates and timestamps is 2000-01-01; Arrow's is 1970.
+const (
+	epochDays   = 10957
+	epochMicros = epochDays * 86400 * 1000000
+	dayMicros   = 86400 * 1000000
+)
+
+var (
+	errInfinity  = errors.New("infinity, which the column's type cannot hold")
+	errRange     = errors.New("out of the range of the column's type")
+	errNaN       = errors.New("NaN, which a decimal cannot hold")
+	errNumeric   = errors.New("the server sent a numeric that is none")
+	errMidnight  = errors.New("24:00:00, which a time of day cannot hold")
+	errTime      = errors.New("the server sent a time that is none")
+	errJSONB     = errors.New("the server sent jsonb of an unknown version")
+	errNullValue = errors.New("NULL in a column that has none")
+)
+
+func wrongWidth(have, want int) error {
+	return fmt.Errorf("the server sent %d bytes for a value of %d", have, want)
+}
+
+// decodeDate returns days since 1970.
+func decodeDate(v int32) (int32, error) {
+	switch {
+	case v == math.MaxInt32, v == math.MinInt32:
+		return 0, errInfinity
+	case v > math.MaxInt32-epochDays:
+		return 0, errRange
+	}
+	return v + epochDays, nil
+}
+
+// decodeTimestamp returns microseconds since 1970.
+func decodeTimestamp(v int64) (int64, error) {
+	switch {
+	case v == math.MaxInt64, v == math.MinInt64:
+		return 0, errInfinity
+	case v > math.MaxInt64-epochMicros:
+		return 0, errRange
+	}
+	return v + epochMicros, nil
+}
+
+// decodeTime returns microseconds since midnight. PostgreSQL knows a 24:00:00,
+// Arrow does not: it is refused rather than made into midnight.
+func decodeTime(v int64) (int64, error) {
+	switch {
+	case v == dayMicros:
+		return 0, errMidnight
+	case v < 0 || v > dayMicros:
+		return 0, errTime
+	}
+	return v, nil
+}
+
+// A numeric on the wire is a count of digits to the base of 10000, the weight
+// of the first one, a sign, and how many decimal places to show, each in 16
+// bits; then the digits.
+const (
+	numericNegative = 0x4000
+	numericNaN      = 0xC000
+	numericInf      = 0xD000
+	numericNegInf   = 0xF000
+)
+
+type numeric struct {
+	digits   []byte // 16 bits each
+	weight   int
+	negative bool
+}
+
+func parseNumeric(b []byte) (numeric, error) {
+	if len(b) < 8 {
+		return numeric{}, errNumeric
+	}
+	n := numeric{digits: b[8:], weight: int(int16(binary.BigEndian.Uint16(b[2:])))}
+	switch binary.BigEndian.Uint16(b[4:]) {
+	case 0:
+	case numericNegative:
+		n.negative = true
+	case numericNaN:
+		return numeric{}, errNaN
+	case numericInf, numericNegInf:
+		return numeric{}, errInfinity
+	default:
+		return numeric{}, errNumeric
+	}
+	if len(n.digits) != 2*int(binary.BigEndian.Uint16(b)) {
+		return numeric{}, errNumeric
+	}
+	return n, nil
+}
+
+var powers = [...]uint64{1, 10, 100, 1000, 10000}
+
+// decodeDecimal128 returns the unscaled value at the scale: exactly, or not at
+// all.
+func decodeDecimal128(b []byte, precision, scale int32) (decimal128.Num, error) {
+	n, err := parseNumeric(b)
+	if err != nil {
+		return decimal128.Num{}, err
+	}
+	// Each digit stands for digit * 10000^(weight-i); what is left of the last
+	// one is padded with zeros up to the scale.
+	var hi, lo uint64
+	exponent := 4*n.weight + int(scale) // of the current digit, in unscaled terms
+	for i := 0; i < len(n.digits); i, exponent = i+2, exponent-4 {
+		d := uint64(binary.BigEndian.Uint16(n.digits[i:]))
+		if d > 9999 {
+			return decimal128.Num{}, errNumeric
+		}
+		factor := uint64(10000)
+		if exponent < 0 {
+			if exponent <= -4 {
+				if d != 0 {
+					return decimal128.Num{}, errRange
+				}
+				continue
+			}
+			cut := powers[-exponent]
+			if d%cut != 0 {
+				return decimal128.Num{}, errRange
+			}
+			d, factor = d/cut, 10000/cut
+		}
+		if !mulAdd(&hi, &lo, factor, d) {
+			return decimal128.Num{}, errRange
+		}
+	}
+	if hi|lo != 0 {
+		for exponent += 4; exponent > 0; {
+			step := min(exponent, 4)
+			if !mulAdd(&hi, &lo, powers[step], 0) {
+				return decimal128.Num{}, errRange
+			}
+			exponent -= step
+		}
+	}
+	if hi>>63 != 0 {
+		return decimal128.Num{}, errRange
+	}
+	v := decimal128.New(int64(hi), lo)
+	if !v.FitsInPrecision(precision) {
+		return decimal128.Num{}, errRange
+	}
+	if n.negative {
+		v = v.Negate()
+	}
+	return v, nil
+}
+
+// mulAdd sets hi:lo to hi:lo * factor + add, and reports false on an overflow.
+func mulAdd(hi, lo *uint64, factor, add uint64) bool {
+	over, high := bits.Mul64(*hi, factor)
+	carry, low := bits.Mul64(*lo, factor)
+	low, c := bits.Add64(low, add, 0)
+	high, c2 := bits.Add64(high, carry, c)
+	*hi, *lo = high, low
+	return over == 0 && c2 == 0
+}
+
+// decodeDecimal256 is decodeDecimal128 for what is wider. It is rare, and so
+// may be slow.
+func decodeDecimal256(b []byte, precision, scale int32) (decimal256.Num, error) {
+	n, err := parseNumeric(b)
+	if err != nil {
+		return decimal256.Num{}, err
+	}
+	// A weight beyond this leaves no room for the digit in 76 places.
+	if len(n.digits) > 0 && (n.weight > 20 || len(n.digits) > 200) {
+		return decimal256.Num{}, errRange
+	}
+	v, base := new(big.Int), big.NewInt(10000)
+	for i := 0; i < len(n.digits); i += 2 {
+		d := binary.BigEndian.Uint16(n.digits[i:])
+		if d > 9999 {
+			return decimal256.Num{}, errNumeric
+		}
+		v.Add(v.Mul(v, base), big.NewInt(int64(d)))
+	}
+	exponent := 4*(n.weight-len(n.digits)/2+1) + int(scale)
+	if v.Sign() == 0 {
+		return decimal256.Num{}, nil
+	}
+	ten := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(exponent, -exponent))), nil)
+	if exponent >= 0 {
+		v.Mul(v, ten)
+	} else {
+		var rest big.Int
+		if v.QuoRem(v, ten, &rest); rest.Sign() != 0 {
+			return decimal256.Num{}, errRange
+		}
+	}
+	if v.CmpAbs(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(precision)), nil)) >= 0 {
+		return decimal256.Num{}, errRange
+	}
+	if n.negative {
+		v.Neg(v)
+	}
+	return decimal256.FromBigInt(v), nil
+}

@@ -1,0 +1,234 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// grace is how long the server has to answer a cancel request. After it the
+// connection is closed.
+const grace = 700 * time.Millisecond
+
+// Scan streams the rows of one statement.
+func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
+	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
+		if err := n.scan(ctx, q, yield); err != nil {
+			yield(sources.Batch{}, err)
+		}
+	})
+}
+
+// scan returns the error that ends the scan; nil also where the loop was left.
+func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources.Batch, error) bool) error {
+	st, err := n.c.Check(q)
+	if err != nil {
+		return err
+	}
+	b, err := build(n.c.tables[q.Table], st, q)
+	if err != nil {
+		return &sources.Error{Kind: sources.Invalid, Err: err}
+	}
+	if err := ctx.Err(); err != nil {
+		return fault(ctx, err)
+	}
+	m, err := n.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer n.giveBack(m)
+	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, n.s.ascii)
+	defer p.release()
+	rows := m.query(ctx, b)
+	defer rows.end()
+
+	limits := n.env.Page.OrDefault()
+	var (
+		head     []byte
+		last     [][]byte
+		position int64
+		pages    int
+	)
+	if b.cursors {
+		head, last = digest(q, b.terms), make([][]byte, len(b.terms))
+	}
+	flush := func() bool {
+		batch := sources.Batch{}
+		if b.cursors && p.rows > 0 {
+			batch.Cursor = writeCursor(head, last)
+		} else if b.cursors {
+			batch.Cursor = q.After // an empty page ends where the scan began
+		}
+		batch.Record = p.record()
+		defer batch.Record.Release()
+		pages++
+		return yield(batch, nil)
+	}
+	for rows.NextRow() {
+		raw := rows.Values()
+		if position == 0 {
+			if err := checkTypes(b, rows.FieldDescriptions()); err != nil {
+				return err
+			}
+		}
+		position++
+		size := p.size(raw)
+		if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > limits.Bytes) && !flush() {
+			return nil
+		}
+		if i, err := p.append(raw); err != nil {
+			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, b.columns[i].name, err)}
+		}
+		p.bytes += size
+		for i := range last {
+			// A nil stays nil; an empty value must not become one.
+			if v := raw[len(b.columns)+i]; v == nil {
+				last[i] = nil
+			} else {
+				if last[i] == nil {
+					last[i] = make([]byte, 0, 16)
+				}
+				last[i] = append(last[i][:0], v...)
+			}
+		}
+	}
+	if err := rows.end(); err != nil {
+		return fault(ctx, err)
+	}
+	if p.rows > 0 || pages == 0 {
+		flush()
+	}
+	return nil
+}
+
+// checkTypes holds what the server sends against the catalogue, which may be
+// older.
+func checkTypes(b *statement, fields []pgconn.FieldDescription) error {
+	for i, c := range b.columns {
+		want := c.oid
+		if want == 0 {
+			want = oidText
+		}
+		if have := fields[i].DataTypeOID; have != want {
+			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("column %q has changed its type (OID %d, was %d) since the catalogue was read; open the source again", c.name, have, want)}
+		}
+	}
+	return nil
+}
+
+func newPage(mem memory.Allocator, schema *arrow.Schema, columns []*column, check bool) *page {
+	p := &page{schema: schema}
+	for i, c := range columns {
+		b := array.NewBuilder(mem, c.field.Type)
+		p.fields = append(p.fields, b)
+		p.add = append(p.add, newAppender(c, b, check))
+		switch t := c.field.Type.(type) {
+		case *arrow.StringType, *arrow.BinaryType:
+			p.varying = append(p.varying, i)
+			p.width += 4
+		case *arrow.BooleanType:
+			p.width++
+		case arrow.FixedWidthDataType:
+			p.width += int64(t.BitWidth() / 8)
+		}
+	}
+	return p
+}
+
+// rows is a statement that runs.
+type rows struct {
+	*pgconn.ResultReader
+	m     *member
+	kill  context.CancelFunc
+	stop  func() bool   // of the watch over the scan's context
+	asked chan struct{} // closed when the watch has done its work
+	ended bool
+	err   error
+
+	finished bool // there are no more rows
+}
+
+// NextRow reads the next row, and notes the end.
+func (r *rows) NextRow() bool {
+	r.finished = !r.ResultReader.NextRow()
+	return !r.finished
+}
+
+var binaryForm = []int16{1}
+
+// query sends a statement. The end of the context asks the server to cancel it,
+// which leaves the connection and its snapshot whole; only where the server
+// does not comply the connection is closed.
+func (m *member) query(ctx context.Context, b *statement) *rows {
+	run, kill := context.WithCancel(context.WithoutCancel(ctx))
+	r := &rows{m: m, kill: kill, asked: make(chan struct{})}
+	r.stop = context.AfterFunc(ctx, func() {
+		defer close(r.asked)
+		r.cancel()
+	})
+	formats := make([]int16, len(b.values))
+	for i := range formats {
+		formats[i] = 1
+	}
+	r.ResultReader = m.conn.Conn().PgConn().ExecParams(run, b.sql, b.values, b.oids, formats, binaryForm)
+	return r
+}
+
+// cancel asks the server to stop the statement, and closes the connection where
+// it does not within the grace.
+func (r *rows) cancel() {
+	ctx, done := context.WithTimeout(context.Background(), grace)
+	defer done()
+	time.AfterFunc(grace, r.kill)
+	if err := r.m.conn.Conn().PgConn().CancelRequest(ctx); err != nil {
+		r.kill()
+	}
+}
+
+// end brings the connection back to where the next scan can begin, and returns
+// the statement's error. Rows that are still to come are not waited for.
+func (r *rows) end() error {
+	if r.ended {
+		return r.err
+	}
+	r.ended = true
+	defer r.kill()
+	// A result that is read to its end needs no cancel.
+	complete := r.finished
+	if !complete {
+		if r.stop() {
+			r.cancel()
+		} else {
+			<-r.asked
+		}
+		for r.NextRow() {
+		}
+	}
+	_, r.err = r.Close()
+	if complete && !r.stop() {
+		<-r.asked
+	}
+	conn := r.m.conn.Conn().PgConn()
+	if r.err == nil || conn.IsClosed() {
+		return r.err
+	}
+	ctx, done := context.WithTimeout(context.Background(), grace)
+	defer done()
+	_, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "57014" {
+		_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
+	}
+	if err != nil {
+		_ = r.m.conn.Conn().Close(ctx)
+	}
+	return r.err
+}
