@@ -181,6 +181,12 @@ func decodeDecimal256(b []byte, precision, scale int32) (decimal256.Num, error) 
 	if err != nil {
 		return decimal256.Num{}, err
 	}
+	for len(n.digits) > 0 && n.digits[0]|n.digits[1] == 0 {
+		n.digits, n.weight = n.digits[2:], n.weight-1
+	}
+	for k := len(n.digits); k > 0 && n.digits[k-2]|n.digits[k-1] == 0; k = len(n.digits) {
+		n.digits = n.digits[:k-2]
+	}
 	// A weight beyond this leaves no room for the digit in 76 places.
 	if len(n.digits) > 0 && (n.weight > 20 || len(n.digits) > 200) {
 		return decimal256.Num{}, errRange
