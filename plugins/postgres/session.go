@@ -79,7 +79,7 @@ func (n *session) open(ctx context.Context, snapshot string) (*member, error) {
 		m := &member{conn}
 		m.release()
 		err = fault(ctx, err)
-		if snapshot != "" && sources.KindOf(err) == sources.Invalid || sources.KindOf(err) == sources.Internal {
+		if kind := sources.KindOf(err); snapshot != "" && (kind == sources.Invalid || kind == sources.Internal) {
 			err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("the snapshot %s cannot be joined: %w", snapshot, err)}
 		}
 		return nil, err

@@ -65,6 +65,8 @@ func Launch(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	s := &Server{dir: dir, password: rand.Text()}
 	if err := s.launch(ctx, bin); err != nil {
 		return nil, errors.Join(fmt.Errorf("pgtest: %w", err), s.Stop(), os.RemoveAll(dir))
