@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// nearest returns "; the nearest is ..." for the name that looks most like the
+// one that was typed, or, where none does, the names that there are.
+func nearest(typed string, names []string) string {
+	best, least := "", max(2, len(typed)/3)+1
+	for _, name := range names {
+		if d := distance(strings.ToLower(typed), strings.ToLower(name)); d < least {
+			best, least = name, d
+		}
+	}
+	switch {
+	case best != "":
+		return fmt.Sprintf("; the nearest is %q", best)
+	case len(names) == 0:
+		return ""
+	case len(names) > 10:
+		return fmt.Sprintf("; there are %s and %d more", strings.Join(names[:10], ", "), len(names)-10)
+	}
+	return "; there are " + strings.Join(names, ", ")
+}
+
+// distance is how many characters must be put in, taken out, changed or swapped
+// with the next to make b of a.
+func distance(a, b string) int {
+	x, y := []rune(a), []rune(b)
+	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range x {
+		row[0] = i + 1
+		for j := range y {
+			cost := 1
+			if x[i] == y[j] {
+				cost = 0
+			}
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
+			if i > 0 && j > 0 && x[i] == y[j-1] && x[i-1] == y[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(y)]
+}
