@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode},
+	})
+}
+
+// waitFile waits until another process has made a file.
+func waitFile(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s did not appear", args[0])
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// exitCode runs a command and compares its exit code.
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = strconv.Itoa(exit.ExitCode())
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+// hangup runs a command whose standard output is a pipe that nobody reads any
+// more, as after `| head`, and exits as the command does.
+func hangup() {
+	os.Exit(func() int {
+		reader, writer, err := os.Pipe()
+		if err != nil || reader.Close() != nil {
+			return 99
+		}
+		command := exec.Command(os.Args[1], os.Args[2:]...)
+		command.Stdout, command.Stderr = writer, os.Stderr
+		var exit *exec.ExitError
+		if err := command.Run(); err != nil && !errors.As(err, &exit) {
+			return 99
+		}
+		return command.ProcessState.ExitCode()
+	}())
+}
