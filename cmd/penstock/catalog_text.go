@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// The shape of `penstock catalog --json`, which is one object.
+type (
+	catalogJSON struct {
+		Tables []tableJSON `json:"tables"`
+	}
+	tableJSON struct {
+		Name      string         `json:"name"`
+		Comment   string         `json:"comment,omitempty"`
+		Rows      *int64         `json:"rows"` // an estimate; null where it is not known
+		Columns   []columnJSON   `json:"columns"`
+		Key       []string       `json:"key"`
+		Unique    [][]string     `json:"unique"`
+		Relations []relationJSON `json:"relations"`
+		Can       []string       `json:"can"`
+	}
+	columnJSON struct {
+		Name       string `json:"name"`
+		Type       string `json:"type"`
+		Nullable   bool   `json:"nullable"`
+		SourceType string `json:"source_type,omitempty"`
+		Comment    string `json:"comment,omitempty"`
+	}
+	relationJSON struct {
+		Name    string       `json:"name"`
+		Kind    string       `json:"kind"`
+		Columns []string     `json:"columns"`
+		Table   string       `json:"table"`
+		Target  []string     `json:"target"`
+		Through *throughJSON `json:"through,omitempty"`
+	}
+	throughJSON struct {
+		Table string   `json:"table"`
+		Near  []string `json:"near"`
+		Far   []string `json:"far"`
+	}
+)
+
+// findTable returns the table of a name; its error names the nearest.
+func findTable(catalog *sources.Catalog, name string) (*sources.Table, error) {
+	if t := catalog.Table(name); t != nil {
+		return t, nil
+	}
+	names := make([]string, len(catalog.Tables))
+	for i, t := range catalog.Tables {
+		names[i] = t.Name
+	}
+	return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("there is no table %q%s", name, nearest(name, names))}
+}
+
+// writeCatalogJSON writes tables as one JSON object.
+func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
+	out := catalogJSON{Tables: []tableJSON{}}
+	for _, t := range tables {
+		j := tableJSON{
+			Name: t.Name, Comment: t.Comment, Columns: []columnJSON{}, Relations: []relationJSON{}, Can: []string{},
+			Key: orEmpty(t.Key), Unique: orEmpty(t.Unique),
+		}
+		if t.Rows >= 0 {
+			j.Rows = &t.Rows
+		}
+		if t.Can != 0 {
+			j.Can = strings.Split(t.Can.String(), ", ")
+		}
+		for _, f := range t.Schema.Fields() {
+			c := columnJSON{Name: f.Name, Type: f.Type.String(), Nullable: f.Nullable}
+			c.SourceType, _ = f.Metadata.GetValue(sources.MetaType)
+			c.Comment, _ = f.Metadata.GetValue(sources.MetaComment)
+			j.Columns = append(j.Columns, c)
+		}
+		for _, r := range t.Relations {
+			relation := relationJSON{Name: r.Name, Kind: r.Kind.String(), Columns: r.Columns, Table: r.Table, Target: r.Target}
+			if r.Through != nil {
+				relation.Through = &throughJSON{Table: r.Through.Table, Near: r.Through.Near, Far: r.Through.Far}
+			}
+			j.Relations = append(j.Relations, relation)
+		}
+		out.Tables = append(out.Tables, j)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(out)
+}
+
+// orEmpty makes an absent list an empty one, which is easier on a reader of JSON.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// writeCatalogText writes tables for people: a line for each column and each
+// relation, in columns.
+func writeCatalogText(w io.Writer, tables []sources.Table) error {
+	var b strings.Builder
+	for i, t := range tables {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(printable(t.Name))
+		if t.Rows >= 0 {
+			b.WriteString("  (about " + strconv.FormatInt(t.Rows, 10) + " rows)")
+		}
+		b.WriteByte('\n')
+		if t.Comment != "" {
+			b.WriteString("  " + printable(t.Comment) + "\n")
+		}
+		var rows [][]string
+		for _, f := range t.Schema.Fields() {
+			var notes []string
+			if at := slices.Index(t.Key, f.Name); at >= 0 {
+				notes = append(notes, "key")
+			}
+			if !f.Nullable {
+				notes = append(notes, "not null")
+			}
+			if comment, ok := f.Metadata.GetValue(sources.MetaComment); ok && comment != "" {
+				notes = append(notes, printable(comment))
+			}
+			rows = append(rows, []string{printable(f.Name), printable(f.Type.String()), strings.Join(notes, ", ")})
+		}
+		align(&b, "  ", rows)
+		for _, u := range t.Unique {
+			b.WriteString("  unique (" + printable(strings.Join(u, ", ")) + ")\n")
+		}
+		rows = nil
+		for _, r := range t.Relations {
+			target := fmt.Sprintf("%s (%s)", r.Table, strings.Join(r.Target, ", "))
+			if r.Through != nil {
+				target += " through " + r.Through.Table
+			}
+			rows = append(rows, []string{"→ " + printable(r.Name), r.Kind.String(), printable(target)})
+		}
+		align(&b, "  ", rows)
+		if t.Can != 0 {
+			b.WriteString("  does by itself: " + t.Can.String() + "\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// align writes rows of cells in columns as wide as their widest cell.
+func align(b *strings.Builder, indent string, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], textWidth(cell))
+		}
+	}
+	for _, row := range rows {
+		line := indent
+		for i, cell := range row {
+			line += cell + strings.Repeat(" ", widths[i]-textWidth(cell)+2)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+}
