@@ -1,0 +1,319 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+	"sync"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// Budget is a bounded amount of memory: an Arrow allocator that counts what
+// lives, reuses what is released, and refuses what is over its limit. Budgets
+// nest: what a budget holds, its parent holds too, so a stream's budget lies
+// under the host's.
+//
+// Allocate and Reallocate refuse by a panic with an [*sources.Error] of kind
+// [sources.Exhausted], for the Arrow interface has no other way; the stages of
+// a stream turn it into the stream's error. Arrow's builders and kernels that
+// are refused so leave nothing behind once they are released.
+//
+// What is handed out is zeroed, also what was used before: a dirty buffer would
+// carry the bytes of other streams out through null slots and padding.
+//
+// A Budget is safe for concurrent use.
+type Budget struct {
+	name   string
+	limit  int64
+	parent *Budget
+
+	mu       sync.Mutex
+	held     int64            // live, idle, and what the budgets below hold
+	live     int64            // handed out here and not yet freed
+	idle     int64            // freed here and kept for the next one
+	peak     int64            // the most that was held at once
+	pool     map[int][][]byte // idle buffers by their capacity
+	children map[*Budget]struct{}
+	refused  *sources.Error
+	closed   bool
+}
+
+// NewBudget returns a budget of limit bytes under a parent, which may be nil.
+// The name stands in errors: `stream 7`, `host`. A limit of 0 or less is an
+// [sources.Invalid] error.
+func NewBudget(name string, limit int64, parent *Budget) (*Budget, error) {
+	if limit <= 0 {
+		return nil, &sources.Error{Op: "budget", Kind: sources.Invalid, Err: fmt.Errorf("%s: a limit of %d bytes holds nothing", name, limit)}
+	}
+	b := &Budget{name: name, limit: limit, parent: parent, pool: map[int][][]byte{}, children: map[*Budget]struct{}{}}
+	if parent != nil {
+		parent.mu.Lock()
+		parent.children[b] = struct{}{}
+		parent.mu.Unlock()
+	}
+	return b, nil
+}
+
+// Refusal is the cause of a budget's [sources.Exhausted] errors.
+type Refusal struct {
+	Budget string // the name of the budget that refused: the stream's or one above
+	Asked  int64  // bytes
+	Held   int64  // bytes held when it was asked
+	Limit  int64  // bytes
+}
+
+// Error says who holds what: "stream 7 holds 31.2 of its 32.0 MiB and needs
+// 1.3 MiB more".
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s holds %s of its %s and needs %s more", r.Budget, FormatBytes(r.Held), FormatBytes(r.Limit), FormatBytes(r.Asked))
+}
+
+// FormatBytes writes a number of bytes for people, as in "1.5 MiB".
+func FormatBytes(n int64) string {
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	units, f := "KMGTPE", float64(n)/(1<<10)
+	i := 0
+	for ; f >= 1024 && i < len(units)-1; i++ {
+		f /= 1024
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[i])
+}
+
+// Limit is the most that the budget holds, in bytes.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// Held is what the budget holds now, in bytes: what lives, what is kept for
+// reuse, and what the budgets below hold.
+func (b *Budget) Held() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
+}
+
+// Live is what is handed out and not yet freed, here and in the budgets below,
+// in bytes. It is 0 when everyone has given back what they had.
+func (b *Budget) Live() int64 {
+	b.mu.Lock()
+	live := b.live
+	b.mu.Unlock()
+	for _, c := range b.below() {
+		live += c.Live()
+	}
+	return live
+}
+
+// Peak is the most that the budget ever held, in bytes.
+func (b *Budget) Peak() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peak
+}
+
+// Refused returns the last refusal, or nil. It keeps its type and figures where
+// an Arrow function in between has made a plain text of it.
+func (b *Budget) Refused() *sources.Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused
+}
+
+// Close gives what is kept for reuse back. Buffers that still live may be freed
+// afterwards, and are counted until then, also in the parent. A closed budget
+// refuses what it is asked for.
+func (b *Budget) Close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.shed()
+}
+
+// Allocate returns a zeroed buffer of that length, or panics as [Budget] says.
+func (b *Budget) Allocate(size int) []byte {
+	if size <= 0 {
+		return []byte{}
+	}
+	buf, err := b.get(size)
+	if err != nil {
+		panic(err)
+	}
+	return buf
+}
+
+// Reallocate returns a buffer of that length with the old one's contents, as
+// far as they fit, and zeroes behind them. The old buffer is gone. Making a
+// buffer smaller never fails; where making it larger is refused, by a panic as
+// [Budget] says, the old buffer is still the caller's.
+func (b *Budget) Reallocate(size int, old []byte) []byte {
+	switch {
+	case cap(old) == 0:
+		return b.Allocate(size)
+	case size <= 0:
+		b.Free(old)
+		return []byte{}
+	case classOf(size) == cap(old):
+		if size > len(old) {
+			clear(old[len(old):size])
+		}
+		return old[:size]
+	}
+	buf, err := b.get(size)
+	if err != nil {
+		if size <= len(old) {
+			return old[:size]
+		}
+		panic(err)
+	}
+	copy(buf, old)
+	b.Free(old)
+	return buf
+}
+
+// Free takes back what Allocate or Reallocate returned, with its capacity as it
+// was.
+func (b *Budget) Free(buf []byte) {
+	n := cap(buf)
+	if n == 0 {
+		return
+	}
+	if classOf(n) != n {
+		panic(&sources.Error{Op: "free", Kind: sources.Internal, Err: fmt.Errorf("%s: a buffer of %d bytes is not one of this budget's", b.name, n)})
+	}
+	b.mu.Lock()
+	b.live -= int64(n)
+	if !b.closed && b.idle+int64(n) <= b.keep() {
+		b.pool[n] = append(b.pool[n], buf[:n])
+		b.idle += int64(n)
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
+	b.release(int64(n))
+}
+
+// keep is how much is kept for reuse at most: enough for the few pages that go
+// round, little enough to leave the limit to what lives.
+func (b *Budget) keep() int64 { return b.limit / 8 }
+
+// get returns a zeroed buffer, from the pool where there is one.
+func (b *Budget) get(size int) ([]byte, error) {
+	class := classOf(size)
+	b.mu.Lock()
+	if list := b.pool[class]; len(list) > 0 {
+		buf := list[len(list)-1][:size]
+		list[len(list)-1] = nil
+		b.pool[class] = list[:len(list)-1]
+		b.idle -= int64(class)
+		b.live += int64(class)
+		b.mu.Unlock()
+		clear(buf)
+		return buf, nil
+	}
+	b.mu.Unlock()
+	if err := b.take(int64(class)); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.live += int64(class)
+	b.mu.Unlock()
+	return make([]byte, class)[:size], nil
+}
+
+// take makes room for n bytes here and in every budget above. No lock is held
+// while another is taken, so budgets cannot deadlock.
+func (b *Budget) take(n int64) error {
+	b.mu.Lock()
+	if b.held+n > b.limit {
+		// What is kept for reuse must not stand in the way of what is needed.
+		b.mu.Unlock()
+		b.shedAll()
+		b.mu.Lock()
+	}
+	if b.closed || b.held+n > b.limit {
+		err := b.refuse(n)
+		b.mu.Unlock()
+		return err
+	}
+	b.held += n
+	b.mu.Unlock()
+	if b.parent != nil {
+		if err := b.parent.take(n); err != nil {
+			b.mu.Lock()
+			b.held -= n
+			errors.As(err, &b.refused)
+			b.mu.Unlock()
+			return err
+		}
+	}
+	b.mu.Lock()
+	b.peak = max(b.peak, b.held)
+	b.mu.Unlock()
+	return nil
+}
+
+// refuse makes the error of a refusal. The caller holds the lock.
+func (b *Budget) refuse(n int64) *sources.Error {
+	var cause error = &Refusal{Budget: b.name, Asked: n, Held: b.held, Limit: b.limit}
+	if b.closed {
+		cause = fmt.Errorf("%s is closed", b.name)
+	}
+	b.refused = &sources.Error{Kind: sources.Exhausted, Err: cause}
+	return b.refused
+}
+
+// release takes n bytes off what this budget and those above hold.
+func (b *Budget) release(n int64) {
+	b.mu.Lock()
+	b.held -= n
+	gone := b.closed && b.held == 0
+	b.mu.Unlock()
+	if b.parent == nil {
+		return
+	}
+	b.parent.release(n)
+	if gone {
+		b.parent.mu.Lock()
+		delete(b.parent.children, b)
+		b.parent.mu.Unlock()
+	}
+}
+
+// shed drops what is kept for reuse here.
+func (b *Budget) shed() {
+	b.mu.Lock()
+	n := b.idle
+	b.idle = 0
+	clear(b.pool)
+	b.mu.Unlock()
+	b.release(n)
+}
+
+// shedAll drops what is kept for reuse here and in every budget below.
+func (b *Budget) shedAll() {
+	b.shed()
+	for _, c := range b.below() {
+		c.shedAll()
+	}
+}
+
+func (b *Budget) below() []*Budget {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.children))
+}
+
+// classOf rounds a size up to the capacity that is allocated for it: multiples
+// of 64 bytes, which Arrow likes for alignment, and from 512 bytes on four
+// steps for each doubling, so that at most a fifth of a buffer is unused and
+// what one page released fits the next.
+func classOf(n int) int {
+	step := 64
+	if n > 512 {
+		step = 1 << (bits.Len(uint(n-1)) - 3)
+	}
+	return (n + step - 1) / step * step
+}
