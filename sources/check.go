@@ -15,7 +15,11 @@ import (
 func (c *Catalog) Check(q *Query) (*Table, error) {
 	t := c.Table(q.Table)
 	if t == nil {
-		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table")}
+		names := make([]string, len(c.Tables))
+		for i := range c.Tables {
+			names[i] = c.Tables[i].Name
+		}
+		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table" + Nearest(q.Table, names))}
 	}
 	check := checker{table: t}
 	check.query(q)
@@ -42,7 +46,7 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 func (c *checker) column(name, where string) arrow.DataType {
 	i := c.table.Column(name)
 	if i < 0 {
-		c.fault(NotFound, "%s: there is no column %q", where, name)
+		c.fault(NotFound, "%s: there is no column %q%s", where, name, Nearest(name, c.table.columns()))
 		return nil
 	}
 	return c.table.Schema.Field(i).Type
@@ -147,6 +151,14 @@ func storage(t arrow.DataType) arrow.DataType {
 		return storage(t.ValueType)
 	}
 	return t
+}
+
+func (t *Table) columns() []string {
+	names := make([]string, t.Schema.NumFields())
+	for i := range names {
+		names[i] = t.Schema.Field(i).Name
+	}
+	return names
 }
 
 // ScanSchema returns the schema of a scan's batches: the table's, or the given

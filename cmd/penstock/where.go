@@ -264,14 +264,14 @@ func (w *where) unknown(name string, line, column int) string {
 		after := strings.TrimLeft(string(rest[min(column, len(rest)):]), " \t")
 		if after = strings.TrimPrefix(after, name); strings.HasPrefix(after, "(") || strings.HasPrefix(after, ".") {
 			if i := w.table.Column(name); i < 0 && strings.HasPrefix(after, "(") {
-				return fmt.Sprintf("there is no function %q", name) + nearest(name, whereFunctions)
+				return fmt.Sprintf("there is no function %q", name) + sources.Nearest(name, whereFunctions)
 			}
 		}
 		if strings.HasPrefix(after, "(") || slices.Contains([]string{"has", "all", "exists", "matches", "contains", "endsWith", "size"}, name) {
-			return fmt.Sprintf("there is no function %q", name) + nearest(name, whereFunctions)
+			return fmt.Sprintf("there is no function %q", name) + sources.Nearest(name, whereFunctions)
 		}
 	}
-	return fmt.Sprintf("table %q has no column %q", w.table.Name, name) + nearest(name, w.columns())
+	return fmt.Sprintf("table %q has no column %q", w.table.Name, name) + sources.Nearest(name, w.columns())
 }
 
 var whereFunctions = []string{"date", "time", "timestamp", "decimal", "duration", "like", "startsWith"}
@@ -488,7 +488,7 @@ func (w *where) column(e celast.Expr) (arrow.Field, bool, error) {
 		if e.Kind() == celast.IdentKind && name == "row" {
 			return arrow.Field{}, false, w.fault(e, `a column is row["name"], with the name in quotes`)
 		}
-		return arrow.Field{}, false, w.fault(e, "table %q has no column %q%s", w.table.Name, name, nearest(name, w.columns()))
+		return arrow.Field{}, false, w.fault(e, "table %q has no column %q%s", w.table.Name, name, sources.Nearest(name, w.columns()))
 	}
 	return w.table.Schema.Field(i), true, nil
 }

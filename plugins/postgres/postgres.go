@@ -11,7 +11,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,35 +72,13 @@ func parseOptions(given map[string]string) (options, error) {
 				err = errors.New("want a number from 1 to 1000")
 			}
 		default:
-			near := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(a, key), distance(b, key)) })
-			err = fmt.Errorf("there is no such option; the nearest is %q", near)
+			err = errors.New("there is no such option" + sources.Nearest(key, known))
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("option %q: %w", key, err))
 		}
 	}
 	return o, errors.Join(faults...)
-}
-
-// distance is the number of edits between two words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 type source struct {
