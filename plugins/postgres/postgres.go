@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,9 +52,38 @@ type options struct {
 	connections      int
 }
 
+var optionNames = []string{"application_name", "connections", "schema", "statement_timeout"}
+
+// fromQuery moves those of our options that stand in the query of the URI to the
+// others, since the server would not know them.
+func fromQuery(c sources.Config) (sources.Config, error) {
+	base, query, _ := strings.Cut(c.URI, "?")
+	given, err := url.ParseQuery(query)
+	if err != nil || !strings.Contains(base, "://") {
+		return c, nil // ParseConfig says what a good one looks like
+	}
+	options := maps.Clone(c.Options)
+	for _, key := range optionNames {
+		if !given.Has(key) {
+			continue
+		}
+		if _, twice := options[key]; twice || len(given[key]) > 1 {
+			return c, fmt.Errorf("option %q: is there twice", key)
+		}
+		if options == nil {
+			options = map[string]string{}
+		}
+		options[key] = given.Get(key)
+		given.Del(key)
+	}
+	if len(given) > 0 {
+		base += "?" + given.Encode()
+	}
+	return sources.Config{URI: base, Options: options}, nil
+}
+
 func parseOptions(given map[string]string) (options, error) {
 	o := options{schema: "public", application: "penstock", connections: 8}
-	known := []string{"application_name", "connections", "schema", "statement_timeout"}
 	var faults []error
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value, err := given[key], error(nil)
@@ -72,7 +103,7 @@ func parseOptions(given map[string]string) (options, error) {
 				err = errors.New("want a number from 1 to 1000")
 			}
 		default:
-			err = errors.New("there is no such option" + sources.Nearest(key, known))
+			err = errors.New("there is no such option" + sources.Nearest(key, optionNames))
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("option %q: %w", key, err))
@@ -99,8 +130,13 @@ type source struct {
 // Open opens the database of a postgres:// URI. The options are schema (whose
 // tables go by their bare names; those of others are SCHEMA.TABLE; public by
 // default), application_name, statement_timeout (a duration such as 30s) and
-// connections (how many the source may hold at once; 8 by default).
+// connections (how many the source may hold at once; 8 by default). They may
+// also stand in the URI's query.
 func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
+	c, err := fromQuery(c)
+	if err != nil {
+		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+	}
 	o, err := parseOptions(c.Options)
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
