@@ -1,0 +1,45 @@
+# Every target works in a fresh clone; `make` alone lists them.
+GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+DEMO ?= demo
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check fuzz bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## make bin/penstock, the plugins and the WebAssembly module
+	CGO_ENABLED=0 go build -o bin/ ./cmd/penstock
+	CGO_ENABLED=0 go build -o bin/penstock-source-csv ./plugins/csv/plugin
+	CGO_ENABLED=0 go build -o bin/penstock-source-postgres ./plugins/postgres/plugin
+	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags=-s -o bin/csv.wasm ./plugins/csv/plugin
+
+demo: build ## write a shop into DEMO (demo) and read its orders in 64 MiB
+	bin/penstock demo $(DEMO)
+	bin/penstock read csv:$(DEMO) orders --memory 64MiB --limit 10 --format table --stats
+
+test: ## run every test, with the race detector
+	go test -race ./...
+
+check: ## format, vet, lint, tidy and build for every system; fails on a dirty tree
+	$(GOLANGCI_LINT) fmt
+	go mod tidy
+	go vet ./...
+	$(GOLANGCI_LINT) run
+	GOOS=wasip1 GOARCH=wasm go build ./sources/... ./core/... ./plugins/csv/...
+	GOOS=js GOARCH=wasm go build ./sources ./sources/wire ./core/... ./plugins/csv
+	GOOS=darwin GOARCH=arm64 go build ./...
+	GOOS=windows GOARCH=amd64 go build ./...
+	GOOS=linux GOARCH=arm64 go build ./...
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "make check: the tree is dirty: commit what it changed"; exit 1; }
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@go list ./... | while read -r pkg; do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: ## run the benchmarks, with what they allocate
+	go test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,190 @@
+// Package penstock holds the module's packages apart: see sources, core and
+// host. The test here says who may import whom.
+package penstock
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/penstock-data/penstock"
+
+// rule says what the files of a folder, and of the folders below it that have
+// no rule of their own, may import beside the standard library. An entry that
+// ends in "..." stands for everything below it.
+type rule struct {
+	may   []string
+	never []string // what of may and of the standard library they must not
+	tests []string // what their tests may import beside that
+}
+
+// Arrow's kernels and parquet are megabytes of code that a guest or a browser
+// would carry.
+var heavyArrow = []string{
+	"github.com/apache/arrow-go/v18/arrow/compute...",
+	"github.com/apache/arrow-go/v18/arrow/scalar",
+	"github.com/apache/arrow-go/v18/arrow/extensions",
+	"github.com/apache/arrow-go/v18/parquet...",
+}
+
+// system is what the engine must not touch, for it runs where there is none.
+var system = []string{"os...", "net", "net/http...", "syscall...", "plugin"}
+
+const arrow = "github.com/apache/arrow-go/v18/arrow..."
+
+var testTools = []string{
+	"github.com/google/go-cmp/cmp...", "go.uber.org/goleak", "pgregory.net/rapid", arrow,
+	module + "/sources...", module + "/core", module + "/testkit",
+}
+
+var rules = map[string]rule{
+	"":        {},
+	"sources": {may: []string{arrow}, never: append(heavyArrow, system...)},
+	"sources/wire": {
+		may:   []string{arrow, "github.com/google/flatbuffers/go", module + "/sources"},
+		never: append(heavyArrow, system...),
+	},
+	"sources/serve": {
+		may: []string{
+			arrow, module + "/sources", module + "/sources/wire",
+			"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "google.golang.org/grpc...", "google.golang.org/protobuf...", "golang.org/x/sys/unix",
+		},
+		never: heavyArrow,
+	},
+	"core": {
+		may:   []string{arrow, module + "/sources", "github.com/elastic/go-freelru", "github.com/failsafe-go/failsafe-go...", "github.com/zeebo/xxh3"},
+		never: append(heavyArrow, system...),
+	},
+	"wasm": {
+		may:   []string{arrow, module + "/sources", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
+		never: heavyArrow,
+		tests: []string{module + "/plugins/..."},
+	},
+	"wasm/testdata": {may: []string{arrow, module + "/sources...", module + "/plugins/..."}, never: heavyArrow},
+	"host/process": {
+		may: []string{
+			arrow, module + "/sources...",
+			"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "google.golang.org/grpc...", "google.golang.org/protobuf...", "golang.org/x/sys/...",
+		},
+		never: heavyArrow,
+		tests: []string{module + "/plugins/..."},
+	},
+	"host": {
+		may:   []string{arrow, module + "/core", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm"},
+		never: heavyArrow,
+		tests: []string{module + "/plugins/...", module + "/host"},
+	},
+	"plugins/csv":             {may: []string{arrow, module + "/sources"}, never: heavyArrow},
+	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},
+	"plugins/postgres":        {may: []string{arrow, module + "/sources", "github.com/jackc/pgx/v5..."}, never: heavyArrow, tests: []string{module + "/testkit/pgtest"}},
+	"plugins/postgres/plugin": {may: []string{module + "/plugins/postgres", module + "/sources/serve"}},
+	"testkit":                 {may: []string{arrow, module + "/sources", module + "/core"}, never: heavyArrow, tests: []string{module + "/testkit...", module + "/host..."}},
+	"testkit/pgtest":          {may: []string{"github.com/fergusstrange/embedded-postgres", "github.com/jackc/pgx/v5..."}},
+	"cmd/penstock": {
+		may: []string{
+			arrow, module + "/sources", module + "/core", module + "/host", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",
+			"cel.dev/cel-go/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "golang.org/x/text/width",
+		},
+		tests: []string{module + "/testkit/pgtest", "github.com/rogpeppe/go-internal/testscript"},
+	},
+}
+
+func matches(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(entry string) bool {
+		prefix, all := strings.CutSuffix(entry, "...")
+		prefix = strings.TrimSuffix(prefix, "/")
+		return name == prefix || all && strings.HasPrefix(name, prefix+"/")
+	})
+}
+
+// TestImports reads every file of the module, whatever system it is for.
+func TestImports(t *testing.T) {
+	used := map[string]bool{}
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			if file == "." {
+				return nil
+			}
+			if _, err := os.Stat(filepath.Join(file, "go.mod")); err == nil || strings.HasPrefix(d.Name(), ".") {
+				return filepath.SkipDir
+			}
+			return nil
+		case filepath.Ext(file) != ".go":
+			return nil
+		}
+		folder := strings.TrimSuffix(path.Dir(filepath.ToSlash(file)), ".")
+		for folder != "" && folder != "." {
+			if _, ok := rules[folder]; ok {
+				break
+			}
+			folder = strings.TrimSuffix(path.Dir(folder), ".")
+		}
+		used[folder] = true
+		r := rules[folder]
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		test := strings.HasSuffix(file, "_test.go")
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			std := !strings.Contains(strings.Split(name, "/")[0], ".")
+			switch {
+			case test && (std || matches(r.may, name) || matches(r.tests, name) || matches(testTools, name) || name == module+"/"+path.Dir(filepath.ToSlash(file))):
+			case std && !matches(r.never, name):
+			case matches(r.may, name) && !matches(r.never, name):
+			default:
+				t.Errorf("%s imports %s, which the rule for %q in imports_test.go does not allow", file, name, folder)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for folder := range rules {
+		if !used[folder] {
+			t.Errorf("the rule for %q is for nothing: no file is in it", folder)
+		}
+	}
+}
+
+// TestLight looks at what the contract and the engine drag in with everything
+// that they import, as an embedder and a guest pay for it.
+func TestLight(t *testing.T) {
+	for _, c := range []struct{ pkg, goos, goarch string }{
+		{"./sources", "", ""}, {"./core", "", ""},
+		{"./sources", "wasip1", "wasm"}, {"./core", "js", "wasm"}, {"./plugins/csv/plugin", "wasip1", "wasm"},
+	} {
+		list := exec.Command("go", "list", "-deps", c.pkg)
+		list.Env = append(list.Environ(), "CGO_ENABLED=0")
+		if c.goos != "" {
+			list.Env = append(list.Env, "GOOS="+c.goos, "GOARCH="+c.goarch)
+		}
+		out, err := list.Output()
+		if err != nil {
+			t.Fatalf("go list %s: %v", c.pkg, err)
+		}
+		heavy := append([]string{"net/http...", "google.golang.org/grpc...", "github.com/hashicorp/go-plugin..."}, heavyArrow...)
+		for name := range strings.FieldsSeq(string(out)) {
+			if matches(heavy, name) {
+				t.Errorf("%s (%s) drags in %s", c.pkg, c.goos, name)
+			}
+		}
+	}
+}
