@@ -6,7 +6,7 @@ import (
 )
 
 // Nearest returns "; the nearest is ..." for the name that looks most like the
-// one that was typed, or, where none does, the names that there are; of no
+// one that was typed, or begins with it, or, where none does, the names that there are; of no
 // names it is empty. It ends the error for a table, a column or an option that
 // does not exist, so that every source says it in the same words.
 func Nearest(typed string, names []string) string {
@@ -14,6 +14,11 @@ func Nearest(typed string, names []string) string {
 	for _, name := range names {
 		if d := distance(strings.ToLower(typed), strings.ToLower(name)); d < least {
 			best, least = name, d
+		}
+	}
+	for _, name := range names {
+		if best == "" && len(typed) > 2 && strings.HasPrefix(strings.ToLower(name), strings.ToLower(typed)) {
+			best = name
 		}
 	}
 	switch {

@@ -260,7 +260,7 @@ func Eval(p Predicate, at func(column string) Value) Truth {
 		if v.IsNull() || p.Value.IsNull() {
 			return Unknown
 		}
-		return truth(p.Op.holds(Compare(v, p.Value)))
+		return truth(p.Op.Holds(Compare(v, p.Value)))
 	case In:
 		v, result := at(p.Column), False
 		if len(p.Values) > 0 && v.IsNull() {
@@ -312,8 +312,9 @@ func truth(b bool) Truth {
 	return False
 }
 
-// holds reports whether a comparison's outcome (-1, 0 or +1) satisfies o.
-func (o Op) holds(c int) bool {
+// Holds reports whether what [Compare] returned satisfies o, one of Eq, Ne, Lt,
+// Le, Gt and Ge; no other operator holds.
+func (o Op) Holds(c int) bool {
 	switch o {
 	case Eq:
 		return c == 0

@@ -1,0 +1,31 @@
+package core
+
+import (
+	"time"
+)
+
+// Receipt is what a stream reports of itself. Its JSON names are stable.
+type Receipt struct {
+	Table string `json:"table"`
+	// Complete is true once every row was handed out. It is false while the
+	// stream runs, after an error, and after a loop that was left early.
+	Complete bool `json:"complete"`
+	// Error is the error that ended the stream; empty where there was none.
+	Error string `json:"error,omitempty"`
+
+	Rows   int64 `json:"rows"`
+	Chunks int64 `json:"chunks"`
+	// Bytes are those of the rows as [sources.Size] counts them: they do not
+	// depend on how the rows were divided into chunks.
+	Bytes int64 `json:"bytes"`
+	// PeakBytes is the most memory that the stream held at once, LimitBytes what
+	// it could have held.
+	PeakBytes  int64 `json:"peak_bytes"`
+	LimitBytes int64 `json:"limit_bytes"`
+	// Checksum is over the columns' names, types and values and the order of the
+	// rows, never over how they were divided; empty until the stream has ended.
+	Checksum string `json:"checksum,omitempty"`
+	// Elapsed is the time from opening the stream to its end, or to now, in
+	// nanoseconds: the consumer's time is in it.
+	Elapsed time.Duration `json:"elapsed_ns"`
+}

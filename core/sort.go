@@ -1,0 +1,228 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// sorted holds all rows, or with a limit only those that may be among the first
+// so many, and gives them in order. Rows that compare equal stay in the order in
+// which they came. What does not fit is [sources.Exhausted].
+func sorted(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, page sources.Limits) sources.Batches {
+	return func(yield func(sources.Batch, error) bool) {
+		s := sorter{order: order, limit: limit, mem: mem}
+		defer s.drop()
+		for page, err := range pages {
+			if err == nil {
+				_, err = sources.Call("", "", func() (struct{}, error) { s.add(page.Record); return struct{}{}, nil })
+			}
+			if err != nil {
+				yield(sources.Batch{}, s.explain(err))
+				return
+			}
+		}
+		if s.schema == nil {
+			return
+		}
+		ranks, err := sources.Call("", "", func() (ranks, error) { return s.rank(), nil })
+		if err != nil {
+			yield(sources.Batch{}, s.explain(err))
+			return
+		}
+		defer ranks.release()
+		if s.rows == 0 {
+			pass(yield, emptyRecord(s.schema), nil)
+			return
+		}
+		step := max(1, min(page.Rows, page.Bytes*s.rows/max(s.bytes, 1)))
+		for from := int64(0); from < int64(len(ranks.rows)); from += step {
+			to := min(from+step, int64(len(ranks.rows)))
+			record, err := sources.Call("", "", func() (arrow.RecordBatch, error) { return s.pick(ranks.rows[from:to]), nil })
+			if err != nil {
+				yield(sources.Batch{}, s.explain(err))
+				return
+			}
+			if !pass(yield, record, nil) {
+				return
+			}
+		}
+	}
+}
+
+// sorter holds the rows to sort.
+type sorter struct {
+	order []sources.Sort
+	limit int64 // 0 is none
+	mem   memory.Allocator
+
+	schema *arrow.Schema
+	pages  []arrow.RecordBatch // retained
+	starts []int64             // of each page, the number of rows before it
+	rows   int64
+	bytes  int64
+}
+
+// compactRows is how many rows more than twice the limit are held before those
+// that cannot be among the first are given up.
+const compactRows = 4096
+
+func (s *sorter) add(page arrow.RecordBatch) {
+	if s.schema == nil {
+		s.schema = page.Schema()
+	}
+	if page.NumRows() == 0 {
+		return
+	}
+	page.Retain()
+	s.hold(page)
+	if s.limit == 0 || s.rows/2 < s.limit || s.rows-2*s.limit < compactRows {
+		return
+	}
+	ranks := s.rank()
+	defer ranks.release()
+	best := sorter{}
+	defer best.drop()
+	for rows := range slices.Chunk(ranks.rows, int(sources.DefaultLimits.Rows)) {
+		best.hold(s.pick(rows))
+	}
+	s.drop()
+	s.pages, s.starts, s.rows, s.bytes = best.pages, best.starts, best.rows, best.bytes
+	best.pages = nil
+}
+
+// hold takes a record over.
+func (s *sorter) hold(page arrow.RecordBatch) {
+	s.pages = append(s.pages, page)
+	s.starts = append(s.starts, s.rows)
+	s.rows += page.NumRows()
+	s.bytes += sources.Size(page)
+}
+
+func (s *sorter) drop() {
+	for _, page := range s.pages {
+		page.Release()
+	}
+	s.pages, s.starts, s.rows, s.bytes = nil, nil, 0, 0
+}
+
+// ranks are the numbers of the rows that are held, in order, and as many of
+// them as the limit lets through.
+type ranks struct {
+	rows   []int64
+	buffer *memory.Buffer
+}
+
+func (r ranks) release() { r.buffer.Release() }
+
+// rank sorts the numbers of the rows by their keys, which are copied together
+// for that.
+func (s *sorter) rank() ranks {
+	fields := make([]arrow.Field, len(s.order))
+	places := make([]int, len(s.order))
+	for i, term := range s.order {
+		places[i] = s.schema.FieldIndices(term.Column)[0]
+		fields[i] = s.schema.Field(places[i])
+	}
+	compares := make([]func(i, j int) int, 0, len(s.order))
+	g := gatherer{mem: s.mem}
+	spans := make([]span, len(s.pages))
+	parts := make([]arrow.ArrayData, len(s.pages))
+	for i, term := range s.order {
+		for j, page := range s.pages {
+			parts[j] = page.Column(places[i]).Data()
+			spans[j] = span{record: j, rows: int(page.NumRows())}
+		}
+		key := g.array(fields[i].Type, parts, spans)
+		defer key.Release()
+		compares = append(compares, directed(key, term))
+	}
+	buffer := memory.NewResizableBuffer(s.mem)
+	buffer.Resize(int(s.rows) * 8)
+	rows := arrow.GetData[int64](buffer.Bytes())
+	for i := range rows {
+		rows[i] = int64(i)
+	}
+	slices.SortFunc(rows, func(a, b int64) int {
+		for _, compare := range compares {
+			if c := compare(int(a), int(b)); c != 0 {
+				return c
+			}
+		}
+		return int(a - b)
+	})
+	if s.limit > 0 && s.limit < int64(len(rows)) {
+		rows = rows[:s.limit]
+	}
+	return ranks{rows: rows, buffer: buffer}
+}
+
+// directed compares two rows of a key as a term of the order says.
+func directed(key arrow.Array, term sources.Sort) func(i, j int) int {
+	compare := comparer(key, key)
+	nulls := 1
+	if term.NullsFirst {
+		nulls = -1
+	}
+	hasNulls := key.NullN() > 0
+	return func(i, j int) int {
+		if hasNulls {
+			switch x, y := key.IsNull(i), key.IsNull(j); {
+			case x && y:
+				return 0
+			case x:
+				return nulls
+			case y:
+				return -nulls
+			}
+		}
+		c := compare(i, j)
+		if term.Desc {
+			return -c
+		}
+		return c
+	}
+}
+
+// pick copies the rows of these numbers together.
+func (s *sorter) pick(rows []int64) arrow.RecordBatch {
+	spans := make([]span, 0, len(rows))
+	for _, row := range rows {
+		page, found := slices.BinarySearch(s.starts, row)
+		if !found {
+			page--
+		}
+		from := int(row - s.starts[page])
+		if n := len(spans); n > 0 && spans[n-1].record == page && spans[n-1].from+spans[n-1].rows == from {
+			spans[n-1].rows++
+			continue
+		}
+		spans = append(spans, span{record: page, from: from, rows: 1})
+	}
+	return gather(s.mem, s.schema, s.pages, spans)
+}
+
+// explain says of a refusal what it stood in the way of, and what helps.
+func (s *sorter) explain(err error) error {
+	if sources.KindOf(err) != sources.Exhausted {
+		return err
+	}
+	if e, ok := err.(*sources.Error); ok && e.Op == "" {
+		err = e.Err
+	}
+	names := make([]string, len(s.order))
+	for i, term := range s.order {
+		names[i] = term.Column
+	}
+	remedy := "give it more memory, or a limit"
+	if s.limit > 0 {
+		remedy = "give it more memory, or a smaller limit"
+	}
+	return &sources.Error{Op: "sort", Kind: sources.Exhausted,
+		Err: fmt.Errorf("%d rows by %s do not fit, and the source does not sort itself: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)}
+}

@@ -1,0 +1,312 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// DefaultMemory is what a stream may hold when nobody says otherwise, in bytes.
+const DefaultMemory = 500_000_000
+
+// Options are how a stream works; the zero value is good.
+type Options struct {
+	// Memory is the most that the stream holds at once, in bytes, for all that
+	// it does; 0 is [DefaultMemory]. It cannot be more than Budget's limit.
+	Memory int64
+	// Budget is the one that the stream's own lies under, as a host's over all
+	// its streams; nil is none.
+	Budget *Budget
+	// ChunkRows is how many rows a chunk has, where its bytes allow it; 0 is
+	// [DefaultChunkRows].
+	ChunkRows int64
+}
+
+// Stream reads one table of one source. It is a chain of sequences, each
+// ranging over the one before it, and works only while its consumer ranges over
+// [Stream.Chunks]: blocking in the loop holds the source back, leaving the loop
+// stops it.
+//
+// One goroutine ranges; every method may be called from any.
+type Stream struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	budget  *Budget
+	session sources.Session
+	table   string
+	schema  *arrow.Schema
+	chunks  sources.Batches
+
+	done     chan struct{} // closed once everything is given back
+	closeErr error         // set before done is closed
+
+	mu       sync.Mutex
+	state    state
+	receipt  Receipt
+	checksum *checksum
+	started  time.Time
+}
+
+// state is how far a stream is: only an idle one starts a loop, and only what
+// takes it to its end gives back what it held.
+type state uint8
+
+const (
+	idle state = iota
+	running
+	ended
+)
+
+// Open begins a session of the source and returns the stream of a query. No row
+// is read before the first chunk is asked for. The context is the stream's: its
+// end stops the stream with an error of kind [sources.Canceled].
+//
+// What is wrong with the query is an error of kind [sources.Invalid] or
+// [sources.NotFound]; every other kind is the source's. The caller closes the
+// stream, and the source after it.
+func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stream, error) {
+	started := time.Now()
+	catalog, err := sources.Call("catalog", "", func() (*sources.Catalog, error) { return source.Catalog(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	table, asked, rest, err := split(catalog, q)
+	if err != nil {
+		return nil, err
+	}
+	if o.ChunkRows < 0 {
+		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("chunks of %d rows", o.ChunkRows)}
+	}
+	limit := o.Memory
+	if limit == 0 {
+		limit = DefaultMemory
+	}
+	if o.Budget != nil {
+		limit = min(limit, o.Budget.Limit())
+	}
+	budget, err := NewBudget("stream "+q.Table, limit, o.Budget)
+	if err != nil {
+		return nil, err
+	}
+	// An accumulating builder holds two buffers while it grows, and pages of a
+	// size that does not follow the chunks' can be cached and resumed.
+	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
+	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) {
+		return source.Begin(ctx, sources.Env{Mem: budget, Page: page})
+	})
+	if err != nil {
+		budget.Close()
+		return nil, err
+	}
+
+	s := &Stream{
+		budget: budget, session: session, table: q.Table, started: started, done: make(chan struct{}),
+		schema:  table.ScanSchema(rest.columns),
+		receipt: Receipt{Table: q.Table, LimitBytes: limit},
+	}
+	s.checksum = newChecksum(s.schema)
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	// The path of a chunk. The outer guard is for what the engine's own hops are
+	// refused; the consumer's panics pass through both.
+	pages := sources.Guard("scan", q.Table, session.Scan(s.ctx, asked))
+	pages = s.conform(pages, table.ScanSchema(asked.Columns))
+	pages = shape(pages, rest, budget, page)
+	chunks := cut(pages, s.schema, budget, newChunkSize(o.ChunkRows, limit))
+	s.chunks = sources.Guard("read", q.Table, chunks)
+	return s, nil
+}
+
+// Schema is the schema of every chunk's record.
+func (s *Stream) Schema() *arrow.Schema { return s.schema }
+
+// Chunks are the stream's rows, each once and in order. An error comes once and
+// last, with a nil chunk: without one, the loop saw every row. An empty result
+// is a loop without an iteration. When the loop ends, in whatever way, the
+// session is closed and all that the stream held is back, but for the records
+// that the consumer retained.
+//
+// The sequence is single use: ranging over it again, or after Close, yields an
+// error of kind [sources.Invalid].
+func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
+	return func(yield func(*Chunk, error) bool) {
+		if !s.enter(running, idle) {
+			yield(nil, &sources.Error{Op: "read", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream was ranged over or closed already")})
+			return
+		}
+		defer func() {
+			s.enter(ended, running)
+			s.end()
+		}()
+		for batch, err := range s.chunks {
+			if err == nil {
+				err = s.canceled("read")
+			}
+			switch {
+			case err != nil:
+				s.fail(err)
+				yield(nil, err)
+				return
+			case batch.Record.NumRows() == 0:
+				continue
+			}
+			s.count(batch.Record)
+			if !yield(&Chunk{Record: batch.Record}, nil) {
+				return
+			}
+		}
+		s.complete()
+	}
+}
+
+// Receipt says how far the stream has come, and once it has ended how it ended.
+func (s *Stream) Receipt() Receipt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.receipt
+	r.PeakBytes = s.budget.Peak()
+	if r.Elapsed == 0 {
+		r.Elapsed = time.Since(s.started)
+	}
+	return r
+}
+
+// Budget is what the stream holds memory from: its figures say how much of the
+// limit is in use. The records of chunks that were retained are part of it.
+func (s *Stream) Budget() *Budget { return s.budget }
+
+// Done is closed when the stream has ended and given back what it held.
+func (s *Stream) Done() <-chan struct{} { return s.done }
+
+// Close ends the stream, if its loop has not done so, and returns what went
+// wrong when the session was closed. While a loop runs, Close only tells it to
+// stop: the loop gives back what is held when it ends, and [Stream.Done] says
+// when. Close may be called from any goroutine, and more than once.
+func (s *Stream) Close() error {
+	if s.enter(ended, idle) {
+		s.end()
+	}
+	s.cancel()
+	s.mu.Lock()
+	loops := s.state == running
+	s.mu.Unlock()
+	if loops {
+		return nil
+	}
+	<-s.done
+	return s.closeErr
+}
+
+// enter takes the stream from one state to another, if it is in the one.
+func (s *Stream) enter(to, from state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != from {
+		return false
+	}
+	s.state = to
+	return true
+}
+
+// end gives back everything.
+func (s *Stream) end() {
+	s.cancel()
+	_, s.closeErr = sources.Call("close", s.table, func() (struct{}, error) { return struct{}{}, s.session.Close() })
+	s.budget.Close()
+	s.mu.Lock()
+	s.receipt.Checksum = s.checksum.sum()
+	s.receipt.Elapsed = time.Since(s.started)
+	s.mu.Unlock()
+	close(s.done)
+}
+
+func (s *Stream) count(record arrow.RecordBatch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipt.Rows += record.NumRows()
+	s.receipt.Bytes += sources.Size(record)
+	s.receipt.Chunks++
+	s.checksum.add(record)
+}
+
+func (s *Stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipt.Error = err.Error()
+}
+
+func (s *Stream) complete() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipt.Complete = true
+}
+
+// conform holds a scan to the schema that its table declares, and to the
+// stream's context where the source does not look at it.
+func (s *Stream) conform(pages sources.Batches, schema *arrow.Schema) sources.Batches {
+	return func(yield func(sources.Batch, error) bool) {
+		for page, err := range pages {
+			if err == nil {
+				// A page may hold many chunks, and many pages may make none.
+				err = s.canceled("scan")
+			}
+			if err == nil {
+				err = differ(page.Record.Schema(), schema)
+			}
+			if err != nil {
+				yield(sources.Batch{}, err)
+				return
+			}
+			if !conformed(page, schema, yield) {
+				return
+			}
+		}
+	}
+}
+
+// canceled returns the error of a stream whose context has ended.
+func (s *Stream) canceled(op string) error {
+	if s.ctx.Err() == nil {
+		return nil
+	}
+	return &sources.Error{Op: op, Table: s.table, Kind: sources.Canceled, Err: context.Cause(s.ctx)}
+}
+
+// conformed yields a page under the very schema that the table declares, with
+// its metadata, which a source's own pages may lack.
+func conformed(page sources.Batch, schema *arrow.Schema, yield func(sources.Batch, error) bool) bool {
+	if page.Record.Schema() != schema {
+		page.Record = array.NewRecordBatch(schema, page.Record.Columns(), page.Record.NumRows())
+		defer page.Record.Release()
+	}
+	return yield(page, nil)
+}
+
+// differ returns what distinguishes a page's schema from the declared one.
+func differ(got, want *arrow.Schema) error {
+	if got == want {
+		return nil
+	}
+	if got.NumFields() != want.NumFields() {
+		return &sources.Error{Kind: sources.Internal, Err: fmt.Errorf("the source gave %d columns where its catalogue has %d", got.NumFields(), want.NumFields())}
+	}
+	var faults []error
+	for i, w := range want.Fields() {
+		g := got.Field(i)
+		if g.Name != w.Name || g.Nullable != w.Nullable || !arrow.TypeEqual(g.Type, w.Type) {
+			faults = append(faults, fmt.Errorf("the source gave column %q %s (nullable %t) where its catalogue has %q %s (nullable %t)",
+				g.Name, g.Type, g.Nullable, w.Name, w.Type, w.Nullable))
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return &sources.Error{Kind: sources.Internal, Err: errors.Join(faults...)}
+}
