@@ -1,0 +1,118 @@
+// Package host is what an application embeds: it opens sources by URI and puts
+// one memory budget over all their streams.
+//
+// See the package's example: a table is read in under 20 lines.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// DefaultMemory is what all streams of a host may hold together when nobody
+// says otherwise, in bytes: four streams of [core.DefaultMemory].
+const DefaultMemory = 4 * core.DefaultMemory
+
+// Options are what a host works with.
+type Options struct {
+	// Sources are the ones that are linked into the application, by the name that
+	// stands before the colon of a URI. An application pays for the drivers that
+	// it puts here, and for no others.
+	Sources map[string]sources.Open
+	// Memory is the most that all streams hold together, in bytes; 0 is
+	// [DefaultMemory].
+	Memory int64
+	// Logger takes what sources have to say beside their errors; nil discards it.
+	Logger *slog.Logger
+}
+
+// Host opens sources and holds the budget of their streams. It is safe for
+// concurrent use.
+type Host struct {
+	options Options
+	budget  *core.Budget
+
+	mu     sync.Mutex
+	closed bool
+	open   map[*Source]struct{}
+}
+
+// New returns a host. The caller closes it.
+func New(o Options) (*Host, error) {
+	if o.Memory == 0 {
+		o.Memory = DefaultMemory
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for name, open := range o.Sources {
+		if !isName(name) || open == nil {
+			return nil, &sources.Error{Op: "host", Kind: sources.Invalid, Err: fmt.Errorf("%q with %T is not a source", name, open)}
+		}
+	}
+	o.Sources = maps.Clone(o.Sources)
+	budget, err := core.NewBudget("host", o.Memory, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{options: o, budget: budget, open: map[*Source]struct{}{}}, nil
+}
+
+// Budget is the one over all streams of the host.
+func (h *Host) Budget() *core.Budget { return h.budget }
+
+// Open opens the source of a URI: SOURCE:WHERE, as in csv:DIR or
+// csv:FILE?header=false, or a URL whose scheme is the source's name, as in
+// postgres://user@server/database. A URI without a source that the host has is
+// [sources.NotFound]; the source's own errors pass through. The caller closes
+// the source, or the host.
+func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
+	name, config, err := parseURI(uri)
+	if err != nil {
+		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+	}
+	open, ok := h.options.Sources[name]
+	if !ok {
+		names := slices.Sorted(maps.Keys(h.options.Sources))
+		return nil, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("there is no source %q%s", name, sources.Nearest(name, names))}
+	}
+	opened, err := sources.Call("open", "", func() (sources.Source, error) { return open(ctx, config) })
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Source: opened, host: h, name: name}
+	h.mu.Lock()
+	closed := h.closed
+	if !closed {
+		h.open[s] = struct{}{}
+	}
+	h.mu.Unlock()
+	if closed {
+		err := &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("the host is closed")}
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close closes every source that is still open, as [Source.Close] does, and
+// refuses to open more. A second Close does nothing.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	open := slices.Collect(maps.Keys(h.open))
+	h.mu.Unlock()
+	var faults []error
+	for _, s := range open {
+		faults = append(faults, s.Close())
+	}
+	h.budget.Close()
+	return errors.Join(faults...)
+}

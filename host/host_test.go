@@ -1,0 +1,157 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"go.uber.org/goleak"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// numbers is a source of an endless table, which counts how often it is closed.
+type numbers struct {
+	sources.Source
+	closed atomic.Int32
+}
+
+func (n *numbers) Close() error {
+	n.closed.Add(1)
+	return n.Source.Close()
+}
+
+func (n *numbers) open(_ context.Context, c sources.Config) (sources.Source, error) {
+	if c.URI == "broken" {
+		panic("no such luck")
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	n.Source = sources.Simple(&sources.Catalog{Tables: []sources.Table{{Name: "numbers", Schema: schema, Rows: -1}}},
+		func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
+			return sources.FromRows(env, schema, func(yield func(sources.Row, error) bool) {
+				for i := 0; yield(sources.Row{Values: []any{i}}, nil); i++ {
+				}
+			})
+		})
+	return n, nil
+}
+
+func newHost(t *testing.T, n *numbers) *host.Host {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	h, err := host.New(host.Options{Sources: map[string]sources.Open{"numbers": n.open}, Memory: 16 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if held := h.Budget().Held(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+		goleak.VerifyNone(t, before)
+	})
+	return h
+}
+
+func openNumbers(t *testing.T, h *host.Host) (*host.Source, *core.Stream) {
+	t.Helper()
+	source, err := h.Open(t.Context(), "numbers:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := source.Stream(t.Context(), core.Query{Table: "numbers"}, core.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source, stream
+}
+
+// TestCloseEndsStreams: one whose loop runs elsewhere, and one that never ran.
+func TestCloseEndsStreams(t *testing.T) {
+	n := &numbers{}
+	h := newHost(t, n)
+	source, stream := openNumbers(t, h)
+	idle, err := source.Stream(t.Context(), core.Query{Table: "numbers"}, core.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, result := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var last error
+		for chunk, err := range stream.Chunks() {
+			if err == nil && stream.Receipt().Chunks == 1 && chunk.Record.NumRows() > 0 {
+				close(begun)
+			}
+			last = err
+		}
+		result <- last
+	}()
+	<-begun
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; sources.KindOf(err) != sources.Canceled {
+		t.Errorf("the loop ended with %v", err)
+	}
+	<-idle.Done()
+	if closed := n.closed.Load(); closed != 1 {
+		t.Errorf("the source was closed %d times", closed)
+	}
+	if err := errors.Join(h.Close(), source.Close()); err != nil || n.closed.Load() != 1 {
+		t.Errorf("a second close: %v, %d times", err, n.closed.Load())
+	}
+	if _, err := source.Stream(t.Context(), core.Query{Table: "numbers"}, core.Options{}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a stream of a closed source: %v", err)
+	}
+	if _, err := h.Open(t.Context(), "numbers:"); sources.KindOf(err) != sources.Invalid || n.closed.Load() != 2 {
+		t.Errorf("a source of a closed host: %v", err)
+	}
+}
+
+func TestStreamsShareTheHostsBudget(t *testing.T) {
+	h := newHost(t, &numbers{})
+	source, stream := openNumbers(t, h)
+	for chunk, err := range stream.Chunks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held := h.Budget().Held(); held == 0 || held != stream.Budget().Held() {
+			t.Errorf("the host holds %d bytes, the stream %d", held, stream.Budget().Held())
+		}
+		_ = chunk
+		break
+	}
+	if err := source.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenFaults(t *testing.T) {
+	h := newHost(t, &numbers{})
+	for uri, want := range map[string]struct {
+		kind sources.Kind
+		part string
+	}{
+		"number:x":       {sources.NotFound, `there is no source "number"; the nearest is "numbers"`},
+		"data/shop":      {sources.Invalid, "names no source"},
+		"numbers:broken": {sources.Internal, "panic: no such luck"},
+	} {
+		_, err := h.Open(t.Context(), uri)
+		if sources.KindOf(err) != want.kind || err == nil || !strings.HasPrefix(err.Error(), "open: ") || !strings.Contains(err.Error(), want.part) {
+			t.Errorf("%s: %v, want %s with %q", uri, err, want.kind, want.part)
+		}
+	}
+	if _, err := host.New(host.Options{Sources: map[string]sources.Open{"a b": nil}}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a source without a function: %v", err)
+	}
+	if _, err := host.New(host.Options{Memory: -1}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a negative limit: %v", err)
+	}
+}

@@ -1,0 +1,106 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// Source is an open source of a host. It is safe for concurrent use.
+type Source struct {
+	// Source is the source itself, for its catalogue. A session that is begun
+	// here directly is the caller's own to close, before the source.
+	sources.Source
+
+	host *Host
+	name string
+
+	mu      sync.Mutex
+	closing bool           // no stream is opened any more
+	opening sync.WaitGroup // streams that are being opened
+	streams []*core.Stream // those that may not have ended
+
+	closeMu sync.Mutex // one Close at a time
+	closed  bool
+}
+
+// Stream returns the stream of a query, as [core.Open] says. Its budget lies
+// under the host's: Options.Budget is not looked at.
+func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
+	o.Budget = s.host.budget
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("the source %q is closed", s.name)}
+	}
+	s.opening.Add(1)
+	s.mu.Unlock()
+	defer s.opening.Done()
+	stream, err := core.Open(ctx, s.Source, q, o)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams = append(slices.DeleteFunc(s.streams, ended), stream)
+	return stream, nil
+}
+
+func ended(s *core.Stream) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// loopWait is how long Close waits for a loop that was told to end. A loop that
+// waits for its source ends within a second; one whose consumer is busy ends
+// when the consumer asks for the next chunk.
+const loopWait = 10 * time.Second
+
+// Close waits for streams that are being opened, closes those that are still
+// open and then the source. Streams
+// whose loops run in other goroutines end with an error of kind
+// [sources.Canceled]; a consumer that does not come back to its loop within ten
+// seconds is an error that names its table, and its source stays open. A second
+// Close does nothing.
+func (s *Source) Close() error {
+	s.closeMu.Lock()
+	defer s.closeMu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.opening.Wait()
+	var faults []error
+	for _, stream := range s.streams {
+		faults = append(faults, stream.Close())
+	}
+	wait := time.NewTimer(loopWait)
+	defer wait.Stop()
+	for _, stream := range s.streams {
+		select {
+		case <-stream.Done():
+		case <-wait.C:
+			faults = append(faults, &sources.Error{Op: "close", Table: stream.Receipt().Table, Kind: sources.Invalid,
+				Err: errors.New("the stream is still in its loop: leave the loop before the source is closed")})
+			return errors.Join(faults...)
+		}
+	}
+	s.closed, s.streams = true, nil
+	_, err := sources.Call("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() })
+	s.host.mu.Lock()
+	delete(s.host.open, s)
+	s.host.mu.Unlock()
+	return errors.Join(append(faults, err)...)
+}

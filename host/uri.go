@@ -1,0 +1,59 @@
+package host
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// parseURI divides a URI into the name of its source and what the source is
+// opened with. In "csv:shop?header=false" the name is a prefix: the rest up to
+// the first question mark is taken as it stands, so that paths need no escapes,
+// and what follows are the options. In "postgres://host/db?sslmode=require" it is
+// part of a URL, which goes to the source whole.
+//
+// Errors repeat nothing but the name: the rest may hold a secret.
+func parseURI(uri string) (name string, c sources.Config, err error) {
+	name, rest, ok := strings.Cut(uri, ":")
+	if !ok {
+		return "", c, fmt.Errorf("%q names no source: write SOURCE:WHERE, as in csv:%s", uri, uri)
+	}
+	if !isName(name) {
+		return "", c, fmt.Errorf("%q is not the name of a source: write SOURCE:WHERE, as in csv:DIR", name)
+	}
+	if strings.HasPrefix(rest, "//") {
+		return name, sources.Config{URI: uri}, nil
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	c.URI = rest
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return "", c, fmt.Errorf("the options after the ? of the %s URI are malformed: write ?key=value&key=value, with %%26 for & and %%25 for %%", name)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if len(values[key]) > 1 {
+			return "", c, fmt.Errorf("the option %q of the %s URI is there twice", key, name)
+		}
+		if c.Options == nil {
+			c.Options = map[string]string{}
+		}
+		c.Options[key] = values[key][0]
+	}
+	return name, c, nil
+}
+
+// isName reports whether s can be the name of a source: a letter, then letters,
+// digits, - and _. It keeps names free of what paths and URLs are made of.
+func isName(s string) bool {
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		if !letter && (i == 0 || !('0' <= r && r <= '9' || r == '-' || r == '_')) {
+			return false
+		}
+	}
+	return s != ""
+}

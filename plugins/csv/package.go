@@ -1,0 +1,380 @@
+package csv
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// packageFile describes the tables of its directory: a Frictionless Data
+// Package, https://specs.frictionlessdata.io/data-package/ (version 1). A field
+// of type number may have the properties "precision" and "scale", which that
+// format lacks.
+const packageFile = "datapackage.json"
+
+type dataPackage struct {
+	Resources []resource `json:"resources"`
+}
+
+type resource struct {
+	Name        string      `json:"name"`
+	Path        oneOrMore   `json:"path"`
+	Title       string      `json:"title"`
+	Description string      `json:"description"`
+	Encoding    string      `json:"encoding"`
+	Compression string      `json:"compression"`
+	Dialect     dialectJSON `json:"dialect"`
+	Schema      *schemaJSON `json:"schema"`
+}
+
+type dialectJSON struct {
+	Delimiter   *string `json:"delimiter"`
+	QuoteChar   *string `json:"quoteChar"`
+	DoubleQuote *bool   `json:"doubleQuote"`
+	EscapeChar  *string `json:"escapeChar"`
+	CommentChar *string `json:"commentChar"`
+	Header      *bool   `json:"header"`
+}
+
+type schemaJSON struct {
+	Fields        []fieldJSON   `json:"fields"`
+	MissingValues []string      `json:"missingValues"`
+	PrimaryKey    oneOrMore     `json:"primaryKey"`
+	ForeignKeys   []foreignJSON `json:"foreignKeys"`
+}
+
+type fieldJSON struct {
+	Name        string   `json:"name"`
+	Type        string   `json:"type"`
+	Format      string   `json:"format"`
+	Title       string   `json:"title"`
+	Description string   `json:"description"`
+	Precision   *int32   `json:"precision"`
+	Scale       *int32   `json:"scale"`
+	TrueValues  []string `json:"trueValues"`
+	FalseValues []string `json:"falseValues"`
+	DecimalChar string   `json:"decimalChar"`
+	GroupChar   string   `json:"groupChar"`
+	BareNumber  *bool    `json:"bareNumber"`
+	Constraints struct {
+		Required bool `json:"required"`
+		Unique   bool `json:"unique"`
+	} `json:"constraints"`
+}
+
+type foreignJSON struct {
+	Fields    oneOrMore `json:"fields"`
+	Reference struct {
+		Resource string    `json:"resource"`
+		Fields   oneOrMore `json:"fields"`
+	} `json:"reference"`
+}
+
+// oneOrMore is a text or a list of texts.
+type oneOrMore []string
+
+// UnmarshalJSON reads either form.
+func (o *oneOrMore) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*o = oneOrMore{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(o))
+}
+
+// described is what a package says of one file.
+type described struct {
+	table    string
+	file     string
+	dialect  dialect
+	comment  string
+	columns  []column // nil: nothing is declared
+	measured []int    // the columns whose scale is to be found in the sample
+	key      []string
+	unique   [][]string
+	foreign  []sources.ForeignKey
+}
+
+// readPackage reads the package of a directory; nil where there is none. Its
+// errors name every fault.
+func readPackage(fsys fs.FS, standard dialect) ([]described, error) {
+	text, err := fs.ReadFile(fsys, packageFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parsePackage(text, standard)
+}
+
+func parsePackage(text []byte, standard dialect) ([]described, error) {
+	var p dataPackage
+	if err := json.Unmarshal(text, &p); err != nil {
+		return nil, jsonFault(text, err)
+	}
+	var all []described
+	var faults []error
+	tables := map[string]bool{}
+	for i, r := range p.Resources {
+		d, err := r.describe(standard)
+		where := fmt.Sprintf("%s: resources[%d]", packageFile, i)
+		for _, fault := range err {
+			faults = append(faults, fmt.Errorf("%s%w", where, fault))
+		}
+		if tables[d.table] {
+			faults = append(faults, fmt.Errorf("%s.name: %q is there twice", where, d.table))
+		}
+		tables[d.table] = true
+		all = append(all, d)
+	}
+	return all, errors.Join(faults...)
+}
+
+// jsonFault gives the place of a fault in the JSON.
+func jsonFault(text []byte, err error) error {
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	offset, field := int64(-1), ""
+	if errors.As(err, &syntax) {
+		offset = syntax.Offset
+	} else if errors.As(err, &typed) {
+		offset, field = typed.Offset, typed.Field
+	}
+	if offset < 0 || offset > int64(len(text)) {
+		return fmt.Errorf("%s: %w", packageFile, err)
+	}
+	before := text[:offset]
+	line := bytes.Count(before, []byte{'\n'}) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
+	if field != "" {
+		return fmt.Errorf("%s:%d:%d: %s: a %s does not belong there", packageFile, line, max(column, 1), field, typed.Value)
+	}
+	return fmt.Errorf("%s:%d:%d: %w", packageFile, line, max(column, 1), err)
+}
+
+func (r *resource) describe(standard dialect) (d described, faults []error) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	d = described{dialect: standard, comment: r.Description, table: r.Name}
+	if d.comment == "" {
+		d.comment = r.Title
+	}
+	switch {
+	case len(r.Path) != 1:
+		fault(".path: want one file, there are %d", len(r.Path))
+	case !fs.ValidPath(path.Clean(r.Path[0])) || path.Clean(r.Path[0]) == ".":
+		fault(".path: %q is not a file below the package", r.Path[0])
+	default:
+		d.file = path.Clean(r.Path[0])
+	}
+	if d.table == "" {
+		d.table = tableName(d.file)
+	}
+	if e := strings.ToLower(strings.ReplaceAll(r.Encoding, "-", "")); e != "" && e != "utf8" && e != "ascii" && e != "usascii" {
+		fault(".encoding: %q is not read: write the file as UTF-8", r.Encoding)
+	}
+	if r.Compression != "" && r.Compression != "no" {
+		fault(".compression: %q is not read: unpack the file", r.Compression)
+	}
+	faults = append(faults, r.Dialect.apply(&d.dialect)...)
+	if r.Schema == nil {
+		return d, faults
+	}
+	names := make([]string, len(r.Schema.Fields))
+	d.columns = make([]column, len(r.Schema.Fields))
+	for i, f := range r.Schema.Fields {
+		if names[i] = f.Name; slices.Contains(names[:i], f.Name) {
+			fault(".schema.fields[%d].name: %q is there twice", i, f.Name)
+		}
+		c, measure, err := f.column()
+		if err != nil {
+			fault(".schema.fields[%d]%w", i, err)
+		}
+		c.missing = r.Schema.MissingValues
+		d.columns[i] = c
+		if measure {
+			d.measured = append(d.measured, i)
+		}
+		if f.Constraints.Unique {
+			d.unique = append(d.unique, []string{f.Name})
+		}
+	}
+	known := func(where string, columns []string) {
+		for _, c := range columns {
+			if !slices.Contains(names, c) {
+				fault("%s: there is no field %q%s", where, c, sources.Nearest(c, names))
+			}
+		}
+	}
+	known(".schema.primaryKey", r.Schema.PrimaryKey)
+	d.key = r.Schema.PrimaryKey
+	for i := range d.columns {
+		// What makes the key has a value, whether or not that is said again.
+		d.columns[i].required = d.columns[i].required || slices.Contains(d.key, d.columns[i].name)
+	}
+	for i, f := range r.Schema.ForeignKeys {
+		where := fmt.Sprintf(".schema.foreignKeys[%d]", i)
+		known(where+".fields", f.Fields)
+		if len(f.Fields) == 0 || len(f.Fields) != len(f.Reference.Fields) && len(f.Reference.Fields) > 0 {
+			fault("%s: %d fields refer to %d", where, len(f.Fields), len(f.Reference.Fields))
+			continue
+		}
+		target := f.Reference.Resource
+		if target == "" || target == "self" {
+			target = d.table
+		}
+		d.foreign = append(d.foreign, sources.ForeignKey{Table: d.table, Columns: f.Fields, Target: target, TargetColumns: f.Reference.Fields})
+	}
+	return d, faults
+}
+
+func (j *dialectJSON) apply(d *dialect) (faults []error) {
+	one := func(name string, text *string, to *byte) {
+		switch {
+		case text == nil:
+		case len(*text) == 1 && (*text)[0] < 0x80 && (*text)[0] != '\n' && (*text)[0] != '\r':
+			*to = (*text)[0]
+		default:
+			faults = append(faults, fmt.Errorf(".dialect.%s: want one ASCII character, not %q", name, *text))
+		}
+	}
+	one("delimiter", j.Delimiter, &d.delimiter)
+	one("quoteChar", j.QuoteChar, &d.quote)
+	one("commentChar", j.CommentChar, &d.comment)
+	if j.Header != nil {
+		d.header = *j.Header
+	}
+	if j.EscapeChar != nil || j.DoubleQuote != nil && !*j.DoubleQuote {
+		faults = append(faults, errors.New(".dialect: escape characters are not read: a quote within a field is written twice"))
+	}
+	return append(faults, d.conflict()...)
+}
+
+// conflict returns the faults of characters that cannot be told apart.
+func (d dialect) conflict() (faults []error) {
+	if d.delimiter == d.quote || d.delimiter == d.comment || d.quote == d.comment && d.quote != 0 {
+		faults = append(faults, fmt.Errorf(".dialect: delimiter %q, quote %q and comment %q must differ", d.delimiter, d.quote, d.comment))
+	}
+	return faults
+}
+
+// column makes a column of a field; measure says that its scale is to be found
+// in the sample.
+func (f *fieldJSON) column() (c column, measure bool, err error) {
+	c = column{name: f.Name, required: f.Constraints.Required, source: f.Type, comment: f.Description}
+	if c.comment == "" {
+		c.comment = f.Title
+	}
+	if f.Name == "" {
+		return c, false, errors.New(".name: a field needs a name")
+	}
+	plain := f.Format == "" || f.Format == "default"
+	switch f.Type {
+	case "", "any", "object", "array", "geopoint", "geojson", "duration", "yearmonth", "string":
+		return c, false, nil // as text, without loss
+	case "integer":
+		c.kind, c.group = integerKind, f.GroupChar
+	case "number":
+		c.kind, c.group = decimalKind, f.GroupChar
+		if f.DecimalChar != "" {
+			if len(f.DecimalChar) != 1 {
+				return c, false, fmt.Errorf(".decimalChar: want one character, not %q", f.DecimalChar)
+			}
+			c.decimal = f.DecimalChar[0]
+		}
+		if measure = f.Scale == nil; !measure {
+			if *f.Scale < 0 || *f.Scale > maxPrecision {
+				return c, false, fmt.Errorf(".scale: want 0 to %d, not %d", maxPrecision, *f.Scale)
+			}
+			c.scale = *f.Scale
+		}
+		if f.Precision != nil && (*f.Precision < 1 || *f.Precision > maxPrecision) {
+			return c, false, fmt.Errorf(".precision: want 1 to %d, not %d", maxPrecision, *f.Precision)
+		}
+	case "boolean":
+		c.kind, c.trues, c.falses = booleanKind, f.TrueValues, f.FalseValues
+		if c.trues == nil {
+			c.trues = []string{"true", "True", "TRUE", "1"}
+		}
+		if c.falses == nil {
+			c.falses = []string{"false", "False", "FALSE", "0"}
+		}
+	case "date":
+		c.kind = dateKind
+	case "time":
+		c.kind = timeKind
+	case "datetime":
+		c.kind, measure = localKind, plain // the sample says whether they have a zone
+	case "year":
+		c.kind = yearKind
+	default:
+		types := []string{"any", "array", "boolean", "date", "datetime", "duration", "geojson", "geopoint", "integer", "number", "object", "string", "time", "year", "yearmonth"}
+		return c, false, fmt.Errorf(".type: there is no type %q%s", f.Type, sources.Nearest(f.Type, types))
+	}
+	if f.BareNumber != nil && !*f.BareNumber {
+		return c, false, errors.New(".bareNumber: numbers with other text around them are not read: declare the field as a string")
+	}
+	if c.kind == dateKind || c.kind == timeKind || c.kind == localKind {
+		if !plain {
+			layout, zoned, err := layoutOf(f.Format)
+			if err != nil {
+				return c, false, fmt.Errorf(".format: %w", err)
+			}
+			if c.layout = layout; zoned && c.kind == localKind {
+				c.kind = instantKind
+			}
+		}
+	}
+	return c, measure, nil
+}
+
+// directives are those of strptime that Go's layouts have too.
+var directives = map[byte]string{
+	'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'H': "15", 'I': "03", 'M': "04", 'S': "05", 'f': "000000",
+	'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday", 'p': "PM", 'j': "002", 'z': "-0700", 'Z': "MST", '%': "%",
+}
+
+// layoutOf turns a strptime pattern into Go's form.
+func layoutOf(format string) (layout string, zoned bool, err error) {
+	if format == "any" {
+		return "", false, errors.New(`"any" would have to guess: write a pattern, as in %Y-%m-%d`)
+	}
+	var b strings.Builder
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' {
+			b.WriteByte(format[i])
+			continue
+		}
+		i++
+		if i == len(format) {
+			return "", false, fmt.Errorf("%q ends in a lone %%", format)
+		}
+		part, ok := directives[format[i]]
+		if !ok || format[i] == 'Z' {
+			return "", false, fmt.Errorf("%%%c in %q is not read: declare the field as a string", format[i], format)
+		}
+		zoned = zoned || format[i] == 'z'
+		if format[i] == 'f' && !strings.HasSuffix(b.String(), "05.") {
+			return "", false, fmt.Errorf("%%f in %q must follow %%S and a point", format)
+		}
+		b.WriteString(part)
+	}
+	return b.String(), zoned, nil
+}
+
+// tableName is the name of the table in a file.
+func tableName(file string) string {
+	base := path.Base(file)
+	if ext := path.Ext(base); strings.EqualFold(ext, ".csv") {
+		return strings.TrimSuffix(base, ext)
+	}
+	return base
+}
