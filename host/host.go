@@ -30,6 +30,10 @@ type Options struct {
 	// Memory is the most that all streams hold together, in bytes; 0 is
 	// [DefaultMemory].
 	Memory int64
+	// PluginPath are the directories in which sources are looked for that are not
+	// linked in: executables named penstock-source-NAME, and NAME.wasm. nil is
+	// [DefaultPluginPath]; an empty list is none.
+	PluginPath []string
 	// Logger takes what sources have to say beside their errors; nil discards it.
 	Logger *slog.Logger
 }
@@ -59,6 +63,9 @@ func New(o Options) (*Host, error) {
 		}
 	}
 	o.Sources = maps.Clone(o.Sources)
+	if o.PluginPath == nil {
+		o.PluginPath = DefaultPluginPath()
+	}
 	budget, err := core.NewBudget("host", o.Memory, nil)
 	if err != nil {
 		return nil, err
