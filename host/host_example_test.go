@@ -36,6 +36,6 @@ func Example() {
 	}
 	fmt.Println(orders.Receipt().Rows, "orders")
 	// Output:
-	// [19.90 5.00 (null)]
+	// [19.9 5 (null)]
 	// 3 orders
 }

@@ -43,6 +43,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // exit code. A reader that went away has had enough, so that is no fault.
 func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writer) int {
 	var usage *usageError
+	var last *afterError
+	if errors.As(err, &last) {
+		defer last.after(stderr)
+	}
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe):
 		return exitGood
@@ -78,10 +82,12 @@ Exit codes:
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "penstock",
-		Short:         "Stream related records out of any data source, inside a memory budget",
-		Long:          rootHelp,
-		Example:       "  penstock demo shop            write a made-up shop to read from",
+		Use:   "penstock",
+		Short: "Stream related records out of any data source, inside a memory budget",
+		Long:  rootHelp,
+		Example: `  penstock demo shop               write a made-up shop to read from
+  penstock catalog csv:shop        show its tables
+  penstock read csv:shop orders    read one of them`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -98,7 +104,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newDemo(), newVersion())
+	root.AddCommand(newRead(), newCatalog(), newDemo(), newVersion())
 	return root
 }
 

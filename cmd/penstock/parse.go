@@ -35,18 +35,18 @@ func parseSize(s string) (int64, error) {
 	return bytes, nil
 }
 
-// term is one entry of a list flag: a name, and what followed it after colons.
-type term struct {
+// listTerm is one entry of a list flag: a name, and what followed it after colons.
+type listTerm struct {
 	name  string
 	words []string
 }
 
 // parseTerms reads "a,b:desc". A name in double quotes may hold commas and
 // colons; a double quote in it is doubled, as in CSV.
-func parseTerms(flag, s string) ([]term, error) {
-	var terms []term
+func parseTerms(flag, s string) ([]listTerm, error) {
+	var terms []listTerm
 	for rest := s; ; {
-		var t term
+		var t listTerm
 		if strings.HasPrefix(rest, `"`) {
 			name, after, ok := unquote(rest)
 			if !ok {

@@ -296,8 +296,11 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 			}
 			c.scale = *f.Scale
 		}
-		if f.Precision != nil && (*f.Precision < 1 || *f.Precision > maxPrecision) {
-			return c, false, fmt.Errorf(".precision: want 1 to %d, not %d", maxPrecision, *f.Precision)
+		if f.Precision != nil {
+			if *f.Precision < max(1, c.scale) || *f.Precision > maxPrecision {
+				return c, false, fmt.Errorf(".precision: want %d to %d, not %d", max(1, c.scale), maxPrecision, *f.Precision)
+			}
+			c.digits = *f.Precision
 		}
 	case "boolean":
 		c.kind, c.trues, c.falses = booleanKind, f.TrueValues, f.FalseValues

@@ -175,7 +175,7 @@ func (c *column) measure(g *guess, records int) {
 	c.inferred = max(records, 1)
 	switch c.kind {
 	case decimalKind:
-		c.scale = int32(min(g.places, maxPrecision))
+		c.scale = min(int32(g.places), c.precision())
 	case localKind:
 		if g.seen && g.may&mayLocal == 0 && g.may&mayInstant != 0 {
 			c.kind = instantKind

@@ -34,6 +34,7 @@ const maxPrecision = 38
 type column struct {
 	name     string
 	kind     kind
+	digits   int32    // of a decimal, at most; 0 is maxPrecision
 	scale    int32    // of a decimal
 	required bool     // it has no NULL
 	inferred int      // from so many records; 0 where it is declared
@@ -54,7 +55,7 @@ func (c *column) dataType() arrow.DataType {
 	case integerKind:
 		return arrow.PrimitiveTypes.Int64
 	case decimalKind:
-		return &arrow.Decimal128Type{Precision: maxPrecision, Scale: c.scale}
+		return &arrow.Decimal128Type{Precision: c.precision(), Scale: c.scale}
 	case booleanKind:
 		return arrow.FixedWidthTypes.Boolean
 	case dateKind:
@@ -71,13 +72,20 @@ func (c *column) dataType() arrow.DataType {
 	return arrow.BinaryTypes.String
 }
 
+func (c *column) precision() int32 {
+	if c.digits == 0 {
+		return maxPrecision
+	}
+	return c.digits
+}
+
 // describe names the column's type for an error.
 func (c *column) describe() string {
 	switch c.kind {
 	case integerKind:
 		return "an integer of 64 bits"
 	case decimalKind:
-		return fmt.Sprintf("a number with at most %d decimals and %d digits", c.scale, maxPrecision)
+		return fmt.Sprintf("a number with at most %d decimals and %d digits", c.scale, c.precision())
 	case booleanKind:
 		return "a boolean"
 	case dateKind:
@@ -132,7 +140,7 @@ func (c *column) append(b array.Builder, text []byte) bool {
 		}
 		return ok
 	case *array.Decimal128Builder:
-		n, ok := parseDecimal(c.plain(text), c.scale)
+		n, ok := parseDecimal(c.plain(text), c.precision(), c.scale)
 		if ok {
 			b.Append(n)
 		}
@@ -207,8 +215,9 @@ func parseInteger(text []byte) (int64, bool) {
 	return n, true
 }
 
-// parseDecimal reads a number of at most scale decimals, and never rounds.
-func parseDecimal(text []byte, scale int32) (decimal128.Num, bool) {
+// parseDecimal reads a number of at most so many digits and decimals, and never
+// rounds.
+func parseDecimal(text []byte, precision, scale int32) (decimal128.Num, bool) {
 	negative := false
 	if len(text) > 0 && (text[0] == '-' || text[0] == '+') {
 		negative = text[0] == '-'
@@ -220,7 +229,7 @@ func parseDecimal(text []byte, scale int32) (decimal128.Num, bool) {
 	}
 	fraction = bytes.TrimRight(fraction, "0")
 	whole = bytes.TrimLeft(whole, "0")
-	if len(fraction) > int(scale) || len(whole)+int(scale) > maxPrecision {
+	if len(fraction) > int(scale) || len(whole)+int(scale) > int(precision) {
 		return decimal128.Num{}, false
 	}
 	// Up to 18 digits fit an int64, and most numbers have no more.

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/plugins/postgres"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// linked are the sources that this program brings along.
+var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "postgresql": postgres.Open}
+
+const sourceHelp = `SOURCE is one of
+  csv:DIR, csv:FILE, csv:'DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
+                                       options follow a ?, as in csv:FILE?header=false&delimiter=tab
+  postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales`
+
+// sourceFlags are those of every command that opens a source.
+type sourceFlags struct {
+	memory  string
+	verbose bool
+}
+
+func (f *sourceFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.memory, "memory", "", "the most memory to hold, as in 64MiB (default 500 MB)")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error what sources say")
+}
+
+// limit is the memory to hold, in bytes.
+func (f *sourceFlags) limit() (int64, error) {
+	if f.memory == "" {
+		return core.DefaultMemory, nil
+	}
+	return parseSize(f.memory)
+}
+
+// open opens a source and calls use with it. Everything is closed afterwards.
+func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Context, source *host.Source) error) (err error) {
+	limit, err := f.limit()
+	if err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	h, err := host.New(host.Options{
+		Sources: linked,
+		Memory:  limit,
+		Logger:  slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closing := h.Close(); err == nil {
+			err = closing
+		}
+	}()
+	source, err := h.Open(c.Context(), uri)
+	if err != nil {
+		return err
+	}
+	return use(c.Context(), source)
+}
