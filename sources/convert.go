@@ -3,10 +3,12 @@ package sources
 import (
 	"math"
 	"math/big"
+	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
 // Convert returns v as a value of type t, where t can hold it exactly. It is
@@ -30,6 +32,9 @@ func Convert(v Value, t arrow.DataType) (Value, bool) {
 	case numberClass:
 		return convertNumber(v, t)
 	case dateClass, timeClass, localClass, instantClass, durationClass:
+		if unitOf(v.Type) == unitOf(t) && t.(arrow.FixedWidthDataType).BitWidth() == 64 {
+			return Value{Type: t, V: v.V}, true
+		}
 		n := new(big.Int).Mul(big.NewInt(v.V.(int64)), big.NewInt(unitOf(v.Type)))
 		n, rest := n.QuoRem(n, big.NewInt(unitOf(t)), new(big.Int))
 		if rest.Sign() != 0 || !n.IsInt64() {
@@ -49,20 +54,37 @@ func Convert(v Value, t arrow.DataType) (Value, bool) {
 
 func convertNumber(v Value, t arrow.DataType) (Value, bool) {
 	id := t.ID()
-	if f, ok := v.V.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
-		return Value{Type: t, V: f}, arrow.IsFloating(id)
+	// Most values are of the column's sort already and need no exact arithmetic,
+	// which costs many times as much. A float that stays one keeps the sign
+	// of its zero too.
+	switch x := v.V.(type) {
+	case int64:
+		if arrow.IsSignedInteger(id) {
+			width := t.(arrow.FixedWidthDataType).BitWidth()
+			return Value{Type: t, V: v.V}, x>>(width-1) == x>>63
+		}
+	case uint64:
+		if arrow.IsUnsignedInteger(id) {
+			width := t.(arrow.FixedWidthDataType).BitWidth()
+			return Value{Type: t, V: v.V}, bits.Len64(x) <= width
+		}
+	case float64:
+		if arrow.IsFloating(id) {
+			return Value{Type: t, V: v.V}, math.IsNaN(x) || floatFits(x, id)
+		}
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return Value{}, false
+		}
+	case decimal128.Num:
+		if id == arrow.DECIMAL128 && v.scale() == t.(arrow.DecimalType).GetScale() && x.HighBits() != math.MinInt64 {
+			return Value{Type: t, V: v.V}, x.FitsInPrecision(t.(arrow.DecimalType).GetPrecision())
+		}
 	}
 	r, _ := v.exact()
 	switch {
 	case arrow.IsFloating(id):
 		f, exact := r.Float64()
-		switch id {
-		case arrow.FLOAT32:
-			exact = exact && float64(float32(f)) == f
-		case arrow.FLOAT16:
-			exact = false // nobody has asked for a literal of this type
-		}
-		return Value{Type: t, V: f}, exact
+		return Value{Type: t, V: f}, exact && floatFits(f, id)
 	case arrow.IsDecimal(id):
 		d := t.(arrow.DecimalType)
 		ten := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(d.GetScale(), -d.GetScale()))), nil))
@@ -81,15 +103,30 @@ func convertNumber(v Value, t arrow.DataType) (Value, bool) {
 	case !r.IsInt():
 		return Value{}, false
 	case arrow.IsSignedInteger(id):
-		bits := t.(arrow.FixedWidthDataType).BitWidth()
-		if n := r.Num(); n.IsInt64() && n.Int64()>>(bits-1) == n.Int64()>>63 {
+		width := t.(arrow.FixedWidthDataType).BitWidth()
+		if n := r.Num(); n.IsInt64() && n.Int64()>>(width-1) == n.Int64()>>63 {
 			return Value{Type: t, V: n.Int64()}, true
 		}
 	default:
-		bits := t.(arrow.FixedWidthDataType).BitWidth()
-		if n := r.Num(); n.IsUint64() && n.BitLen() <= bits {
+		width := t.(arrow.FixedWidthDataType).BitWidth()
+		if n := r.Num(); n.IsUint64() && n.BitLen() <= width {
 			return Value{Type: t, V: n.Uint64()}, true
 		}
 	}
 	return Value{}, false
+}
+
+// floatFits reports whether a float type holds f, which is not NaN, exactly.
+func floatFits(f float64, id arrow.Type) bool {
+	switch id {
+	case arrow.FLOAT16:
+		// Arrow mistakes what lies between 0 and 2^-14 for other numbers.
+		if f != 0 && math.Abs(f) < 1.0/(1<<14) {
+			return false
+		}
+		return float64(float16.New(float32(f)).Float32()) == f
+	case arrow.FLOAT32:
+		return float64(float32(f)) == f
+	}
+	return true
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
 	"github.com/apache/arrow-go/v18/arrow/float16"
@@ -111,6 +112,8 @@ func (p *pager) append(size int64) {
 	p.bytes += size
 }
 
+var errNull = errors.New("NULL where there is none")
+
 // convertAny returns v in the form that appendAny takes for the type (nil, a
 // Value's V, or a slice of such), and its Size.
 func convertAny(v any, t arrow.DataType) (any, int64, error) {
@@ -119,18 +122,36 @@ func convertAny(v any, t arrow.DataType) (any, int64, error) {
 	}
 	switch t := t.(type) {
 	case arrow.ListLikeType:
+		// What the list itself takes up, as Size counts it.
+		size, fixed := int64(4), -1
+		switch t := t.(type) {
+		case *arrow.LargeListType:
+			size = 8
+		case *arrow.FixedSizeListType:
+			size, fixed = 0, int(t.Len())
+		}
 		if v == nil {
-			return nil, 4, nil
+			if fixed > 0 { // a NULL has its elements all the same
+				_, n, err := convertAny(nil, t.Elem())
+				return nil, int64(fixed) * n, err
+			}
+			return nil, size, nil
 		}
 		items, ok := v.([]any)
 		if !ok {
 			return nil, 0, fmt.Errorf("%T does not fit %s", v, t)
 		}
-		out, size := make([]any, len(items)), int64(4)
+		if fixed >= 0 && len(items) != fixed {
+			return nil, 0, fmt.Errorf("%d elements do not fit %s", len(items), t)
+		}
+		out := make([]any, len(items))
 		for i, item := range items {
 			x, n, err := convertAny(item, t.Elem())
+			if err == nil && x == nil && !t.ElemField().Nullable {
+				err = errNull
+			}
 			if err != nil {
-				return nil, 0, err
+				return nil, 0, fmt.Errorf("element %d: %w", i+1, err)
 			}
 			out[i], size = x, size+n
 		}
@@ -146,6 +167,9 @@ func convertAny(v any, t arrow.DataType) (any, int64, error) {
 		out, size := make([]any, t.NumFields()), int64(0)
 		for i, field := range fields {
 			x, n, err := convertAny(field, t.Field(i).Type)
+			if err == nil && x == nil && v != nil && !t.Field(i).Nullable {
+				err = errNull
+			}
 			if err != nil {
 				return nil, 0, fmt.Errorf("field %q: %w", t.Field(i).Name, err)
 			}
@@ -296,6 +320,10 @@ func appendAny(b array.Builder, x any) {
 		b.Append(float32(x.(float64)))
 	case *array.Float64Builder:
 		b.Append(x.(float64))
+	case *array.Decimal32Builder:
+		b.Append(decimal.Decimal32(int32(x.(decimal128.Num).LowBits())))
+	case *array.Decimal64Builder:
+		b.Append(decimal.Decimal64(int64(x.(decimal128.Num).LowBits())))
 	case *array.Decimal128Builder:
 		b.Append(x.(decimal128.Num))
 	case *array.Decimal256Builder:

@@ -109,7 +109,8 @@ func ValueAt(a arrow.Array, i int) Value {
 		a = e.Storage()
 	}
 	v := Value{Type: a.DataType()}
-	if a.IsNull(i) {
+	// A column of nothing but NULLs has no bitmap, so IsNull does not know.
+	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return v
 	}
 	switch a := a.(type) {
