@@ -98,6 +98,9 @@ func (g gatherer) data(t arrow.DataType, parts []arrow.ArrayData, spans []span) 
 		defer values.Release()
 		at := 0
 		for _, s := range spans {
+			if s.rows == 0 {
+				continue // an empty column may have no buffer
+			}
 			d := parts[s.record]
 			bitutil.CopyBitmap(d.Buffers()[1].Bytes(), d.Offset()+s.from, s.rows, values.Bytes(), at)
 			at += s.rows
@@ -180,6 +183,9 @@ func (g gatherer) fixed(width int, parts []arrow.ArrayData, spans []span, rows i
 	values := g.buffer(rows * width)
 	to := values.Bytes()
 	for _, s := range spans {
+		if s.rows == 0 {
+			continue // an empty column may have no buffer
+		}
 		d := parts[s.record]
 		from := (d.Offset() + s.from) * width
 		n := s.rows * width

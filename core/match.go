@@ -31,8 +31,10 @@ func compile(p sources.Predicate, schema *arrow.Schema) matcher {
 		return negation{compile(p.Predicate, schema)}
 	case sources.IsNull:
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
+			// A column of type null has no bitmap that would say so.
+			all := a.DataType().ID() == arrow.NULL
 			for i := range truth {
-				truth[i] = truthOf(a.IsNull(i) != p.Not)
+				truth[i] = truthOf((all || a.IsNull(i)) != p.Not)
 			}
 		}}
 	case sources.Comparison:

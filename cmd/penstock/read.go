@@ -98,7 +98,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 	}
 	// The budget counts what rows need. This keeps what the runtime needs beside
 	// them, garbage above all, from growing with what is read.
-	debug.SetGCPercent(50)
+	debug.SetGCPercent(10)
 	debug.SetMemoryLimit(limit + 32<<20)
 	return f.open(c, uri, func(ctx context.Context, source *host.Source) error {
 		if c.Flags().Changed("where") {
