@@ -1,0 +1,311 @@
+package testkit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// MemoryTable is a table of a source in memory.
+type MemoryTable struct {
+	Name   string
+	Schema *arrow.Schema
+	Key    []string
+	Unique [][]string
+	Rows   iter.Seq[[]any] // each row as [sources.Row] takes it; read once, by NewMemory
+}
+
+// NewMemory makes a source of tables in memory that can do everything that the
+// contract knows: it is the contract's reference implementation, made to be
+// read rather than to be fast. Its data never changes, so each of its sessions
+// sees the same moment. It is safe for concurrent use.
+func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source, error) {
+	m := &inMemory{catalog: &sources.Catalog{}, tables: map[string]*memoryTable{}}
+	for _, t := range tables {
+		data, err := load(t)
+		if err != nil {
+			return nil, sources.WithOp("open", t.Name, err)
+		}
+		m.tables[t.Name] = data
+		m.catalog.Tables = append(m.catalog.Tables, sources.Table{
+			Name: t.Name, Schema: t.Schema, Key: t.Key, Unique: t.Unique, Rows: int64(len(data.rows)),
+			Can: sources.Project | sources.SortBy | sources.Limit | sources.Resume | sources.Stable |
+				sources.Partition | sources.Snapshot | sources.Logic,
+			Filters: filtersOf(t.Schema),
+		})
+	}
+	if err := sources.Relate(m.catalog, keys); err != nil {
+		return nil, sources.WithOp("open", "", err)
+	}
+	for i := range m.catalog.Tables {
+		t := &m.catalog.Tables[i]
+		add := func(table string, columns []string) {
+			target := m.catalog.Table(table)
+			same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
+			if len(columns) > 0 && !slices.ContainsFunc(target.Lookups, same) {
+				target.Lookups = append(target.Lookups, sources.Lookup{Columns: columns})
+			}
+		}
+		add(t.Name, t.Key)
+		for _, u := range t.Unique {
+			add(t.Name, u)
+		}
+		for _, r := range t.Relations {
+			add(r.Table, r.Target)
+			if r.Through != nil {
+				add(r.Through.Table, r.Through.Near)
+			}
+		}
+	}
+	return m, nil
+}
+
+// filtersOf are all operators that make sense for each column.
+func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
+	filters := map[string]sources.Ops{}
+	for _, f := range schema.Fields() {
+		ops := sources.OpsOf(sources.OpNull, sources.OpHas)
+		if sources.Comparable(f.Type, f.Type) {
+			ops |= sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn)
+		}
+		if sources.Comparable(f.Type, arrow.BinaryTypes.String) {
+			ops |= sources.OpsOf(sources.OpStart, sources.OpLike)
+		}
+		filters[f.Name] = ops
+	}
+	return filters
+}
+
+// memoryTable holds each row twice: as it was given, and as values.
+type memoryTable struct {
+	rows   [][]any
+	values [][]sources.Value
+	column map[string]int
+}
+
+func load(t MemoryTable) (*memoryTable, error) {
+	data := &memoryTable{column: map[string]int{}}
+	for i, f := range t.Schema.Fields() {
+		data.column[f.Name] = i
+	}
+	given := func(yield func(sources.Row, error) bool) {
+		for row := range t.Rows {
+			data.rows = append(data.rows, slices.Clone(row))
+			if !yield(sources.Row{Values: row}, nil) {
+				return
+			}
+		}
+	}
+	env := sources.Env{Mem: memory.DefaultAllocator}
+	for batch, err := range sources.Guard("load", t.Name, sources.FromRows(env, t.Schema, given)) {
+		if err != nil {
+			return nil, err
+		}
+		for i := range int(batch.Record.NumRows()) {
+			row := make([]sources.Value, len(data.column))
+			for j, c := range batch.Record.Columns() {
+				row[j] = sources.ValueAt(c, i)
+			}
+			data.values = append(data.values, row)
+		}
+	}
+	return data, nil
+}
+
+type inMemory struct {
+	catalog *sources.Catalog
+	tables  map[string]*memoryTable
+}
+
+func (m *inMemory) Catalog(context.Context) (*sources.Catalog, error) { return m.catalog, nil }
+
+func (m *inMemory) Close() error { return nil }
+
+// onlyMoment is the only snapshot that there is.
+const onlyMoment = "always"
+
+func (m *inMemory) Begin(_ context.Context, env sources.Env) (sources.Session, error) {
+	if env.Join != "" && env.Join != onlyMoment {
+		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("there is no snapshot %q", env.Join)}
+	}
+	env.Page = env.Page.OrDefault()
+	return &memorySession{source: m, env: env}, nil
+}
+
+type memorySession struct {
+	source *inMemory
+	env    sources.Env
+}
+
+func (s *memorySession) Close() error { return nil }
+
+func (s *memorySession) Plan(_ context.Context, q *sources.Query) (*sources.Plan, error) {
+	t, err := s.source.catalog.Check(q)
+	if err != nil {
+		return nil, sources.WithOp("plan", q.Table, err)
+	}
+	plan := &sources.Plan{Rows: t.Rows, Bytes: -1, Version: onlyMoment, Snapshot: onlyMoment, Detail: "reads memory"}
+	const parts = 3
+	for i := range int64(parts) {
+		if from, to := i*t.Rows/parts, (i+1)*t.Rows/parts; from < to {
+			plan.Parts = append(plan.Parts, numbers(from, to))
+		}
+	}
+	return plan, nil
+}
+
+// numbers writes a place in a form that is opaque outside.
+func numbers(ns ...int64) []byte {
+	var b []byte
+	for _, n := range ns {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return b
+}
+
+// readNumbers reads as many places as there must be, each at most most.
+func readNumbers(b []byte, most int64, n int) ([]int64, error) {
+	var all []int64
+	for range n {
+		v, size := binary.Uvarint(b)
+		if size <= 0 || v > uint64(most) {
+			return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the cursor or the partition is not of this query")}
+		}
+		all, b = append(all, int64(v)), b[size:]
+	}
+	if len(b) > 0 {
+		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the cursor or the partition is too long")}
+	}
+	return all, nil
+}
+
+func (s *memorySession) Scan(ctx context.Context, q *sources.Query) sources.Batches {
+	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
+		table, err := s.source.catalog.Check(q)
+		var rows []int
+		if err == nil {
+			rows, err = s.source.tables[q.Table].answer(q)
+		}
+		from := int64(0)
+		if err == nil && q.After != nil {
+			var places []int64
+			if places, err = readNumbers(q.After, int64(len(rows)), 1); err == nil {
+				from = places[0]
+			}
+		}
+		if err != nil {
+			yield(sources.Batch{}, err)
+			return
+		}
+		rows = rows[from:]
+		if q.Limit > 0 {
+			rows = rows[:min(q.Limit, int64(len(rows)))]
+		}
+		sources.FromRows(s.env, table.ScanSchema(q.Columns), s.source.tables[q.Table].give(ctx, rows, from, q.Columns))(yield)
+	})
+}
+
+// answer returns the numbers of the rows of the whole result, in order.
+func (t *memoryTable) answer(q *sources.Query) ([]int, error) {
+	from, to := int64(0), int64(len(t.rows))
+	if q.Part != nil {
+		places, err := readNumbers(q.Part, to, 2)
+		if err != nil {
+			return nil, err
+		}
+		from, to = places[0], max(places[0], places[1])
+	}
+	var rows []int
+	for i := from; i < to; i++ {
+		at := func(column string) sources.Value { return t.values[i][t.column[column]] }
+		if sources.Eval(q.Where, at) == sources.True {
+			rows = append(rows, int(i))
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b int) int {
+		for _, s := range q.OrderBy {
+			c := t.column[s.Column]
+			if order := CompareBy(s, t.values[a][c], t.values[b][c]); order != 0 {
+				return order
+			}
+		}
+		return 0
+	})
+	if q.Keys != nil {
+		rows = t.among(rows, q.Keys)
+	}
+	return rows, nil
+}
+
+// CompareBy orders two values of a column as the term says.
+func CompareBy(s sources.Sort, a, b sources.Value) int {
+	if a.IsNull() || b.IsNull() {
+		switch {
+		case a.IsNull() && b.IsNull():
+			return 0
+		case a.IsNull() == s.NullsFirst:
+			return -1
+		}
+		return 1
+	}
+	if s.Desc {
+		return sources.Compare(b, a)
+	}
+	return sources.Compare(a, b)
+}
+
+// among keeps the rows that match a key, the first so many of each.
+func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
+	var kept []int
+	given := map[string]int{}
+	for _, row := range rows {
+		for k := range int(keys.Values.NumRows()) {
+			equal := true
+			var text strings.Builder
+			for i, name := range keys.Columns {
+				v, w := t.values[row][t.column[name]], sources.ValueAt(keys.Values.Column(i), k)
+				equal = equal && !v.IsNull() && !w.IsNull() && sources.Compare(v, w) == 0
+				fmt.Fprintf(&text, "%q,", v.String())
+			}
+			if !equal {
+				continue
+			}
+			if given[text.String()]++; keys.PerKey == 0 || given[text.String()] <= keys.PerKey {
+				kept = append(kept, row)
+			}
+			break // a key that is listed twice gives its rows once
+		}
+	}
+	return kept
+}
+
+// give gives rows with the cursor behind each, until the context ends.
+func (t *memoryTable) give(ctx context.Context, rows []int, from int64, columns []string) iter.Seq2[sources.Row, error] {
+	return func(yield func(sources.Row, error) bool) {
+		for i, row := range rows {
+			if err := ctx.Err(); err != nil {
+				yield(sources.Row{}, err)
+				return
+			}
+			values := t.rows[row]
+			if columns != nil {
+				values = make([]any, len(columns))
+				for j, name := range columns {
+					values[j] = t.rows[row][t.column[name]]
+				}
+			}
+			if !yield(sources.Row{Values: values, Cursor: numbers(from + int64(i) + 1)}, nil) {
+				return
+			}
+		}
+	}
+}
