@@ -42,6 +42,9 @@ func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches
 		pages, position := 0, int64(0)
 		flush := func() bool {
 			batch := Batch{Record: p.builder.NewRecordBatch(), Cursor: p.cursor}
+			if schema.NumFields() == 0 { // the builder cannot count rows without columns
+				batch.Record = array.NewRecordBatch(schema, nil, p.rows)
+			}
 			defer batch.Record.Release()
 			p.rows, p.bytes = 0, 0
 			pages++

@@ -104,7 +104,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRead(), newCatalog(), newDemo(), newVersion())
+	root.AddCommand(newRead(), newCatalog(), newCheck(), newDemo(), newVersion())
 	return root
 }
 

@@ -1,0 +1,29 @@
+package testkit_test
+
+import (
+	"testing"
+
+	"github.com/penstock-data/penstock/testkit"
+)
+
+func TestMemoryKeepsTheContract(t *testing.T) {
+	source, err := testkit.Shop{Seed: 7, Orders: 30}.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := map[string]bool{}
+	err = testkit.Check(t.Context(), source, func(r testkit.Result) {
+		if r.Skipped != "" {
+			t.Logf("%s %s: skipped: %s", r.Rule, r.Table, r.Skipped)
+		} else {
+			tried[r.Rule] = true
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	// The reference can do everything, so no rule may go untried.
+	if len(tried) != 23 {
+		t.Errorf("%d rules were tried: %v", len(tried), tried)
+	}
+}
