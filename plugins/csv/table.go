@@ -120,22 +120,18 @@ func (s *source) load(d described) (*table, int64, error) {
 	guesses := make([]guess, len(t.columns))
 	records, whole := 0, false
 	for records < s.options.Sample {
+		// A fault in a record is the scan's to tell: the other tables, and the
+		// records before it, are good.
 		more, err := in.next()
-		if err != nil {
-			return nil, 0, err
+		if err == nil && more {
+			err = t.width(in)
 		}
-		if whole = !more; whole {
+		if whole = !more || err != nil; whole {
 			break
-		}
-		if err := t.width(in); err != nil {
-			return nil, 0, err
 		}
 		records++
 		for i, f := range in.fields {
 			text := in.text(f)
-			if bytes.IndexByte(text, 0) >= 0 {
-				return nil, 0, in.at(f.line, f.column, "a byte of value 0: this is not a text file")
-			}
 			if c := &t.columns[i]; !c.isNull(text, f.quoted) {
 				guesses[i].add(c.sampled(text))
 			}

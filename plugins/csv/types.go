@@ -99,7 +99,7 @@ func (c *column) describe() string {
 	case yearKind:
 		return "a year"
 	}
-	return "text in UTF-8"
+	return "text in UTF-8: is this a CSV file?"
 }
 
 // isNull reports whether a field is NULL: an unquoted field without text, or one
@@ -122,7 +122,7 @@ func (c *column) isNull(text []byte, quoted bool) bool {
 func (c *column) append(b array.Builder, text []byte) bool {
 	switch b := b.(type) {
 	case *array.StringBuilder:
-		if !utf8.Valid(text) {
+		if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 			return false
 		}
 		b.BinaryBuilder.Append(text)
