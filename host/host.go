@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 // DefaultMemory is what all streams of a host may hold together when nobody
@@ -31,8 +32,8 @@ type Options struct {
 	// [DefaultMemory].
 	Memory int64
 	// PluginPath are the directories in which sources are looked for that are not
-	// linked in: executables named penstock-source-NAME, and NAME.wasm. nil is
-	// [DefaultPluginPath]; an empty list is none.
+	// linked in: WebAssembly modules named NAME.wasm. nil is [DefaultPluginPath];
+	// an empty list is none.
 	PluginPath []string
 	// Logger takes what sources have to say beside their errors; nil discards it.
 	Logger *slog.Logger
@@ -78,7 +79,8 @@ func (h *Host) Budget() *core.Budget { return h.budget }
 
 // Open opens the source of a URI: SOURCE:WHERE, as in csv:DIR or
 // csv:FILE?header=false, or a URL whose scheme is the source's name, as in
-// postgres://user@server/database. A URI without a source that the host has is
+// postgres://user@server/database; or a WebAssembly module, as in
+// wasm:FILE.wasm?dir=DIR, see [wasm.OpenURI]. A URI without a source that the host has is
 // [sources.NotFound]; the source's own errors pass through. The caller closes
 // the source, or the host.
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
@@ -86,10 +88,9 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
 	}
-	open, ok := h.options.Sources[name]
-	if !ok {
-		names := slices.Sorted(maps.Keys(h.options.Sources))
-		return nil, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("there is no source %q%s", name, sources.Nearest(name, names))}
+	open, config, err := h.resolve(name, config)
+	if err != nil {
+		return nil, err
 	}
 	opened, err := sources.Call("open", "", func() (sources.Source, error) { return open(ctx, config) })
 	if err != nil {
@@ -107,6 +108,22 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// resolve finds the function that opens a source, and what it is called with.
+func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Config, error) {
+	if open, ok := h.options.Sources[name]; ok {
+		return open, c, nil
+	}
+	if name == "wasm" {
+		return wasm.OpenURI, c, nil
+	}
+	module := h.find(moduleName(name))
+	if module == "" {
+		return nil, c, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("there is no source %q%s", name, sources.Nearest(name, h.known()))}
+	}
+	c, err := grant(module, c)
+	return wasm.OpenURI, c, err
 }
 
 // Close closes every source that is still open, as [Source.Close] does, and

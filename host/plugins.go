@@ -13,9 +13,6 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// pluginPrefix is what the names of plugins' executables begin with.
-const pluginPrefix = "penstock-source-"
-
 // DefaultPluginPath returns the directories in which plugins are looked for when
 // nobody says otherwise, in order: that of the running executable, those that
 // $PENSTOCK_PLUGIN_PATH lists, and penstock/plugins in the user's data directory
@@ -54,13 +51,7 @@ func dataDir() string {
 	return filepath.Join(home, ".local", "share")
 }
 
-func executableName(name string) string {
-	if runtime.GOOS == "windows" {
-		return pluginPrefix + name + ".exe"
-	}
-	return pluginPrefix + name
-}
-
+// moduleName is the file of a source that is a WebAssembly module.
 func moduleName(name string) string { return name + ".wasm" }
 
 // find returns the first file of that name on the plugin path; "" where there
@@ -78,7 +69,7 @@ func (h *Host) find(file string) string {
 // known are the names of all sources that the host could open: those that are
 // linked in, and those on the plugin path.
 func (h *Host) known() []string {
-	names := []string{"plugin", "wasm"}
+	names := []string{"wasm"}
 	for name := range h.options.Sources {
 		names = append(names, name)
 	}
@@ -88,10 +79,7 @@ func (h *Host) known() []string {
 			continue // a directory of the path need not exist
 		}
 		for _, e := range entries {
-			name := strings.TrimSuffix(e.Name(), ".exe")
-			if plugin, ok := strings.CutPrefix(name, pluginPrefix); ok {
-				names = append(names, plugin)
-			} else if module, ok := strings.CutSuffix(name, ".wasm"); ok {
+			if module, ok := strings.CutSuffix(e.Name(), ".wasm"); ok {
 				names = append(names, module)
 			}
 		}
@@ -106,7 +94,7 @@ func (h *Host) known() []string {
 // the directory that holds them.
 func grant(module string, c sources.Config) (sources.Config, error) {
 	if strings.Contains(c.URI, "://") {
-		return c, &sources.Error{Op: "open", Kind: sources.Denied, Err: errors.New("a WebAssembly module reads files, and this URI is a server's: use --isolation process, or open the module by wasm:FILE.wasm?uri=...")}
+		return c, &sources.Error{Op: "open", Kind: sources.Denied, Err: errors.New("a WebAssembly module reads files, and this URI is a server's: use --isolation process, or open the module itself with wasm:FILE.wasm?uri=URI")}
 	}
 	dir, inside := c.URI, "/data"
 	if info, err := os.Stat(c.URI); err != nil || !info.IsDir() {

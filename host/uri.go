@@ -51,7 +51,8 @@ func parseURI(uri string) (name string, c sources.Config, err error) {
 func isName(s string) bool {
 	for i, r := range s {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-		if !letter && (i == 0 || !('0' <= r && r <= '9' || r == '-' || r == '_')) {
+		other := '0' <= r && r <= '9' || r == '-' || r == '_'
+		if !letter && (i == 0 || !other) {
 			return false
 		}
 	}

@@ -226,7 +226,7 @@ func TestCheck(t *testing.T) {
 			Where:   And{Comparison{"id", Eq, Int(1)}, Or{Like{"name", "a%"}, Comparison{"colour", Eq, Text("red")}}, IsNull{"tags", false}},
 			OrderBy: []Sort{{Column: "id"}}, Keys: keys(Int(1), Int(2))}},
 		{name: "a null literal", q: Query{Table: "people", Where: Comparison{"id", Eq, Null(nil)}}},
-		{name: "no table", q: Query{Table: "peopel"}, kind: NotFound, want: []string{`no such table; the nearest is "people"`}},
+		{name: "no table", q: Query{Table: "poeple"}, kind: NotFound, want: []string{`no such table; the nearest is "people"`}},
 		{name: "no column", q: Query{Table: "people", Columns: []string{"nme"}, Where: IsNull{"xxxxx", false}}, kind: NotFound,
 			want: []string{`columns: there is no column "nme"; the nearest is "name"`, `where: there is no column "xxxxx"; there are id, name`}},
 		{name: "twice", q: Query{Table: "people", Columns: []string{"id", "id"}}, kind: Invalid, want: []string{`"id" is there twice`}},

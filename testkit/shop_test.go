@@ -192,10 +192,7 @@ func TestShopSQLHasTheSameRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range s.Tables() {
-		var want [][]string
-		for _, row := range readCSVWithNulls(t, filepath.Join(dir, name+".csv")) {
-			want = append(want, row)
-		}
+		want := readCSVWithNulls(t, filepath.Join(dir, name+".csv"))
 		if diff := cmp.Diff(want[1:], got[name]); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

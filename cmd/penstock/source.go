@@ -17,8 +17,8 @@ import (
 var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "postgresql": postgres.Open}
 
 const sourceHelp = `SOURCE is one of
-  csv:DIR, csv:FILE, csv:'DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
-                                       options follow a ?, as in csv:FILE?header=false&delimiter=tab
+  csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
+                                       options follow a ?, as in 'csv:FILE?header=false&delimiter=tab'
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales`
 
 // sourceFlags are those of every command that opens a source.

@@ -48,7 +48,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, n.s.ascii)
 	defer p.release()
 	rows := m.query(ctx, b)
-	defer rows.end()
+	defer func() { _ = rows.end() }() // its error was looked at where the rows ended
 
 	limits := n.env.Page.OrDefault()
 	var (
