@@ -15,7 +15,7 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/wasm"
+	"github.com/penstock-data/penstock/sources/serve"
 )
 
 // DefaultMemory is what all streams of a host may hold together when nobody
@@ -31,9 +31,11 @@ type Options struct {
 	// Memory is the most that all streams hold together, in bytes; 0 is
 	// [DefaultMemory].
 	Memory int64
+	// Isolation is the wall between the application and its sources.
+	Isolation Isolation
 	// PluginPath are the directories in which sources are looked for that are not
-	// linked in: WebAssembly modules named NAME.wasm. nil is [DefaultPluginPath];
-	// an empty list is none.
+	// linked in: executables named penstock-source-NAME, and WebAssembly modules
+	// named NAME.wasm. nil is [DefaultPluginPath]; an empty list is none.
 	PluginPath []string
 	// Logger takes what sources have to say beside their errors; nil discards it.
 	Logger *slog.Logger
@@ -58,6 +60,9 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if err := o.Isolation.check(); err != nil {
+		return nil, err
+	}
 	for name, open := range o.Sources {
 		if !isName(name) || open == nil {
 			return nil, &sources.Error{Op: "host", Kind: sources.Invalid, Err: fmt.Errorf("%q with %T is not a source", name, open)}
@@ -79,14 +84,18 @@ func (h *Host) Budget() *core.Budget { return h.budget }
 
 // Open opens the source of a URI: SOURCE:WHERE, as in csv:DIR or
 // csv:FILE?header=false, or a URL whose scheme is the source's name, as in
-// postgres://user@server/database; or a WebAssembly module, as in
-// wasm:FILE.wasm?dir=DIR, see [wasm.OpenURI]. A URI without a source that the host has is
+// postgres://user@server/database; a WebAssembly module, as in
+// wasm:FILE.wasm?dir=DIR, see [wasm.OpenURI]; or an executable, as in
+// plugin:PATH?uri=URI. A URI without a source that the host has is
 // [sources.NotFound]; the source's own errors pass through. The caller closes
 // the source, or the host.
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	name, config, err := parseURI(uri)
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+	}
+	if serve.InChild() {
+		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("this process was started by its own program to serve a source: call host.Main first in main")}
 	}
 	open, config, err := h.resolve(name, config)
 	if err != nil {
@@ -108,22 +117,6 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-// resolve finds the function that opens a source, and what it is called with.
-func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Config, error) {
-	if open, ok := h.options.Sources[name]; ok {
-		return open, c, nil
-	}
-	if name == "wasm" {
-		return wasm.OpenURI, c, nil
-	}
-	module := h.find(moduleName(name))
-	if module == "" {
-		return nil, c, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("there is no source %q%s", name, sources.Nearest(name, h.known()))}
-	}
-	c, err := grant(module, c)
-	return wasm.OpenURI, c, err
 }
 
 // Close closes every source that is still open, as [Source.Close] does, and

@@ -13,6 +13,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
+// pluginPrefix is what the names of plugins' executables begin with.
+const pluginPrefix = "penstock-source-"
+
 // DefaultPluginPath returns the directories in which plugins are looked for when
 // nobody says otherwise, in order: that of the running executable, those that
 // $PENSTOCK_PLUGIN_PATH lists, and penstock/plugins in the user's data directory
@@ -51,6 +54,14 @@ func dataDir() string {
 	return filepath.Join(home, ".local", "share")
 }
 
+// executableName is the file of a source that is a process.
+func executableName(name string) string {
+	if runtime.GOOS == "windows" {
+		return pluginPrefix + name + ".exe"
+	}
+	return pluginPrefix + name
+}
+
 // moduleName is the file of a source that is a WebAssembly module.
 func moduleName(name string) string { return name + ".wasm" }
 
@@ -69,7 +80,7 @@ func (h *Host) find(file string) string {
 // known are the names of all sources that the host could open: those that are
 // linked in, and those on the plugin path.
 func (h *Host) known() []string {
-	names := []string{"wasm"}
+	names := []string{"plugin", "wasm"}
 	for name := range h.options.Sources {
 		names = append(names, name)
 	}
@@ -79,7 +90,10 @@ func (h *Host) known() []string {
 			continue // a directory of the path need not exist
 		}
 		for _, e := range entries {
-			if module, ok := strings.CutSuffix(e.Name(), ".wasm"); ok {
+			name := strings.TrimSuffix(e.Name(), ".exe")
+			if plugin, ok := strings.CutPrefix(name, pluginPrefix); ok {
+				names = append(names, plugin)
+			} else if module, ok := strings.CutSuffix(name, ".wasm"); ok {
 				names = append(names, module)
 			}
 		}

@@ -13,10 +13,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
 
 func main() {
+	host.Main(linked) // which does not return where this process is a source
 	// The runtime kills a program that writes to a closed standard output. Being
 	// told of the signal turns that into a write's error; ignoring it would pass
 	// on to child processes.

@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/penstock-data/penstock/host"
 )
 
 func TestMain(m *testing.M) {
+	host.Main(linked) // the scripts' program is this one, and starts itself
 	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
 }
 

@@ -19,16 +19,22 @@ var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open,
 const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab'
-  postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales`
+  postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales
+  'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which sees DIR and nothing else
+  'plugin:PATH?uri=URI'                an executable that serves a source
+  NAME:..., NAME://...                 penstock-source-NAME or NAME.wasm beside this program, in $PENSTOCK_PLUGIN_PATH,
+                                       or in penstock/plugins of your data directory`
 
 // sourceFlags are those of every command that opens a source.
 type sourceFlags struct {
-	memory  string
-	verbose bool
+	memory    string
+	isolation string
+	verbose   bool
 }
 
 func (f *sourceFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.memory, "memory", "", "the most memory to hold, as in 64MiB (default 500 MB)")
+	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc, process or wasm")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error what sources say")
 }
 
@@ -46,14 +52,20 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	if err != nil {
 		return err
 	}
+	switch i := host.Isolation(f.isolation); i {
+	case host.InProcess, host.Process, host.Module:
+	default:
+		return usagef("--isolation is %q: it is one of inproc, process and wasm", i)
+	}
 	level := slog.LevelWarn
 	if f.verbose {
 		level = slog.LevelDebug
 	}
 	h, err := host.New(host.Options{
-		Sources: linked,
-		Memory:  limit,
-		Logger:  slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+		Sources:   linked,
+		Isolation: host.Isolation(f.isolation),
+		Memory:    limit,
+		Logger:    slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Command plugin serves the CSV source to a host: as a WebAssembly module where
+// Command plugin serves the CSV source to a host: as a process, or as a module where
 // it is built for wasip1.
 package main
 

@@ -1,0 +1,17 @@
+//go:build !unix
+
+package process
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+func isolate(*exec.Cmd) {}
+
+func killGroup(p *os.Process) { _ = p.Kill() } // it may be gone already
+
+func describe(state *os.ProcessState) string {
+	return fmt.Sprintf("exited with code %d", state.ExitCode())
+}

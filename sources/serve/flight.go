@@ -1,0 +1,225 @@
+//go:build !wasip1 && !js
+
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wire"
+)
+
+// maxRequest bounds a request: the keys of a look-up are the longest.
+const maxRequest = wire.MaxMessage + 1<<20
+
+// server answers a host: requests as Flight's actions, scans as its DoGet. It
+// serves any number of sessions at once.
+type server struct {
+	flight.BaseFlightServer
+	open   sources.Open
+	stderr *os.File // the process's own, which go-plugin puts another in the place of
+
+	mu       sync.Mutex
+	source   sources.Source
+	sessions map[uint64]sources.Session
+	last     uint64 // session
+}
+
+// DoAction answers every request but a scan. The action's type is the request's
+// op, its body the request; its one result is the reply.
+func (s *server) DoAction(action *flight.Action, to flight.FlightService_DoActionServer) error {
+	reply := s.answer(to.Context(), action.GetBody())
+	b, err := wire.MarshalReply(reply)
+	if err != nil {
+		if b, err = wire.MarshalReply(wire.Reply{Version: reply.Version, Err: err}); err != nil {
+			return err
+		}
+	}
+	return to.Send(&flight.Result{Body: b})
+}
+
+func (s *server) answer(ctx context.Context, request []byte) wire.Reply {
+	r, err := wire.UnmarshalRequest(request, memory.DefaultAllocator)
+	if err != nil {
+		return wire.Reply{Err: err}
+	}
+	defer r.Release()
+	table := ""
+	if r.Query != nil {
+		table = r.Query.Table
+	}
+	reply, err := sources.Call(string(r.Op), table, func() (wire.Reply, error) { return s.call(ctx, r) })
+	reply.Err = err
+	return reply
+}
+
+func (s *server) call(ctx context.Context, r wire.Request) (wire.Reply, error) {
+	switch r.Op {
+	case wire.OpOpen:
+		return s.start(ctx, r)
+	case wire.OpCatalog:
+		source, err := s.opened()
+		if err != nil {
+			return wire.Reply{}, err
+		}
+		catalog, err := source.Catalog(ctx)
+		return wire.Reply{Catalog: catalog}, err
+	case wire.OpBegin:
+		return s.begin(ctx, *r.Env)
+	case wire.OpPlan:
+		session, err := s.session(r.Session)
+		if err != nil {
+			return wire.Reply{}, err
+		}
+		plan, err := session.Plan(ctx, r.Query)
+		return wire.Reply{Plan: plan}, err
+	case wire.OpEnd:
+		s.mu.Lock()
+		session := s.sessions[r.Session]
+		delete(s.sessions, r.Session)
+		s.mu.Unlock()
+		if session == nil {
+			return wire.Reply{}, nil
+		}
+		return wire.Reply{}, session.Close()
+	case wire.OpClose:
+		return wire.Reply{}, s.close()
+	}
+	return wire.Reply{}, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is no action", r.Op)}
+}
+
+func (s *server) start(ctx context.Context, r wire.Request) (wire.Reply, error) {
+	reply := wire.Reply{Version: wire.Version}
+	if r.Version != wire.Version {
+		return reply, nil // the host compares the versions and knows both names
+	}
+	// Nobody reads what go-plugin has put in the place of these.
+	os.Stdout, os.Stderr = s.stderr, s.stderr
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.source != nil {
+		return reply, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is open already")}
+	}
+	source, err := s.open(context.WithoutCancel(ctx), *r.Config)
+	if err == nil {
+		s.source, s.sessions = source, map[uint64]sources.Session{}
+	}
+	return reply, err
+}
+
+func (s *server) opened() (sources.Source, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.source == nil {
+		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is not open")}
+	}
+	return s.source, nil
+}
+
+func (s *server) begin(ctx context.Context, env sources.Env) (wire.Reply, error) {
+	source, err := s.opened()
+	if err != nil {
+		return wire.Reply{}, err
+	}
+	env.Mem = memory.DefaultAllocator
+	session, err := source.Begin(ctx, env)
+	if err != nil {
+		return wire.Reply{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	s.sessions[s.last] = session
+	return wire.Reply{Session: s.last}, nil
+}
+
+func (s *server) session(id uint64) (sources.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session := s.sessions[id]; session != nil {
+		return session, nil
+	}
+	return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("there is no session %d", id)}
+}
+
+func (s *server) close() error {
+	s.mu.Lock()
+	source, sessions := s.source, s.sessions
+	s.source, s.sessions = nil, nil
+	s.mu.Unlock()
+	var faults []error
+	for _, session := range sessions {
+		faults = append(faults, session.Close())
+	}
+	if source != nil {
+		faults = append(faults, source.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// DoGet answers a scan. The ticket is the request; a message's app_metadata is
+// the page's, and that of the last one, which has no record, is the trailer.
+func (s *server) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer) error {
+	out := &summed{to: to}
+	err := s.scan(to.Context(), ticket.GetTicket(), out)
+	if out.gone != nil {
+		return out.gone
+	}
+	return to.Send(&flight.FlightData{AppMetadata: wire.MarshalMeta(wire.Meta{Trailer: out.tally.Trailer(err)})})
+}
+
+func (s *server) scan(ctx context.Context, request []byte, out *summed) (err error) {
+	r, err := wire.UnmarshalRequest(request, memory.DefaultAllocator)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if r.Op != wire.OpScan {
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("the ticket is a request to %s", r.Op)}
+	}
+	session, err := s.session(r.Session)
+	if err != nil {
+		return sources.WithOp("scan", r.Query.Table, err)
+	}
+	var writer *flight.Writer
+	for batch, err := range sources.Guard("scan", r.Query.Table, session.Scan(ctx, r.Query)) {
+		if err != nil {
+			return err
+		}
+		if writer == nil {
+			writer = flight.NewRecordWriter(out, ipc.WithSchema(batch.Record.Schema()))
+		}
+		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor}}
+		if err := writer.WriteWithAppMetadata(batch.Record, wire.MarshalMeta(meta)); err != nil {
+			return sources.WithOp("scan", r.Query.Table, &sources.Error{Kind: sources.Invalid, Err: err})
+		}
+		out.tally.Add(batch.Record.NumRows())
+	}
+	return nil
+}
+
+// summed sends messages and counts them. gRPC copies a message into its own
+// bytes before Send returns, so Arrow's buffers may be used again.
+type summed struct {
+	to    flight.FlightService_DoGetServer
+	tally wire.Tally
+	gone  error // the host is
+}
+
+// Send is what a [flight.Writer] writes to.
+func (s *summed) Send(d *flight.FlightData) error {
+	s.tally.Sum(d.GetDataHeader())
+	s.tally.Sum(d.GetDataBody())
+	if err := s.to.Send(d); err != nil {
+		s.gone = err
+	}
+	return s.gone
+}
