@@ -81,7 +81,7 @@ var rules = map[string]rule{
 	"host": {
 		may:   []string{arrow, module + "/core", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm"},
 		never: heavyArrow,
-		tests: []string{module + "/plugins/...", module + "/host"},
+		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
 	},
 	"plugins/csv":             {may: []string{arrow, module + "/sources"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync/atomic"
+	"time"
 
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
@@ -119,9 +120,17 @@ func (h *Host) child(name string) sources.Open {
 		if !mainCalled.Load() {
 			return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("a source in a process of its own is this program started once more: call host.Main first in main, or it would start itself for ever")}
 		}
-		return process.Open(ctx, process.Options{Self: name, Name: name, Logger: h.options.Logger}, c)
+		o := process.Options{Self: name, Name: name, Logger: h.options.Logger}
+		if name == "wasm" {
+			o.Call = compileTime
+		}
+		return process.Open(ctx, o, c)
 	}
 }
+
+// compileTime is how long a call to a module may take: the first one compiles
+// it, for seconds on a fast machine, unless that is kept from an earlier run.
+const compileTime = 5 * time.Minute
 
 // module opens a WebAssembly module.
 func (h *Host) module() sources.Open {

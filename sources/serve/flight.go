@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -29,8 +31,52 @@ type server struct {
 
 	mu       sync.Mutex
 	source   sources.Source
-	sessions map[uint64]sources.Session
+	sessions map[uint64]*session
 	last     uint64 // session
+}
+
+// session is one of the source's with the scans that run in it. A host that
+// leaves a scan does not wait for its end, but the contract makes the next scan
+// of a table with few scans, and the session's Close, wait for it: so does this.
+type session struct {
+	sources.Session
+	mu    sync.Mutex
+	scans map[chan struct{}]context.Context // by what is closed when the scan has ended
+}
+
+// enter begins a scan, once those that the host has left have ended. The result
+// ends it.
+func (n *session) enter(ctx context.Context) (leave func()) {
+	end := make(chan struct{})
+	var left []chan struct{}
+	n.mu.Lock()
+	for other, c := range n.scans {
+		if c.Err() != nil {
+			left = append(left, other)
+		}
+	}
+	n.scans[end] = ctx
+	n.mu.Unlock()
+	for _, other := range left {
+		<-other
+	}
+	return func() {
+		n.mu.Lock()
+		delete(n.scans, end)
+		n.mu.Unlock()
+		close(end)
+	}
+}
+
+// Close closes the session once every scan has ended.
+func (n *session) Close() error {
+	n.mu.Lock()
+	ends := slices.Collect(maps.Keys(n.scans))
+	n.mu.Unlock()
+	for _, end := range ends {
+		<-end
+	}
+	return n.Session.Close()
 }
 
 // DoAction answers every request but a scan. The action's type is the request's
@@ -110,7 +156,7 @@ func (s *server) start(ctx context.Context, r wire.Request) (wire.Reply, error) 
 	}
 	source, err := s.open(context.WithoutCancel(ctx), *r.Config)
 	if err == nil {
-		s.source, s.sessions = source, map[uint64]sources.Session{}
+		s.source, s.sessions = source, map[uint64]*session{}
 	}
 	return reply, err
 }
@@ -130,18 +176,18 @@ func (s *server) begin(ctx context.Context, env sources.Env) (wire.Reply, error)
 		return wire.Reply{}, err
 	}
 	env.Mem = memory.DefaultAllocator
-	session, err := source.Begin(ctx, env)
+	begun, err := source.Begin(ctx, env)
 	if err != nil {
 		return wire.Reply{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	s.sessions[s.last] = session
+	s.sessions[s.last] = &session{Session: begun, scans: map[chan struct{}]context.Context{}}
 	return wire.Reply{Session: s.last}, nil
 }
 
-func (s *server) session(id uint64) (sources.Session, error) {
+func (s *server) session(id uint64) (*session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if session := s.sessions[id]; session != nil {
@@ -189,6 +235,8 @@ func (s *server) scan(ctx context.Context, request []byte, out *summed) (err err
 	if err != nil {
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
+	// The scan has ended before its trailer is sent.
+	defer session.enter(ctx)()
 	var writer *flight.Writer
 	for batch, err := range sources.Guard("scan", r.Query.Table, session.Scan(ctx, r.Query)) {
 		if err != nil {

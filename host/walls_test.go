@@ -1,0 +1,166 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/plugins/postgres"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
+	"github.com/penstock-data/penstock/testkit/pgtest"
+)
+
+var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open}
+
+func TestMain(m *testing.M) {
+	host.Main(linked)
+	os.Exit(m.Run())
+}
+
+// behind returns a host whose sources run behind a wall. Plugins are looked for
+// in dir.
+func behind(t *testing.T, wall host.Isolation, dir string) *host.Host {
+	t.Helper()
+	h, err := host.New(host.Options{Sources: linked, Isolation: wall, PluginPath: []string{dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if held := h.Budget().Held(); held != 0 {
+			t.Errorf("%d bytes are still held", held)
+		}
+	})
+	return h
+}
+
+// build compiles a plugin for a system.
+func build(t *testing.T, pkg, to string, env ...string) {
+	t.Helper()
+	c := exec.Command("go", "build", "-o", to, pkg)
+	c.Env = append(append(c.Environ(), "CGO_ENABLED=0"), env...)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// shop writes a shop as CSV files.
+func shop(t *testing.T, orders int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := (testkit.Shop{Seed: 3, Orders: orders}).WriteCSV(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// receipts reads every table and returns their receipts, without what depends
+// on time and memory.
+func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
+	t.Helper()
+	catalog, err := source.Catalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]core.Receipt{}
+	for _, table := range catalog.Tables {
+		stream, err := source.Stream(t.Context(), core.Query{Table: table.Name}, core.Options{Memory: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := stream.Receipt()
+		if !r.Complete {
+			t.Errorf("the receipt is %+v", r)
+		}
+		r.PeakBytes, r.Elapsed = 0, 0
+		all[table.Name] = r
+	}
+	return all
+}
+
+// TestWalls: one source has one behaviour, wherever it runs.
+func TestWalls(t *testing.T) {
+	dir, plugins := shop(t, 200), t.TempDir()
+	build(t, "../plugins/csv/plugin", filepath.Join(plugins, "csv.wasm"), "GOOS=wasip1", "GOARCH=wasm")
+	var first map[string]core.Receipt
+	for _, wall := range []host.Isolation{host.InProcess, host.Process, host.Module} {
+		t.Run(string(wall), func(t *testing.T) {
+			source, err := behind(t, wall, plugins).Open(t.Context(), "csv:"+dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := receipts(t, source)
+			if first == nil {
+				first = got
+			}
+			if diff := cmp.Diff(first, got); diff != "" {
+				t.Errorf("the receipts differ (-want +got):\n%s", diff)
+			}
+			if err := testkit.TestSource(t.Context(), source); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPostgresWalls: a database gives the same rows behind each wall that it
+// can stand behind.
+func TestPostgresWalls(t *testing.T) {
+	var script bytes.Buffer
+	if err := (testkit.Shop{Seed: 3, Orders: 60}).WriteSQL(t.Context(), &script); err != nil {
+		t.Fatal(err)
+	}
+	uri := pgtest.Start(t).Database(t, script.String())
+	var first map[string]core.Receipt
+	for _, wall := range []host.Isolation{host.InProcess, host.Process} {
+		t.Run(string(wall), func(t *testing.T) {
+			source, err := behind(t, wall, "").Open(t.Context(), uri)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := receipts(t, source)
+			if first == nil {
+				first = got
+			}
+			if diff := cmp.Diff(first, got); diff != "" {
+				t.Errorf("the receipts differ (-want +got):\n%s", diff)
+			}
+			if err := testkit.TestSource(t.Context(), source); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPlugins: executables are found by their name on the path, and by a URI.
+func TestPlugins(t *testing.T) {
+	dir, plugins := shop(t, 20), t.TempDir()
+	file := filepath.Join(plugins, "penstock-source-files")
+	build(t, "../plugins/csv/plugin", file)
+	h := behind(t, host.Default, plugins)
+	for _, uri := range []string{"files:" + dir, "plugin:" + file + "?uri=" + dir} {
+		source, err := h.Open(context.Background(), uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := receipts(t, source)["orders"]; got.Rows != 20 {
+			t.Errorf("%s: the receipt is %+v", uri, got)
+		}
+	}
+}
