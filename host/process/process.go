@@ -92,7 +92,7 @@ func start(ctx context.Context, o Options) (*child, error) {
 	}
 	c.dir = dir
 	c.cmd = exec.Command(command[0], command[1:]...)
-	c.cmd.Env = os.Environ()
+	c.cmd.Env = append(os.Environ(), plugin.EnvUnixSocketDir+"="+dir)
 	if o.Self != "" {
 		c.cmd.Env = append(c.cmd.Env, serve.SelfVariable+"="+o.Self)
 	}
@@ -109,7 +109,6 @@ func start(ctx context.Context, o Options) (*child, error) {
 		StartTimeout:     o.Call,
 		Stderr:           &lines{log: logger.With("plugin", c.name)},
 		Logger:           hclog.NewNullLogger(),
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
 		SkipHostEnv:      true,
 	})
 	target, err := c.launch(ctx)
@@ -177,12 +176,12 @@ func (c *child) explain(err error) error {
 	switch {
 	case contains(text, "timeout while waiting for plugin to start"):
 		return unavailable("did not say hello in time: is it a penstock source?")
+	case contains(text, "ailed to read any lines", "exited before we could connect") && c.ended(time.Second):
+		return unavailable("%s before it said hello: is it a penstock source?", c.how())
 	case contains(text, "nrecognized remote plugin message", "unsupported plugin protocol", "rror parsing"):
 		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q does not say hello as a penstock source does: is it one?", c.name)}
 	case contains(text, "ncompatible"):
 		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q says hello in another version: build it against this version of penstock", c.name)}
-	case c.ended(time.Second) && c.cmd.ProcessState != nil:
-		return unavailable("%s before it said hello: is it a penstock source?", c.how())
 	}
 	return unavailable("did not start: %s", firstLine(text))
 }

@@ -148,8 +148,8 @@ func (s *source) Close() error {
 	return s.err
 }
 
-// closeWait is how long a source may take to close by itself.
-const closeWait = 5 * time.Second
+// closeWait is how long a source, or a session, may take to close by itself.
+const closeWait = 2 * time.Second
 
 type session struct {
 	source *source
@@ -175,9 +175,11 @@ func (n *session) Close() error {
 		if n.source.child.client.Exited() {
 			return
 		}
-		_, n.err = n.source.ask(context.Background(), wire.Request{Op: wire.OpEnd, Session: n.id})
-		if sources.KindOf(n.err) == sources.Unavailable {
-			n.err = nil // the scan has told
+		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		defer cancel()
+		_, n.err = n.source.ask(ctx, wire.Request{Op: wire.OpEnd, Session: n.id})
+		if kind := sources.KindOf(n.err); kind == sources.Unavailable || kind == sources.Canceled {
+			n.err = nil // the scan has told; the source's Close ends what is left
 		}
 		n.err = sources.WithOp("close", "", n.err)
 	})
