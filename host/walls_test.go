@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,6 +16,7 @@ import (
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/serve"
 	"github.com/penstock-data/penstock/testkit"
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
@@ -162,5 +164,61 @@ func TestPlugins(t *testing.T) {
 		if got := receipts(t, source)["orders"]; got.Rows != 20 {
 			t.Errorf("%s: the receipt is %+v", uri, got)
 		}
+	}
+}
+
+// run runs a program and returns what it says.
+func run(t *testing.T, file string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.Command(file, args...).CombinedOutput()
+	return string(out), err
+}
+
+// TestEmbedded: an application starts itself as its own source where it calls
+// Main, and is told to where it does not.
+func TestEmbedded(t *testing.T) {
+	bin := t.TempDir()
+	build(t, "./testdata/app", filepath.Join(bin, "app"))
+	build(t, "./testdata/bare", filepath.Join(bin, "bare"))
+	if out, err := run(t, filepath.Join(bin, "app"), "testdata/shop"); err != nil || out != "3 orders\n" {
+		t.Errorf("with Main: %v: %s", err, out)
+	}
+	if out, err := run(t, filepath.Join(bin, "bare"), "testdata/shop"); err == nil || !strings.Contains(out, "call host.Main first in main") {
+		t.Errorf("without Main: %v: %s", err, out)
+	}
+	// One that was started for a source and did not know.
+	bare := exec.Command(filepath.Join(bin, "bare"), "testdata/shop")
+	bare.Env = append(bare.Environ(), serve.SelfVariable+"=csv")
+	if out, err := bare.CombinedOutput(); err == nil || !strings.Contains(string(out), "call host.Main first in main") {
+		t.Errorf("a child without Main: %v: %s", err, out)
+	}
+}
+
+// TestStrangersPlugin: whoever has only the module can write a source, and one
+// of an older protocol is told what to do.
+func TestStrangersPlugin(t *testing.T) {
+	bin, module := t.TempDir(), filepath.Join("..", "testkit", "testdata", "plugin")
+	for name, pkg := range map[string]string{"planets": ".", "old": "./old"} {
+		c := exec.Command("go", "build", "-o", filepath.Join(bin, name), pkg)
+		c.Dir = module
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	h := behind(t, host.Default, "")
+	source, err := h.Open(t.Context(), "plugin:"+filepath.Join(bin, "planets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testkit.TestSource(t.Context(), source); err != nil {
+		t.Error(err)
+	}
+	if got := receipts(t, source)["planets"]; got.Rows != 8 {
+		t.Errorf("the receipt is %+v", got)
+	}
+	_, err = h.Open(t.Context(), "plugin:"+filepath.Join(bin, "old"))
+	want := `open: invalid: plugin "old" speaks version 0 of the source protocol, this program version 1; build plugin "old" against a newer penstock`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
