@@ -10,7 +10,7 @@ import (
 
 func isolate(*exec.Cmd) {}
 
-func killGroup(p *os.Process) { _ = p.Kill() } // it may be gone already
+func killGroup(p *os.Process) error { return p.Kill() }
 
 func describe(state *os.ProcessState) string {
 	return fmt.Sprintf("exited with code %d", state.ExitCode())

@@ -3,15 +3,15 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
 )
 
 // killGroup kills the process with everything that it has started.
-func killGroup(p *os.Process) {
-	_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // it may be gone already
-	_ = p.Kill()
+func killGroup(p *os.Process) error {
+	return errors.Join(syscall.Kill(-p.Pid, syscall.SIGKILL), p.Kill())
 }
 
 func describe(state *os.ProcessState) string {

@@ -58,13 +58,14 @@ type child struct {
 	cmd    *exec.Cmd
 	client *plugin.Client
 	conn   *grpc.ClientConn
-	free   chan struct{} // closed to end the thread that started it
+	die    context.CancelFunc // kills the process with what it has started
+	free   chan struct{}      // closed to end the thread that started it
 	once   sync.Once
 }
 
 // maxMessage bounds what gRPC takes in before anyone can count it: a page's
 // ceiling is far below, but a page of one row may be as large as the row.
-const maxMessage = 256 << 20
+const maxMessage = 64 << 20
 
 // start starts a process and connects to it. After an error nothing is left.
 func start(ctx context.Context, o Options) (*child, error) {
@@ -91,7 +92,10 @@ func start(ctx context.Context, o Options) (*child, error) {
 		return nil, err
 	}
 	c.dir = dir
-	c.cmd = exec.Command(command[0], command[1:]...)
+	life, die := context.WithCancel(context.WithoutCancel(ctx))
+	c.die = die
+	c.cmd = exec.CommandContext(life, command[0], command[1:]...)
+	c.cmd.Cancel = func() error { return killGroup(c.cmd.Process) }
 	c.cmd.Env = append(os.Environ(), plugin.EnvUnixSocketDir+"="+dir)
 	if o.Self != "" {
 		c.cmd.Env = append(c.cmd.Env, serve.SelfVariable+"="+o.Self)
@@ -120,6 +124,7 @@ func start(ctx context.Context, o Options) (*child, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(1<<20),
+		grpc.WithIdleTimeout(0), // the socket's file will be gone
 		grpc.WithReadBufferSize(256<<10), grpc.WithWriteBufferSize(256<<10),
 	)
 	if err != nil {
@@ -154,7 +159,7 @@ func (c *child) launch(ctx context.Context) (target string, err error) {
 	case r := <-result:
 		return r.target, r.err
 	case <-ctx.Done():
-		c.signal()
+		c.die()
 		<-result // Start returns once the process is dead
 		return "", context.Cause(ctx)
 	}
@@ -204,22 +209,15 @@ func (c *child) ended(wait time.Duration) bool {
 	return true
 }
 
-// signal kills the process and what it has started. It never waits: go-plugin's
-// own Kill asks a process to end, and a stopped one never answers.
-func (c *child) signal() {
-	if c.cmd.Process != nil {
-		killGroup(c.cmd.Process)
-	}
-}
-
 // kill ends the process and removes what is left of it. Only the first call
-// does something.
+// does something. It asks nobody: go-plugin's own Kill asks a process to end, and
+// a stopped one never answers.
 func (c *child) kill() {
 	c.once.Do(func() {
 		if c.conn != nil {
 			_ = c.conn.Close() // the peer is about to die
 		}
-		c.signal()
+		c.die()
 		if c.cmd.Process != nil {
 			c.ended(5 * time.Second)
 		}

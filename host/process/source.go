@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -42,6 +43,9 @@ func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, err
 		child.kill()
 		return nil, sources.WithOp("open", "", err)
 	}
+	// The connection is up, and there is only one. Without its file the socket
+	// leaves nothing behind, whatever happens to the host.
+	_ = os.RemoveAll(child.dir) // kill tries again
 	return s, nil
 }
 

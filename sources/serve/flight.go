@@ -46,7 +46,7 @@ type session struct {
 
 // enter begins a scan, once those that the host has left have ended. The result
 // ends it.
-func (n *session) enter(ctx context.Context) (leave func()) {
+func (n *session) enter(ctx context.Context) (leave func(), err error) {
 	end := make(chan struct{})
 	var left []chan struct{}
 	n.mu.Lock()
@@ -57,15 +57,21 @@ func (n *session) enter(ctx context.Context) (leave func()) {
 	}
 	n.scans[end] = ctx
 	n.mu.Unlock()
-	for _, other := range left {
-		<-other
-	}
-	return func() {
+	leave = func() {
 		n.mu.Lock()
 		delete(n.scans, end)
 		n.mu.Unlock()
 		close(end)
 	}
+	for _, other := range left {
+		select {
+		case <-other:
+		case <-ctx.Done():
+			leave()
+			return nil, context.Cause(ctx)
+		}
+	}
+	return leave, nil
 }
 
 // Close closes the session once every scan has ended.
@@ -182,6 +188,10 @@ func (s *server) begin(ctx context.Context, env sources.Env) (wire.Reply, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.source == nil || ctx.Err() != nil { // nobody would end it
+		gone := &sources.Error{Kind: sources.Canceled, Err: errors.New("the host gave up, or closed the source")}
+		return wire.Reply{}, errors.Join(gone, begun.Close())
+	}
 	s.last++
 	s.sessions[s.last] = &session{Session: begun, scans: map[chan struct{}]context.Context{}}
 	return wire.Reply{Session: s.last}, nil
@@ -236,9 +246,15 @@ func (s *server) scan(ctx context.Context, request []byte, out *summed) (err err
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
 	// The scan has ended before its trailer is sent.
-	defer session.enter(ctx)()
+	leave, err := session.enter(ctx)
+	if err != nil {
+		return sources.WithOp("scan", r.Query.Table, err)
+	}
+	defer leave()
 	var writer *flight.Writer
-	for batch, err := range sources.Guard("scan", r.Query.Table, session.Scan(ctx, r.Query)) {
+	// Within the guard also what Scan itself does is.
+	scan := func(yield func(sources.Batch, error) bool) { session.Scan(ctx, r.Query)(yield) }
+	for batch, err := range sources.Guard("scan", r.Query.Table, scan) {
 		if err != nil {
 			return err
 		}
