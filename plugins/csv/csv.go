@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -130,11 +131,18 @@ func open(c sources.Config) (sources.Source, error) {
 	default:
 		return nil, err
 	}
-	s, err := newSource(os.DirFS(dir), pattern, o)
+	// Below a root no link and no path of a package leads out of the directory.
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
+	s, err := newSource(root.FS(), pattern, o)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	s.root = root
 	if len(s.files) == 0 {
+		_ = root.Close() // nothing was written
 		return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("%s: there is no CSV file", c.URI)}
 	}
 	return s, nil
@@ -159,8 +167,11 @@ func New(fsys fs.FS, o Options) (sources.Source, error) {
 // source is a set of files.
 type source struct {
 	fsys    fs.FS
+	root    *os.Root // below which fsys is; nil where the caller made fsys
 	options Options
 	files   []described // what is known of each file, in the order of tables
+	// declared are the tables of the package, whether or not they are opened.
+	declared map[string]bool
 
 	mu      sync.Mutex
 	catalog *sources.Catalog
@@ -170,9 +181,10 @@ type source struct {
 // table is a file whose columns are known.
 type table struct {
 	described
-	start    int64 // where the first record begins
-	line     int   // of the first record
-	rowBytes int64 // of a record in the sample, on average
+	identity string // of the file when it was sampled
+	start    int64  // where the first record begins
+	line     int    // of the first record
+	rowBytes int64  // of a record in the sample, on average
 }
 
 // newSource finds the files: those of the pattern, or with an empty one all of
@@ -184,7 +196,7 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 	if faults := o.dialect().conflict(); faults != nil {
 		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.Join(faults...)}
 	}
-	s := &source{fsys: fsys, options: o, tables: map[string]*table{}}
+	s := &source{fsys: fsys, options: o, tables: map[string]*table{}, declared: map[string]bool{}}
 	declared, err := readPackage(fsys, o.dialect())
 	if err != nil {
 		kind := sources.KindOf(err)
@@ -197,15 +209,16 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s: %w", pattern, err)}
+	}
 	wanted := func(file string) bool {
-		if pattern == "" {
-			return true
-		}
-		ok, err := filepath.Match(pattern, file)
-		return ok && err == nil
+		ok, _ := path.Match(pattern, file) // the pattern is good
+		return ok || pattern == ""
 	}
 	taken := map[string]bool{}
 	for _, d := range declared {
+		s.declared[d.table] = true
 		if taken[d.file] = true; wanted(d.file) {
 			s.files = append(s.files, d)
 		}
@@ -226,5 +239,10 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 	return s, nil
 }
 
-// Close does nothing: files are open only while they are read.
-func (s *source) Close() error { return nil }
+// Close gives the directory back. Files are open only while they are read.
+func (s *source) Close() error {
+	if s.root == nil {
+		return nil
+	}
+	return s.root.Close()
+}

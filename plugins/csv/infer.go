@@ -58,9 +58,9 @@ func (g *guess) add(text []byte) {
 
 // number reports how many digits a number has before and behind its point. A
 // number that is written in another way than this program would write it, with a
-// leading zero or a plus, is none: it may be a code.
+// leading zero or a plus, or as -0, is none: it may be a code.
 func number(text []byte) (whole, places int, ok bool) {
-	text = bytes.TrimPrefix(text, []byte{'-'})
+	text, negative := bytes.CutPrefix(text, []byte{'-'})
 	before, after, pointed := bytes.Cut(text, []byte{'.'})
 	if len(before) == 0 || pointed && len(after) == 0 || len(before) > 1 && before[0] == '0' {
 		return 0, 0, false
@@ -71,6 +71,10 @@ func number(text []byte) (whole, places int, ok bool) {
 				return 0, 0, false
 			}
 		}
+	}
+	// A zero has no sign in a number.
+	if negative && len(bytes.Trim(text, "0.")) == 0 {
+		return 0, 0, false
 	}
 	return len(before), len(after), true
 }

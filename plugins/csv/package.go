@@ -198,7 +198,9 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 		if err != nil {
 			fault(".schema.fields[%d]%w", i, err)
 		}
-		c.missing = r.Schema.MissingValues
+		if c.missing = r.Schema.MissingValues; c.missing == nil {
+			c.missing = []string{""} // the format's default
+		}
 		d.columns[i] = c
 		if measure {
 			d.measured = append(d.measured, i)

@@ -86,13 +86,18 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		return err
 	}
 	in := newScanner(contextReader{ctx, file}, t.file, t.dialect)
-	place := place{offset: t.start, line: t.line, file: identity(info)}
+	if identity(info) != t.identity {
+		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("%s has changed since it was opened: open it again", t.file)}
+	}
+	in.blank = len(t.columns) == 1
+	of := t.file + "\x00" + t.identity
+	place := place{offset: t.start, line: t.line, file: of}
 	if q.After != nil {
 		if place, err = parseCursor(q.After); err != nil {
 			return err
 		}
-		if now := identity(info); place.file != now {
-			return fmt.Errorf("%s has changed since the cursor was made: read it from the start", t.file)
+		if place.file != of || place.offset < t.start || place.offset > info.Size() {
+			return fmt.Errorf("the cursor is of another file, or %s has changed since it was made: read it from the start", t.file)
 		}
 	}
 	if err := in.seek(file, place); err != nil {

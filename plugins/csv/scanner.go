@@ -36,11 +36,13 @@ type field struct {
 
 // scanner divides a file into records and fields as RFC 4180 says, and no
 // other way: what a lenient reader would guess at is an error with its place.
-// LF, CRLF and CR end a record. Lines without anything in them are skipped.
+// LF, CRLF and CR end a record. Lines without anything in them are skipped,
+// unless blank says that they are records of one field.
 type scanner struct {
 	in      io.Reader
 	dialect dialect
 	name    string // of the file, for errors
+	blank   bool   // a line without anything in it is a record
 
 	buf    []byte
 	from   int   // where the next record begins in buf
@@ -138,7 +140,7 @@ func (s *scanner) next() (bool, error) {
 		switch {
 		case err != nil || !ok:
 			return false, err
-		case b == '\n' || b == '\r':
+		case (b == '\n' || b == '\r') && !s.blank:
 			size, err := s.ending(0)
 			if err != nil {
 				return false, err

@@ -37,8 +37,9 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 		catalog.Tables = append(catalog.Tables, t.describe(rows))
 		keys = append(keys, d.foreign...)
 	}
-	// A single file may refer to tables that were not opened with it.
-	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.Target] == nil && len(s.files) == 1 })
+	// Some of a package's files may refer to tables that were not opened with
+	// them.
+	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.Target] == nil && s.declared[k.Target] })
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}
@@ -95,7 +96,7 @@ func (s *source) load(d described) (*table, int64, error) {
 	if info.IsDir() {
 		return nil, 0, fmt.Errorf("%s is a directory", d.file)
 	}
-	t := &table{described: d}
+	t := &table{described: d, identity: identity(info)}
 	in := newScanner(file, d.file, d.dialect)
 	if err := in.skipBOM(); err != nil {
 		return nil, 0, err
@@ -117,6 +118,7 @@ func (s *source) load(d described) (*table, int64, error) {
 	} else if err := t.matches(names); err != nil {
 		return nil, 0, err
 	}
+	in.blank = len(t.columns) == 1
 	guesses := make([]guess, len(t.columns))
 	records, whole := 0, false
 	for records < s.options.Sample {
@@ -133,7 +135,11 @@ func (s *source) load(d described) (*table, int64, error) {
 		for i, f := range in.fields {
 			text := in.text(f)
 			if c := &t.columns[i]; !c.isNull(text, f.quoted) {
-				guesses[i].add(c.sampled(text))
+				if c.kind == decimalKind {
+					guesses[i].places = max(guesses[i].places, c.places(text))
+				} else {
+					guesses[i].add(text)
+				}
 			}
 		}
 	}
@@ -157,12 +163,13 @@ func (s *source) load(d described) (*table, int64, error) {
 	return t, rows, nil
 }
 
-// sampled is the text of a value as guess understands it.
-func (c *column) sampled(text []byte) []byte {
-	if c.kind == decimalKind {
-		return c.plain(text)
+// places is how many decimals a declared number has; 0 for what is none, which is the scan's to tell.
+func (c *column) places(text []byte) int {
+	_, fraction, _ := bytes.Cut(c.plain(text), []byte{'.'})
+	if len(bytes.Trim(fraction, "0123456789")) > 0 {
+		return 0
 	}
-	return text
+	return len(fraction)
 }
 
 // measure settles what a declaration leaves to the sample: the scale of a

@@ -129,6 +129,7 @@ func (c *column) append(b array.Builder, text []byte) bool {
 		return true
 	case *array.Int64Builder:
 		n, ok := parseInteger(c.plain(text))
+		ok = ok && c.faithful(text)
 		if ok {
 			b.Append(n)
 		}
@@ -141,6 +142,7 @@ func (c *column) append(b array.Builder, text []byte) bool {
 		return ok
 	case *array.Decimal128Builder:
 		n, ok := parseDecimal(c.plain(text), c.precision(), c.scale)
+		ok = ok && c.faithful(text)
 		if ok {
 			b.Append(n)
 		}
@@ -171,6 +173,17 @@ func (c *column) append(b array.Builder, text []byte) bool {
 		return ok
 	}
 	return false
+}
+
+// faithful reports whether a number in a column whose type was inferred is
+// written as this program would write it: else it may be a code, and is no
+// number only because the sample did not show it.
+func (c *column) faithful(text []byte) bool {
+	if c.source != "" || c.inferred == 0 {
+		return true
+	}
+	_, _, ok := number(text)
+	return ok
 }
 
 // plain brings a number's digits into their plain form, without group
@@ -296,7 +309,8 @@ func (c *column) boolean(text []byte) (value, ok bool) {
 func (c *column) moment(text []byte) (t time.Time, zoned, ok bool) {
 	if c.layout != "" {
 		t, err := time.Parse(c.layout, string(text))
-		return t.UTC(), c.kind == instantKind, err == nil
+		// Parse takes a fraction that the layout lacks.
+		return t.UTC(), c.kind == instantKind, err == nil && t.Nanosecond()%1000 == 0
 	}
 	if c.kind == dateKind {
 		t, rest, ok := parseDate(text)
@@ -308,7 +322,7 @@ func (c *column) moment(text []byte) (t time.Time, zoned, ok bool) {
 func (c *column) timeOfDay(text []byte) (int64, bool) {
 	if c.layout != "" {
 		t, err := time.Parse(c.layout, string(text))
-		return t.Sub(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())).Microseconds(), err == nil
+		return t.Sub(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())).Microseconds(), err == nil && t.Nanosecond()%1000 == 0
 	}
 	n, rest, ok := parseClock(text)
 	return n, ok && len(rest) == 0
