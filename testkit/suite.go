@@ -253,8 +253,8 @@ func (s *suite) goroutines() error {
 	before := runtime.NumGoroutine()
 	for range sessions {
 		err := s.begin(sources.Env{Page: small}, func(session sources.Session) error {
-			for range session.Scan(s.ctx, &sources.Query{Table: s.catalog.Tables[0].Name}) {
-				break
+			for _, err := range session.Scan(s.ctx, &sources.Query{Table: s.catalog.Tables[0].Name}) {
+				return err
 			}
 			return nil
 		})

@@ -375,10 +375,11 @@ func layoutOf(format string) (layout string, zoned bool, err error) {
 	return b.String(), zoned, nil
 }
 
-// tableName is the name of the table in a file.
+// tableName is the name of the table in a file: the file's own without .csv,
+// where that leaves a name.
 func tableName(file string) string {
 	base := path.Base(file)
-	if ext := path.Ext(base); strings.EqualFold(ext, ".csv") {
+	if ext := path.Ext(base); strings.EqualFold(ext, ".csv") && ext != base {
 		return strings.TrimSuffix(base, ext)
 	}
 	return base

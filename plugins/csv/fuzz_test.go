@@ -1,0 +1,157 @@
+package csv
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// scanAll reads every record of a text.
+func scanAll(in io.Reader) (records [][]string, err error) {
+	s := newScanner(in, "t.csv", standard)
+	for {
+		more, err := s.next()
+		if err != nil || !more {
+			return records, err
+		}
+		var record []string
+		for _, f := range s.fields {
+			record = append(record, string(s.text(f)))
+		}
+		records = append(records, record)
+	}
+}
+
+// FuzzScanner: what encoding/csv reads strictly, the scanner reads as the same
+// fields, however the bytes arrive.
+func FuzzScanner(f *testing.F) {
+	for _, text := range []string{"a,b\n1,2\n", "\"x \"\"y\"\"\",\"1\r\n2\"\r\n", "a\n\nb", "\"a\"b\n", ",\n,,", "a\"b\n", "\"", "\"\"\n"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := scanAll(strings.NewReader(text))
+		slow, slowErr := scanAll(iotest.OneByteReader(strings.NewReader(text)))
+		if diff := cmp.Diff(got, slow); diff != "" || (err == nil) != (slowErr == nil) {
+			t.Errorf("%q byte by byte: %v, %v\n%s", text, err, slowErr, diff)
+		}
+		// encoding/csv takes a lone CR for data, and makes LF of CRLF in quotes.
+		if strings.Contains(text, "\r") {
+			return
+		}
+		r := csv.NewReader(strings.NewReader(text))
+		r.FieldsPerRecord = -1
+		want, wantErr := r.ReadAll()
+		if (err == nil) != (wantErr == nil) {
+			t.Errorf("%q: %v, encoding/csv: %v", text, err, wantErr)
+		}
+		if err == nil {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%q (-want +got):\n%s", text, diff)
+			}
+		}
+	})
+}
+
+func FuzzPackage(f *testing.F) {
+	f.Add([]byte(`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "number", "scale": 2}], "primaryKey": "a"}}]}`))
+	f.Add([]byte(`{"resources": [{"path": ["t.csv"], "dialect": {"delimiter": ";"}}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		all, err := parsePackage(text, standard)
+		if err != nil {
+			return
+		}
+		for _, d := range all {
+			if d.file == "" || d.table == "" || strings.HasPrefix(d.file, "..") || strings.HasPrefix(d.file, "/") {
+				t.Errorf("the file %q of table %q", d.file, d.table)
+			}
+			for _, c := range d.columns {
+				if c.dataType() == nil || c.name == "" {
+					t.Errorf("the column %+v", c)
+				}
+			}
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add([]byte(place{offset: 100, line: 7, records: 6, file: "t.csv\x001-2"}.cursor()))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := parseCursor(text)
+		if err != nil {
+			return
+		}
+		again, err := parseCursor(p.cursor())
+		if err != nil || again != p {
+			t.Errorf("%+v becomes %+v, %v", p, again, err)
+		}
+	})
+}
+
+// TestHugeRecord: what is no CSV is one record, and ends in an error instead of
+// in all the memory there is.
+func TestHugeRecord(t *testing.T) {
+	_, err := scanAll(io.MultiReader(strings.NewReader("a\n\""), io.LimitReader(endless{}, 2*maxRecord)))
+	if err == nil || !strings.Contains(err.Error(), "t.csv:2:1: the record has more than 64 MiB") {
+		t.Errorf("%v", err)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// TestReadFault: what the system says of a read comes through.
+func TestReadFault(t *testing.T) {
+	fault := errors.New("the disk is on fire")
+	_, err := scanAll(io.MultiReader(strings.NewReader("a\n1"), iotest.ErrReader(fault)))
+	if !errors.Is(err, fault) {
+		t.Errorf("%v", err)
+	}
+}
+
+// BenchmarkScanner compares with encoding/csv on the same bytes.
+func BenchmarkScanner(b *testing.B) {
+	line := "12345,some text here,19.90,\"quoted, text\",2026-02-28T10:00:00Z\n"
+	text := bytes.Repeat([]byte(line), 20_000)
+	b.Run("penstock", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			s := newScanner(bytes.NewReader(text), "t.csv", standard)
+			for {
+				more, err := s.next()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if !more {
+					break
+				}
+			}
+		}
+	})
+	b.Run("encoding-csv", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			r := csv.NewReader(bytes.NewReader(text))
+			r.ReuseRecord = true
+			for {
+				if _, err := r.Read(); err == io.EOF {
+					break
+				} else if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+}
