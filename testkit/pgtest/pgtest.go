@@ -137,7 +137,6 @@ func (s *Server) serve(ctx context.Context, bin, data string, owner user) error 
 	c := exec.Command("/bin/sh", "-c", watchdog, "pgtest", bin, data, fmt.Sprint(s.port), s.dir)
 	c.Dir, c.Stdin, c.Stdout, c.Stderr = "/", read, log, log
 	owner.run(c)
-	c.SysProcAttr.Setpgid = true
 	err = c.Start()
 	err = errors.Join(err, read.Close(), log.Close())
 	if err != nil {

@@ -1,3 +1,5 @@
+//go:build unix
+
 package pgtest
 
 import (
@@ -44,8 +46,8 @@ func (u user) own(path string) error {
 	return os.Chown(path, int(u.credential.Uid), int(u.credential.Gid))
 }
 
-// run makes a command run as the user.
+// run makes a command run as the user, in a process group of its own.
 func (u user) run(c *exec.Cmd) {
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential, Setpgid: true}
 	c.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 }
