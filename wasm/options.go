@@ -25,8 +25,9 @@ type Options struct {
 	// and no link leads out of them.
 	Dirs []Dir
 
-	// Clock gives the module the real time. Without it the clock stands still at
-	// a made-up moment but for a tick at each look.
+	// Clock gives the module the real time, and lets it sleep. Without it the time
+	// of day stands still at a made-up moment, but for a tick at each look, and of
+	// the time that passes the module sees whole milliseconds since its start.
 	Clock bool
 
 	// Args are the module's command line, after its name.

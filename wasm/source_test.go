@@ -337,6 +337,22 @@ func TestNothingElseIsGranted(t *testing.T) {
 	}
 }
 
+// TestTimePasses: without a clock a guest sees how much time has passed, which its
+// garbage collector goes by, in whole milliseconds and not by its looks at it.
+func TestTimePasses(t *testing.T) {
+	begun := time.Now()
+	_, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{URI: "time"})
+	real := time.Since(begun)
+	m := regexp.MustCompile(`passed: (\S+)`).FindStringSubmatch(fmt.Sprint(err))
+	if m == nil {
+		t.Fatal(err)
+	}
+	seen, err := time.ParseDuration(m[1])
+	if err != nil || seen > real || seen%time.Millisecond != 0 {
+		t.Errorf("the guest saw %s pass of %s, %v", m[1], real, err)
+	}
+}
+
 func TestModulesThatCannotBe(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "text.wasm"), "hello, this is no module")

@@ -43,6 +43,12 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 		var b [16]byte
 		_, err := rand.Read(b[:])
 		return nil, errors.Join(fmt.Errorf("random %x year %d args %q environment %q", b, time.Now().Year(), os.Args, os.Environ()), err)
+	case "time":
+		begun := time.Now()
+		for range 10_000 {
+			time.Since(begun)
+		}
+		return nil, fmt.Errorf("passed: %s", time.Since(begun))
 	case "exit":
 		fmt.Fprintln(os.Stderr, "I would rather not")
 		os.Exit(3)
