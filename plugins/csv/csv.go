@@ -173,6 +173,8 @@ type source struct {
 	// declared are the tables of the package, whether or not they are opened.
 	declared map[string]bool
 
+	shelf shelf
+
 	mu      sync.Mutex
 	catalog *sources.Catalog
 	tables  map[string]*table

@@ -21,8 +21,8 @@ func scanAll(in io.Reader) (records [][]string, err error) {
 			return records, err
 		}
 		var record []string
-		for _, f := range s.fields {
-			record = append(record, string(s.text(f)))
+		for i := range s.fields {
+			record = append(record, string(s.text(&s.fields[i])))
 		}
 		records = append(records, record)
 	}

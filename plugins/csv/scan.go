@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -25,17 +26,26 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 		return nil, err
 	}
 	env.Page = env.Page.OrDefault()
-	return &session{source: s, catalog: catalog, env: env}, nil
+	return &session{source: s, catalog: catalog, env: env, building: make(chan struct{}, 1), indexes: map[string]*index{}}, nil
 }
 
 type session struct {
 	source  *source
 	catalog *sources.Catalog
 	env     sources.Env
+
+	building chan struct{} // held by whoever looks at indexes
+	indexes  map[string]*index
 }
 
-// Close does nothing: every scan closes its own file.
-func (s *session) Close() error { return nil }
+// Close frees the indexes: every scan has closed its own file.
+func (s *session) Close() error {
+	for name, x := range s.indexes {
+		x.free(s.env.Mem)
+		delete(s.indexes, name)
+	}
+	return nil
+}
 
 // Plan estimates by the file's size.
 func (s *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, error) {
@@ -76,36 +86,42 @@ func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 // scan yields pages until the file ends or the loop is left.
 func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	t := s.source.tables[q.Table]
-	file, err := s.source.fsys.Open(t.file)
+	file, in, err := s.source.open(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	in := newScanner(contextReader{ctx, file}, t.file, t.dialect)
-	if identity(info) != t.identity {
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("%s has changed since it was opened: open it again", t.file)}
-	}
-	in.blank = len(t.columns) == 1
 	of := t.file + "\x00" + t.identity
 	place := place{offset: t.start, line: t.line, file: of}
 	if q.After != nil {
 		if place, err = parseCursor(q.After); err != nil {
 			return err
 		}
-		if place.file != of || place.offset < t.start || place.offset > info.Size() {
+		if place.file != of || place.offset < t.start {
 			return fmt.Errorf("the cursor is of another file, or %s has changed since it was made: read it from the start", t.file)
 		}
 	}
-	if err := in.seek(file, place); err != nil {
+	p := pager{in: in, file: file, table: t, limits: s.env.Page, left: q.Limit, spans: []span{{place.offset, math.MaxInt64}}}
+	if q.Keys != nil {
+		p.keys = t.keySet(q.Keys)
+		x, err := s.index(ctx, t, p.keys.columns)
+		if err != nil {
+			return err
+		}
+		p.spans = x.find(p.keys, t.sortable(p.keys.columns), math.MaxInt64)
+		p.from = place.offset
+		in.ahead = lookAhead
+	}
+	start := place
+	if q.Keys != nil && q.Keys.PerKey > 0 { // what was given counts
+		start.offset, start.line, start.records = t.start, t.line, 0
+	}
+	if err := in.seek(file, start); err != nil {
 		return err
 	}
 
 	schema := table.ScanSchema(q.Columns)
-	p := pager{in: in, table: t, limits: s.env.Page, left: q.Limit, builder: array.NewRecordBuilder(s.env.Mem, schema), schema: schema}
+	p.builder, p.schema = array.NewRecordBuilder(s.env.Mem, schema), schema
 	defer p.builder.Release()
 	p.builders = make([]array.Builder, len(t.columns))
 	for i := range schema.NumFields() {
@@ -128,6 +144,25 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 			return fault
 		}
 	}
+}
+
+// open opens a table's file, which must be the one that its columns were found
+// in.
+func (s *source) open(ctx context.Context, t *table) (fs.File, *scanner, error) {
+	file, err := s.fsys.Open(t.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && identity(info) != t.identity {
+		err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("%s has changed since it was opened: open it again", t.file)}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	in := newScanner(contextReader{ctx, file}, t.file, t.dialect)
+	in.blank = len(t.columns) == 1
+	return file, in, nil
 }
 
 // contextReader fails when the context has ended.
@@ -153,12 +188,21 @@ func (s *scanner) seek(file fs.File, p place) error {
 		return err
 	}
 	s.base, s.line, s.records = p.offset, p.line, p.records
+	s.from, s.filled, s.eof = 0, 0, false
 	return nil
 }
+
+// lookAhead is how many bytes a look-up reads at once: a few records, for the
+// next one that it wants may be far away.
+const lookAhead = 4 << 10
 
 // pager makes pages of records.
 type pager struct {
 	in       *scanner
+	file     fs.File
+	spans    []span  // where to read, in the order of the file
+	keys     *keySet // that records must have; nil: any
+	from     int64   // records before it were given already, and only count for their key
 	table    *table
 	schema   *arrow.Schema
 	limits   sources.Limits
@@ -178,11 +222,8 @@ func (p *pager) fill() (bool, error) {
 	for {
 		if !p.held {
 			p.end.offset, p.end.line, p.end.records = p.in.offset(), p.in.line, p.in.records
-			more, err := p.in.next()
+			more, err := p.next()
 			if err != nil || !more {
-				return false, err
-			}
-			if err := p.table.width(p.in); err != nil {
 				return false, err
 			}
 		}
@@ -204,6 +245,49 @@ func (p *pager) fill() (bool, error) {
 			}
 		}
 	}
+}
+
+// next reads the next record that is asked for.
+func (p *pager) next() (bool, error) {
+	for len(p.spans) > 0 {
+		// A look-up jumps from record to record.
+		if at := p.in.offset(); at >= p.spans[0].to {
+			p.spans = p.spans[1:]
+			continue
+		} else if at < p.spans[0].from {
+			if err := p.in.skipTo(p.file, p.spans[0].from); err != nil {
+				return false, err
+			}
+		}
+		more, err := p.in.next()
+		if err != nil || !more {
+			return false, err
+		}
+		if p.in.start >= p.spans[0].to { // there was nothing but empty lines
+			continue
+		}
+		if err := p.table.width(p.in); err != nil {
+			return false, err
+		}
+		if p.keys != nil {
+			if ok, err := p.keys.takes(p.table, p.in); err != nil {
+				return false, err
+			} else if !ok || p.in.start < p.from {
+				continue
+			}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// skipTo goes forward to the record that begins at an offset.
+func (s *scanner) skipTo(file fs.File, offset int64) error {
+	if ahead := offset - s.base; ahead <= int64(s.filled) {
+		s.from = int(ahead)
+		return nil
+	}
+	return s.seek(file, place{offset: offset, line: s.line, records: s.records})
 }
 
 // size is what the record adds to the page's size, as sources.Size counts, or a
@@ -229,24 +313,38 @@ func (p *pager) size() int64 {
 // add appends the record to the page. After a fault some columns have a value
 // more than others.
 func (p *pager) add() error {
-	for i, f := range p.in.fields {
-		b := p.builders[i]
+	for i, b := range p.builders {
 		if b == nil {
 			continue
 		}
-		c := &p.table.columns[i]
-		text := p.in.text(f)
+		d, null, err := p.table.datum(p.in, i)
 		switch {
-		case c.isNull(text, f.quoted):
-			if c.required {
-				return p.in.at(f.line, f.column, "column %q has no value, and %s says that it is required", c.name, packageFile)
-			}
+		case err != nil:
+			return err
+		case null:
 			b.AppendNull()
-		case !c.append(b, text):
-			return p.in.at(f.line, f.column, "column %q: %s is not %s%s", c.name, shown(text), c.describe(), c.remedy())
+		default:
+			d.appendTo(b)
 		}
 	}
 	return nil
+}
+
+// datum returns a value of the record that was read last.
+func (t *table) datum(in *scanner, i int) (d datum, null bool, err error) {
+	f, c := &in.fields[i], &t.columns[i]
+	text := in.text(f)
+	if c.isNull(text, f.quoted) {
+		if c.required {
+			err = in.at(f.line, f.column, "column %q has no value, and %s says that it is required", c.name, packageFile)
+		}
+		return d, true, err
+	}
+	d, ok := c.parse(text)
+	if !ok {
+		err = in.at(f.line, f.column, "column %q: %s is not %s%s", c.name, shown(text), c.describe(), c.remedy())
+	}
+	return d, false, err
 }
 
 // shown is a value as an error shows it.

@@ -43,6 +43,7 @@ type scanner struct {
 	dialect dialect
 	name    string // of the file, for errors
 	blank   bool   // a line without anything in it is a record
+	ahead   int    // how much is read at once, in bytes
 
 	buf    []byte
 	from   int   // where the next record begins in buf
@@ -50,6 +51,7 @@ type scanner struct {
 	base   int64 // the place of buf[0] in the file
 	eof    bool
 
+	start    int64 // where the record that was read last begins in the file
 	line     int   // of the next record, from 1
 	records  int64 // that were read
 	fields   []field
@@ -58,7 +60,7 @@ type scanner struct {
 }
 
 func newScanner(in io.Reader, name string, d dialect) *scanner {
-	return &scanner{in: in, dialect: d, name: name, buf: make([]byte, readBuffer), line: 1}
+	return &scanner{in: in, dialect: d, name: name, buf: make([]byte, readBuffer), ahead: readBuffer, line: 1}
 }
 
 // at returns a fault in the file with its place.
@@ -83,7 +85,7 @@ func (s *scanner) fill() error {
 		s.buf = larger
 	}
 	for range 100 {
-		n, err := s.in.Read(s.buf[s.filled:])
+		n, err := s.in.Read(s.buf[s.filled:min(s.filled+s.ahead, len(s.buf))])
 		s.filled += n
 		if errors.Is(err, io.EOF) {
 			s.eof = true
@@ -189,7 +191,7 @@ func (s *scanner) comment() error {
 
 // read reads the record at from.
 func (s *scanner) read() error {
-	s.fields, s.lineFrom = s.fields[:0], 0
+	s.fields, s.lineFrom, s.start = s.fields[:0], 0, s.offset()
 	line := s.line
 	for i := 0; ; {
 		next, more, err := s.field(i, &line)
@@ -298,9 +300,8 @@ func (s *scanner) quoted(i int, line *int, f field) (int, bool, error) {
 	}
 }
 
-// text returns the bytes of a field. It unescapes in place, so it is asked for
-// once for each field.
-func (s *scanner) text(f field) []byte {
+// text returns the bytes of a field. It unescapes in place.
+func (s *scanner) text(f *field) []byte {
 	text := s.record[f.start:f.end]
 	if !f.escaped {
 		return text
@@ -312,5 +313,6 @@ func (s *scanner) text(f field) []byte {
 			i++
 		}
 	}
+	f.end, f.escaped = f.start+len(out), false
 	return out
 }

@@ -43,6 +43,7 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}
+	addLookups(catalog)
 	s.catalog, s.tables = catalog, tables
 	return catalog, nil
 }
@@ -133,7 +134,7 @@ func (s *source) load(d described) (*table, int64, error) {
 		}
 		records++
 		for i, f := range in.fields {
-			text := in.text(f)
+			text := in.text(&f)
 			if c := &t.columns[i]; !c.isNull(text, f.quoted) {
 				if c.kind == decimalKind {
 					guesses[i].places = max(guesses[i].places, c.places(text))
@@ -207,7 +208,7 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 	var names []string
 	seen := map[string]bool{}
 	for i, f := range in.fields {
-		text := in.text(f)
+		text := in.text(&f)
 		if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
 			return nil, in.at(f.line, f.column, "the header is not text in UTF-8: is this a CSV file?")
 		}
@@ -261,6 +262,11 @@ func (s *source) unnamed(t *table) ([]string, error) {
 		names[i] = fmt.Sprintf("column_%d", i+1)
 	}
 	return names, nil
+}
+
+// index is the place of the column of that name, which there is.
+func (t *table) index(name string) int {
+	return slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 }
 
 func namesOf(columns []column) []string {

@@ -117,62 +117,72 @@ func (c *column) isNull(text []byte, quoted bool) bool {
 	return false
 }
 
-// append adds a field that is not NULL to the column's builder, and reports
-// whether the text is of the column's type.
-func (c *column) append(b array.Builder, text []byte) bool {
+// datum is a value that is not NULL: a number in the unit of its column's type,
+// a boolean's 0 or 1, a decimal's 128 bits, or text in the scanner's buffer.
+type datum struct {
+	n    int64 // of a decimal, the low bits
+	high int64
+	text []byte
+}
+
+// parse reads a field that is not NULL, and reports whether the text is of the
+// column's type.
+func (c *column) parse(text []byte) (d datum, ok bool) {
+	switch c.kind {
+	case textKind:
+		return datum{text: text}, utf8.Valid(text) && bytes.IndexByte(text, 0) < 0
+	case integerKind:
+		n, ok := parseInteger(c.plain(text))
+		return datum{n: n}, ok && c.faithful(text)
+	case yearKind:
+		n, ok := parseInteger(text)
+		return datum{n: n}, ok && n >= -9999 && n <= 9999
+	case decimalKind:
+		n, ok := parseDecimal(c.plain(text), c.precision(), c.scale)
+		return datum{n: int64(n.LowBits()), high: n.HighBits()}, ok && c.faithful(text)
+	case booleanKind:
+		v, ok := c.boolean(text)
+		return datum{n: boolToInt(v)}, ok
+	case dateKind:
+		t, _, ok := c.moment(text)
+		return datum{n: t.Unix() / 86400}, ok && t.Unix()%86400 == 0
+	case timeKind:
+		n, ok := c.timeOfDay(text)
+		return datum{n: n}, ok
+	case localKind, instantKind:
+		t, zoned, ok := c.moment(text)
+		return datum{n: t.UnixMicro()}, ok && zoned == (c.kind == instantKind)
+	}
+	return d, false
+}
+
+func boolToInt(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// appendTo adds the value to the builder of its column.
+func (d datum) appendTo(b array.Builder) {
 	switch b := b.(type) {
 	case *array.StringBuilder:
-		if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
-			return false
-		}
-		b.BinaryBuilder.Append(text)
-		return true
+		b.BinaryBuilder.Append(d.text)
 	case *array.Int64Builder:
-		n, ok := parseInteger(c.plain(text))
-		ok = ok && c.faithful(text)
-		if ok {
-			b.Append(n)
-		}
-		return ok
+		b.Append(d.n)
 	case *array.Int32Builder:
-		n, ok := parseInteger(text)
-		if ok = ok && n >= -9999 && n <= 9999; ok {
-			b.Append(int32(n))
-		}
-		return ok
+		b.Append(int32(d.n))
 	case *array.Decimal128Builder:
-		n, ok := parseDecimal(c.plain(text), c.precision(), c.scale)
-		ok = ok && c.faithful(text)
-		if ok {
-			b.Append(n)
-		}
-		return ok
+		b.Append(decimal128.New(d.high, uint64(d.n)))
 	case *array.BooleanBuilder:
-		v, ok := c.boolean(text)
-		if ok {
-			b.Append(v)
-		}
-		return ok
+		b.Append(d.n != 0)
 	case *array.Date32Builder:
-		t, _, ok := c.moment(text)
-		if ok = ok && t.Unix()%86400 == 0; ok {
-			b.Append(arrow.Date32(t.Unix() / 86400))
-		}
-		return ok
+		b.Append(arrow.Date32(d.n))
 	case *array.Time64Builder:
-		n, ok := c.timeOfDay(text)
-		if ok {
-			b.Append(arrow.Time64(n))
-		}
-		return ok
+		b.Append(arrow.Time64(d.n))
 	case *array.TimestampBuilder:
-		t, zoned, ok := c.moment(text)
-		if ok = ok && zoned == (c.kind == instantKind); ok {
-			b.Append(arrow.Timestamp(t.UnixMicro()))
-		}
-		return ok
+		b.Append(arrow.Timestamp(d.n))
 	}
-	return false
 }
 
 // faithful reports whether a number in a column whose type was inferred is

@@ -1,0 +1,181 @@
+package csv
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// addLookups declares by which columns tables find rows: their keys, the columns
+// that refer to other tables, and those that relations lead to and through.
+func addLookups(c *sources.Catalog) {
+	add := func(table string, columns []string) {
+		t := c.Table(table)
+		same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
+		if len(columns) > 0 && !slices.ContainsFunc(t.Lookups, same) {
+			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns})
+		}
+	}
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		add(t.Name, t.Key)
+		for _, u := range t.Unique {
+			add(t.Name, u)
+		}
+	}
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		for _, r := range t.Relations {
+			if r.Kind == sources.BelongsTo {
+				add(t.Name, r.Columns)
+			}
+			add(r.Table, r.Target)
+			if r.Through != nil {
+				add(r.Through.Table, r.Through.Near)
+				add(r.Through.Table, r.Through.Far)
+			}
+		}
+	}
+}
+
+// A key is compared as bytes: of each of its columns in turn, a number's 8 or 16
+// bytes, or a text behind its length. Equal values have equal bytes however they
+// are written in the file.
+
+func (c *column) appendKey(to []byte, d datum) []byte {
+	switch c.kind {
+	case textKind:
+		to = binary.AppendUvarint(to, uint64(len(d.text)))
+		return append(to, d.text...)
+	case decimalKind:
+		to = binary.LittleEndian.AppendUint64(to, uint64(d.n))
+		return binary.LittleEndian.AppendUint64(to, uint64(d.high))
+	}
+	return binary.LittleEndian.AppendUint64(to, uint64(d.n))
+}
+
+// datumAt is a value of an array that is not NULL, of a type that dataType
+// returns.
+func datumAt(a arrow.Array, i int) datum {
+	switch a := a.(type) {
+	case *array.Int64:
+		return datum{n: a.Value(i)}
+	case *array.Int32:
+		return datum{n: int64(a.Value(i))}
+	case *array.Decimal128:
+		n := a.Value(i)
+		return datum{n: int64(n.LowBits()), high: n.HighBits()}
+	case *array.Boolean:
+		return datum{n: boolToInt(a.Value(i))}
+	case *array.Date32:
+		return datum{n: int64(a.Value(i))}
+	case *array.Time64:
+		return datum{n: int64(a.Value(i))}
+	case *array.Timestamp:
+		return datum{n: int64(a.Value(i))}
+	case *array.String:
+		return datum{text: []byte(a.Value(i))}
+	}
+	panic(&sources.Error{Kind: sources.Internal}) // Check compared the types
+}
+
+// keySet are the keys that a scan looks for.
+type keySet struct {
+	columns []int          // of the table, in the key's order
+	given   map[string]int // how many rows each key has got
+	perKey  int            // at most; 0: no limit
+	buf     []byte
+}
+
+func (t *table) keySet(k *sources.Keys) *keySet {
+	s := &keySet{given: make(map[string]int, k.Values.NumRows()), perKey: k.PerKey}
+	for _, name := range k.Columns {
+		s.columns = append(s.columns, t.index(name))
+	}
+	for row := range int(k.Values.NumRows()) {
+		s.buf = s.buf[:0]
+		null := false
+		for i, c := range s.columns {
+			values := k.Values.Column(i)
+			if null = values.IsNull(row); null {
+				break
+			}
+			s.buf = t.columns[c].appendKey(s.buf, datumAt(values, row))
+		}
+		if !null {
+			s.given[string(s.buf)] = 0
+		}
+	}
+	return s
+}
+
+// keyOf writes the key of the record that was read last; ok is false where it has
+// a NULL in it.
+func (t *table) keyOf(in *scanner, columns []int, buf []byte) (key []byte, ok bool, err error) {
+	for _, i := range columns {
+		d, null, err := t.datum(in, i)
+		if err != nil || null {
+			return buf, false, err
+		}
+		buf = t.columns[i].appendKey(buf, d)
+	}
+	return buf, true, nil
+}
+
+// takes reports whether the record that was read last has a key of the set that
+// wants more rows, and counts it.
+func (s *keySet) takes(t *table, in *scanner) (bool, error) {
+	key, ok, err := t.keyOf(in, s.columns, s.buf[:0])
+	s.buf = key
+	if err != nil || !ok {
+		return false, err
+	}
+	n, ok := s.given[string(key)]
+	if !ok || s.perKey > 0 && n >= s.perKey {
+		return false, nil
+	}
+	if s.perKey > 0 {
+		s.given[string(key)] = n + 1
+	}
+	return true, nil
+}
+
+// sortable reports whether a key of these columns has an order that a uint64 can
+// hold.
+func (t *table) sortable(columns []int) bool {
+	if len(columns) != 1 {
+		return false
+	}
+	k := t.columns[columns[0]].kind
+	return k != textKind && k != decimalKind
+}
+
+// rank makes a uint64 of a key: in the key's order where it is sortable, else a
+// hash, which different keys may share.
+func rank(key []byte, sortable bool) uint64 {
+	if sortable {
+		return binary.LittleEndian.Uint64(key) ^ 1<<63
+	}
+	return hash(key)
+}
+
+// hash is the same in every process, for an index may outlive one.
+func hash(b []byte) uint64 {
+	const k0, k1 = 0x9e3779b97f4a7c15, 0xd6e8feb86659fd93
+	h := uint64(len(b)) * k0
+	for len(b) >= 8 {
+		high, low := bits.Mul64(h^binary.LittleEndian.Uint64(b), k1)
+		h = high ^ low ^ k0
+		b = b[8:]
+	}
+	var tail [8]byte
+	copy(tail[:], b)
+	high, low := bits.Mul64(h^binary.LittleEndian.Uint64(tail[:]), k1)
+	high, low = bits.Mul64(high^low^k0, k1)
+	return high ^ low
+}
