@@ -22,6 +22,11 @@ type Receipt struct {
 	// it could have held.
 	PeakBytes  int64 `json:"peak_bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
+	// Skipped is how many records the source could not read and, as it was told,
+	// left out; SkippedFirst are the places and faults of the first ones. Records
+	// that were skipped do not make a result incomplete: somebody chose that.
+	Skipped      int64    `json:"skipped,omitempty"`
+	SkippedFirst []string `json:"skipped_first,omitempty"`
 	// Checksum is over the columns' names, types and values and the order of the
 	// rows, never over how they were divided; empty until the stream has ended.
 	Checksum string `json:"checksum,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -236,6 +237,23 @@ func (s *Stream) count(record arrow.RecordBatch) {
 	s.checksum.add(record)
 }
 
+// skip counts what the source left out. A resumed scan has no page twice, so
+// neither is anything counted twice.
+func (s *Stream) skip(more sources.Skipped) error {
+	if more.Records == 0 {
+		return nil
+	}
+	if err := more.Check(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := sources.Skipped{Records: s.receipt.Skipped, First: s.receipt.SkippedFirst}
+	sum.Add(more)
+	s.receipt.Skipped, s.receipt.SkippedFirst = sum.Records, slices.Clone(sum.First)
+	return nil
+}
+
 func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,6 +277,9 @@ func (s *Stream) conform(pages sources.Batches, schema *arrow.Schema) sources.Ba
 			}
 			if err == nil {
 				err = differ(page.Record.Schema(), schema)
+			}
+			if err == nil {
+				err = s.skip(page.Skipped)
 			}
 			if err != nil {
 				yield(sources.Batch{}, err)

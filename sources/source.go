@@ -103,6 +103,10 @@ type Batch struct {
 	// Cursor resumes the scan right after this batch's last row, where the table
 	// can [Resume]; else it is nil.
 	Cursor Cursor
+	// Skipped are the records that the scan left out between the batch before and
+	// this one, or among this one's rows. What it left out at its end comes with
+	// a last batch, which may have no rows.
+	Skipped Skipped
 }
 
 // Cursor is a place in the result of a scan: opaque outside its source. It is

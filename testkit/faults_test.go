@@ -95,6 +95,22 @@ func TestEveryRuleCanBreak(t *testing.T) {
 				return twice(s)
 			})
 		}},
+		{"skipped", func(s sources.Source) sources.Source {
+			scans := int64(0)
+			return testkit.Wrap(s, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
+				return func(yield func(sources.Batch, error) bool) {
+					skipped := sources.Skipped{Records: atomic.AddInt64(&scans, 1), First: []string{"somewhere"}}
+					for batch, err := range scan {
+						if err == nil {
+							batch.Skipped, skipped = skipped, sources.Skipped{}
+						}
+						if !yield(batch, err) {
+							return
+						}
+					}
+				}
+			})
+		}},
 		{"pages", func(s sources.Source) sources.Source { return &roomy{s} }},
 		{"empty", func(s sources.Source) sources.Source {
 			return testkit.Wrap(s, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {

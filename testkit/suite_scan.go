@@ -336,6 +336,35 @@ func (t *table) stable() error {
 	return differ(t.rows[:n], again[:n], true)
 }
 
+// skipped counts what is left out with large pages and with small ones.
+func (t *table) skipped() error {
+	if err := t.requireWhole(); err != nil {
+		return err
+	}
+	var sums [2]sources.Skipped
+	for i, limits := range []sources.Limits{{}, small} {
+		err := t.begin(sources.Env{Page: limits}, func(session sources.Session) error {
+			for batch, err := range session.Scan(t.ctx, t.query()) {
+				if err != nil {
+					return err
+				}
+				if err := batch.Skipped.Check(); err != nil {
+					return err
+				}
+				sums[i].Add(batch.Skipped)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if sums[0].Records != sums[1].Records {
+		return fmt.Errorf("%d records are left out, then %d", sums[0].Records, sums[1].Records)
+	}
+	return nil
+}
+
 // concurrency reads in several sessions at once, and several scans in each.
 func (t *table) concurrency() error {
 	scans := min(t.Scans, 3)

@@ -44,6 +44,7 @@ var tableRules = []tableRule{
 	{rule{"order", "OrderBy is the order of the rows. Values compare as Compare says."}, (*table).order},
 	{rule{"partitions", "Parts are partitions that together hold every row of the result once."}, (*table).parts},
 	{rule{"snapshot", "Join is the Plan.Snapshot of another session of the same source, whose moment this session is to see."}, (*table).snapshot},
+	{rule{"skipped", "Skipped are the records that the scan left out: two scans while the data is the same leave out as many, whatever the pages, and say where the first ones are."}, (*table).skipped},
 	{rule{"concurrency", "Source is shared by streams: it is safe for concurrent use. How many scans may run at once in a session is the table's Scans."}, (*table).concurrency},
 }
 
@@ -68,6 +69,9 @@ func collect(scan sources.Batches, most int) (rows [][]sources.Value, err error)
 		}
 		if batch.Record == nil {
 			return rows, errors.New("a batch without an error has no record")
+		}
+		if err := batch.Skipped.Check(); err != nil {
+			return rows, err
 		}
 		batches++
 		rows = append(rows, rowsOf(batch.Record)...)

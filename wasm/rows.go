@@ -82,7 +82,7 @@ func (p *pages) rows(first wire.FrameKind) (batch sources.Batch, fault, err erro
 		batch.Record.Release()
 		return sources.Batch{}, nil, err
 	}
-	batch.Cursor = page.Cursor
+	batch.Cursor, batch.Skipped = page.Cursor, page.Skipped
 	return batch, nil, nil
 }
 

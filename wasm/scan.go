@@ -196,7 +196,7 @@ func (p *pages) arrow(n int64) (batch sources.Batch, fault, err error) {
 					drop()
 					return batch, nil, err
 				}
-				return sources.Batch{Record: record, Cursor: page.Cursor}, nil, nil
+				return sources.Batch{Record: record, Cursor: page.Cursor, Skipped: page.Skipped}, nil, nil
 			}
 			drop()
 			return batch, nil, p.instance.lie("a frame %q in the middle of a page", rune(kind))

@@ -238,5 +238,13 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\nheld at most %s of %s, checksum %s\n",
 		r.Table, state, r.Rows, r.Chunks, core.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		core.FormatBytes(r.PeakBytes), core.FormatBytes(r.LimitBytes), r.Checksum)
+	if r.Skipped > 0 {
+		_, skipErr := fmt.Fprintf(w, "skipped %d records:\n", r.Skipped)
+		err = errors.Join(err, skipErr)
+		for _, place := range r.SkippedFirst {
+			_, placeErr := fmt.Fprintf(w, "  %s\n", place)
+			err = errors.Join(err, placeErr)
+		}
+	}
 	return err
 }

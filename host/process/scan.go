@@ -97,7 +97,7 @@ func (n *session) page(decoder *wire.Decoder, message *flight.FlightData, tally 
 		return false, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("a record of %d rows comes with a %s", record.NumRows(), meta)}
 	}
 	tally.Add(record.NumRows())
-	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor}, nil), nil
+	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Skipped: meta.Page.Skipped}, nil), nil
 }
 
 // encapsulated is the message as Arrow's stream format frames it: a mark, the

@@ -261,7 +261,7 @@ func (s *server) scan(ctx context.Context, request []byte, out *summed) (err err
 		if writer == nil {
 			writer = flight.NewRecordWriter(out, ipc.WithSchema(batch.Record.Schema()))
 		}
-		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor}}
+		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Skipped: batch.Skipped}}
 		if err := writer.WriteWithAppMetadata(batch.Record, wire.MarshalMeta(meta)); err != nil {
 			return sources.WithOp("scan", r.Query.Table, &sources.Error{Kind: sources.Invalid, Err: err})
 		}

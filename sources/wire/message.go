@@ -281,8 +281,9 @@ func parseKind(name string) sources.Kind {
 
 // Page goes with every page of a scan.
 type Page struct {
-	Rows   int64 // in the page
-	Cursor sources.Cursor
+	Rows    int64 // in the page
+	Cursor  sources.Cursor
+	Skipped sources.Skipped
 }
 
 // Trailer ends a scan. Where none came, the scan was cut, whatever the pages
@@ -306,8 +307,14 @@ type metaJSON struct {
 }
 
 type pageJSON struct {
-	Rows   int64  `json:"rows"`
-	Cursor []byte `json:"cursor,omitzero"`
+	Rows    int64        `json:"rows"`
+	Cursor  []byte       `json:"cursor,omitzero"`
+	Skipped *skippedJSON `json:"skipped,omitempty"`
+}
+
+type skippedJSON struct {
+	Records int64  `json:"records"`
+	First   []text `json:"first"`
 }
 
 type trailerJSON struct {
@@ -323,6 +330,9 @@ func MarshalMeta(m Meta) []byte {
 	var out metaJSON
 	if p := m.Page; p != nil {
 		out.Page = &pageJSON{Rows: p.Rows, Cursor: p.Cursor}
+		if s := p.Skipped; s.Records != 0 {
+			out.Page.Skipped = &skippedJSON{Records: s.Records, First: texts(s.First)}
+		}
 	}
 	if t := m.Trailer; t != nil {
 		out.Trailer = &trailerJSON{Rows: t.Rows, Batches: t.Batches, Sum: t.Sum, Complete: t.Err == nil, Err: errorOut(t.Err)}
@@ -343,7 +353,14 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 	case p != nil && p.Rows < 0, t != nil && (t.Rows < 0 || t.Batches < 0):
 		return Meta{}, invalid("malformed page metadata: a negative count")
 	case p != nil:
-		return Meta{Page: &Page{Rows: p.Rows, Cursor: p.Cursor}}, nil
+		page := &Page{Rows: p.Rows, Cursor: p.Cursor}
+		if s := p.Skipped; s != nil {
+			page.Skipped = sources.Skipped{Records: s.Records, First: stringsOf(s.First)}
+		}
+		if err := page.Skipped.Check(); err != nil {
+			return Meta{}, invalid("malformed page metadata: %w", err)
+		}
+		return Meta{Page: page}, nil
 	case t.Complete == (t.Err != nil):
 		return Meta{}, invalid("malformed trailer: a scan is complete, or it has an error")
 	default:

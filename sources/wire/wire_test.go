@@ -357,6 +357,7 @@ func TestMetaRoundTrip(t *testing.T) {
 	for _, want := range []wire.Meta{
 		{Page: &wire.Page{}},
 		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}}},
+		{Page: &wire.Page{Rows: 1, Skipped: sources.Skipped{Records: 3, First: []string{"t.csv:1:2: \xff", "b"}}}},
 		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
 		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "fletcher64:00"}},
 		{Trailer: &wire.Trailer{Err: &sources.Error{Op: "scan", Kind: sources.Unavailable, Err: errors.New("gone")}}},
@@ -371,6 +372,7 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{}`, `{"page":{"rows":-1}}`, `{"page":{"rows":1},"trailer":{"rows":1,"batches":1,"complete":true}}`,
+		`{"page":{"rows":1,"skipped":{"records":-1}}}`, `{"page":{"rows":1,"skipped":{"records":2}}}`,
 		`{"trailer":{"rows":1,"batches":1}}`, `{"trailer":{"rows":1,"batches":1,"complete":true,"error":{"kind":"internal"}}}`,
 		`{"trailer":{"rows":1,"batches":-1,"complete":true}}`, `{"page":{"rows":1}} ` + "\x00", `[]`, ``,
 	} {

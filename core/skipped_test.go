@@ -1,0 +1,67 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// TestSkipped: what a source left out is in the receipt, and a count that makes
+// no sense is an error.
+func TestSkipped(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "t", Schema: schema, Rows: -1}}}
+	for name, c := range map[string]struct {
+		records int64
+		want    int64
+		kind    sources.Kind
+	}{"counted": {records: 7, want: 21}, "nonsense": {records: -1, kind: sources.Invalid}} {
+		t.Run(name, func(t *testing.T) {
+			source := sources.Simple(catalog, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
+				return func(yield func(sources.Batch, error) bool) {
+					page := 0
+					rows := func(yield func(sources.Row, error) bool) {
+						for i := range 3 {
+							if !yield(sources.Row{Values: []any{i}}, nil) {
+								return
+							}
+						}
+					}
+					env.Page.Rows = 1
+					for batch, err := range sources.FromRows(env, schema, rows) {
+						batch.Skipped = sources.Skipped{Records: c.records}
+						for i := range 7 {
+							batch.Skipped.First = append(batch.Skipped.First, fmt.Sprintf("%d.%d", page, i))
+						}
+						page++
+						if !yield(batch, err) {
+							return
+						}
+					}
+				}
+			})
+			s, err := Open(t.Context(), source, Query{Table: "t"}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var last error
+			for _, err := range s.Chunks() {
+				last = err
+			}
+			r := s.Receipt()
+			if last != nil && sources.KindOf(last) != c.kind || (last == nil) != (c.kind == 0) || r.Skipped != c.want {
+				t.Errorf("%v, and %d are skipped, want %d", last, r.Skipped, c.want)
+			}
+			if want := []string{"0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "1.0", "1.1", "1.2"}; c.kind == 0 {
+				if diff := cmp.Diff(want, r.SkippedFirst); diff != "" {
+					t.Error(diff)
+				}
+			}
+		})
+	}
+}

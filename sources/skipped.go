@@ -1,0 +1,36 @@
+package sources
+
+import "fmt"
+
+// MaxSkipped is how many places of skipped records are kept.
+const MaxSkipped = 10
+
+// Skipped counts the records that a source could not read and was told to leave
+// out. It is beside the data and no error: the scan goes on. A source that was
+// not told so ends in an error instead.
+type Skipped struct {
+	// Records is how many there were.
+	Records int64
+	// First are the places and faults of the first ones, at most [MaxSkipped],
+	// as in "orders.csv:17:4: the record has 3 fields, the table 4 columns".
+	First []string
+}
+
+// Add counts what another part of the same scan left out after this one.
+func (s *Skipped) Add(more Skipped) {
+	s.Records += more.Records
+	for _, place := range more.First {
+		if len(s.First) < MaxSkipped {
+			s.First = append(s.First, place)
+		}
+	}
+}
+
+// Check returns what is wrong with s, an error of kind [Invalid]: a negative
+// count, or more places than there are records or than [MaxSkipped].
+func (s Skipped) Check() error {
+	if s.Records < 0 || int64(len(s.First)) > min(s.Records, MaxSkipped) || s.Records > 0 && len(s.First) == 0 {
+		return &Error{Kind: Invalid, Err: fmt.Errorf("%d records were skipped, and there are the places of %d", s.Records, len(s.First))}
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+package sources
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSkipped(t *testing.T) {
+	var sum, want Skipped
+	for i := range 7 {
+		sum.Add(Skipped{Records: 3, First: []string{string(rune('a' + i)), "x"}})
+		if want.First = append(want.First, string(rune('a'+i)), "x"); len(want.First) > MaxSkipped {
+			want.First = want.First[:MaxSkipped]
+		}
+	}
+	want.Records = 21
+	if diff := cmp.Diff(want, sum); diff != "" {
+		t.Error(diff)
+	}
+	if err := sum.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []Skipped{{Records: -1}, {Records: 1}, {First: []string{"x"}}, {Records: 99, First: make([]string, MaxSkipped+1)}} {
+		if KindOf(bad.Check()) != Invalid {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
