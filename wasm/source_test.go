@@ -340,8 +340,9 @@ func TestNothingElseIsGranted(t *testing.T) {
 // TestTimePasses: without a clock a guest sees how much time has passed, which its
 // garbage collector goes by, in whole milliseconds and not by its looks at it.
 func TestTimePasses(t *testing.T) {
+	o := options(t, "source")
 	begun := time.Now()
-	_, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{URI: "time"})
+	_, err := wasm.Open(t.Context(), o, sources.Config{URI: "time"})
 	real := time.Since(begun)
 	m := regexp.MustCompile(`passed: (\S+)`).FindStringSubmatch(fmt.Sprint(err))
 	if m == nil {
