@@ -24,6 +24,9 @@ import (
 // What is handed out is zeroed, also what was used before: a dirty buffer would
 // carry the bytes of other streams out through null slots and padding.
 //
+// What is held here is charged to the parent, but never less than what was
+// reserved: see [Budget.Reserve].
+//
 // A Budget is safe for concurrent use.
 type Budget struct {
 	name   string
@@ -31,12 +34,18 @@ type Budget struct {
 	parent *Budget
 
 	mu       sync.Mutex
-	held     int64            // live, idle, and what the budgets below hold
+	held     int64            // live, idle, and what the budgets below are charged for
 	live     int64            // handed out here and not yet freed
 	idle     int64            // freed here and kept for the next one
 	peak     int64            // the most that was held at once
+	floor    int64            // what is always charged to the parent
+	reserved int64            // what is charged to the parent for now, where that is more
+	charged  int64            // what the parent is charged for
 	pool     map[int][][]byte // idle buffers by their capacity
 	children map[*Budget]struct{}
+	reclaim  []*reclaimer
+	waiters  []*waiter     // for room, the oldest first
+	changed  chan struct{} // closed when something is given back; nil where nobody waits
 	refused  *sources.Error
 	closed   bool
 }
@@ -98,13 +107,21 @@ func (b *Budget) Held() int64 {
 // Live is what is handed out and not yet freed, here and in the budgets below,
 // in bytes. It is 0 when everyone has given back what they had.
 func (b *Budget) Live() int64 {
+	_, live := b.figures()
+	return live
+}
+
+// figures are what is kept here for reuse and what lives here, in the budgets
+// below too.
+func (b *Budget) figures() (idle, live int64) {
 	b.mu.Lock()
-	live := b.live
+	idle, live = b.idle, b.live
 	b.mu.Unlock()
 	for _, c := range b.below() {
-		live += c.Live()
+		i, l := c.figures()
+		idle, live = idle+i, live+l
 	}
-	return live
+	return idle, live
 }
 
 // Peak is the most that the budget ever held, in bytes.
@@ -128,6 +145,7 @@ func (b *Budget) Refused() *sources.Error {
 func (b *Budget) Close() {
 	b.mu.Lock()
 	b.closed = true
+	b.floor, b.reserved = 0, 0
 	b.mu.Unlock()
 	b.shed()
 }
@@ -228,9 +246,11 @@ func (b *Budget) get(size int) ([]byte, error) {
 func (b *Budget) take(n int64) error {
 	b.mu.Lock()
 	if b.held+n > b.limit {
-		// What is kept for reuse must not stand in the way of what is needed.
+		// What is kept for reuse must not stand in the way of what is needed, nor
+		// what its owner can do without.
+		missing := b.held + n - b.limit
 		b.mu.Unlock()
-		b.shedAll()
+		b.yieldUp(missing)
 		b.mu.Lock()
 	}
 	if b.closed || b.held+n > b.limit {
@@ -239,11 +259,13 @@ func (b *Budget) take(n int64) error {
 		return err
 	}
 	b.held += n
+	more := b.charge()
 	b.mu.Unlock()
-	if b.parent != nil {
-		if err := b.parent.take(n); err != nil {
+	if more > 0 && b.parent != nil {
+		if err := b.parent.take(more); err != nil {
 			b.mu.Lock()
 			b.held -= n
+			b.charged -= more
 			errors.As(err, &b.refused)
 			b.mu.Unlock()
 			return err
@@ -253,6 +275,28 @@ func (b *Budget) take(n int64) error {
 	b.peak = max(b.peak, b.held)
 	b.mu.Unlock()
 	return nil
+}
+
+// charge brings what the parent is charged for up to what is held, reserved or
+// its floor, and returns how much more that is; the caller takes it from the
+// parent. The caller holds the lock.
+func (b *Budget) charge() int64 {
+	more := max(b.held, b.floor, b.reserved) - b.charged
+	if more <= 0 {
+		return 0
+	}
+	b.charged += more
+	return more
+}
+
+// discharge is the opposite of charge: it returns what the parent gets back.
+func (b *Budget) discharge() int64 {
+	less := b.charged - max(b.held, b.floor, b.reserved)
+	if less <= 0 {
+		return 0
+	}
+	b.charged -= less
+	return less
 }
 
 // refuse makes the error of a refusal. The caller holds the lock.
@@ -265,16 +309,31 @@ func (b *Budget) refuse(n int64) *sources.Error {
 	return b.refused
 }
 
-// release takes n bytes off what this budget and those above hold.
+// release takes n bytes off what this budget and those above hold, and lets the
+// oldest waiters have them.
 func (b *Budget) release(n int64) {
 	b.mu.Lock()
 	b.held -= n
+	b.settle()
+}
+
+// settle gives back to the parent what is not charged any more, and to those who
+// wait what there is. The caller holds the lock, and has lost it afterwards.
+func (b *Budget) settle() {
+	less := b.discharge()
 	gone := b.closed && b.held == 0
+	b.admit()
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
 	b.mu.Unlock()
 	if b.parent == nil {
 		return
 	}
-	b.parent.release(n)
+	if less > 0 {
+		b.parent.release(less)
+	}
 	if gone {
 		b.parent.mu.Lock()
 		delete(b.parent.children, b)

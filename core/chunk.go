@@ -16,13 +16,14 @@ type Chunk struct {
 	Record arrow.RecordBatch
 }
 
-// cut makes chunks of pages. A chunk that lies within one page is a slice of
-// it, without a copy; one that spans several is copied together. What came
-// before an error is given before it. A chunk has no cursor: it may end within
-// a page.
-func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, size *chunkSize) sources.Batches {
+// cut makes chunks of pages, as large as the governor says. A chunk that lies
+// within one page is a slice of it, without a copy; one that spans several is
+// copied together, or where there is no room for the copy given in pieces. What
+// came before an error is given before it. A chunk has no cursor: it may end
+// within a page.
+func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *governor) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		c := cutter{schema: schema, mem: mem, yield: yield}
+		c := cutter{schema: schema, mem: mem, yield: yield, g: g}
 		defer c.drop()
 		for page, err := range pages {
 			if err != nil {
@@ -31,7 +32,7 @@ func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, size
 				}
 				return
 			}
-			if !c.page(page, size) {
+			if !c.page(page) {
 				return
 			}
 		}
@@ -45,18 +46,25 @@ type cutter struct {
 	schema *arrow.Schema
 	mem    memory.Allocator
 	yield  func(sources.Batch, error) bool
+	g      *governor
 
-	parts  []arrow.RecordBatch // of the next chunk
-	rows   int64               // in parts
-	bytes  int64               // in parts
-	chunks int64               // yielded
+	parts  []part // of the next chunk
+	rows   int64  // in parts
+	bytes  int64  // in parts
+	chunks int64  // yielded
+}
+
+// part is a slice of a page, which it keeps.
+type part struct {
+	arrow.RecordBatch
+	counted func()
 }
 
 // page deals out one page, and reports whether the loop goes on.
-func (c *cutter) page(page sources.Batch, size *chunkSize) bool {
+func (c *cutter) page(page sources.Batch) bool {
 	total := page.Record.NumRows()
 	for from := int64(0); from < total; {
-		mostRows, mostBytes := size.next()
+		mostRows, mostBytes := c.g.next()
 		if c.rows >= mostRows { // the size has shrunk since
 			if !c.emit() {
 				return false
@@ -64,16 +72,16 @@ func (c *cutter) page(page sources.Batch, size *chunkSize) bool {
 			continue
 		}
 		to := min(total, from+mostRows-c.rows)
-		part := page.Record.NewSlice(from, to)
-		bytes := sources.Size(part)
+		slice := page.Record.NewSlice(from, to)
+		bytes := sources.Size(slice)
 		if c.rows > 0 && c.bytes+bytes > mostBytes {
-			part.Release()
+			slice.Release()
 			if !c.emit() {
 				return false
 			}
 			continue
 		}
-		c.parts = append(c.parts, part)
+		c.parts = append(c.parts, part{slice, c.g.ledger.hold(Page, slice)})
 		c.rows += to - from
 		c.bytes += bytes
 		from = to
@@ -86,29 +94,74 @@ func (c *cutter) page(page sources.Batch, size *chunkSize) bool {
 
 // emit yields what is held as one chunk, and reports whether the loop goes on.
 func (c *cutter) emit() bool {
-	record := c.join()
+	if len(c.parts) < 2 {
+		return c.give(c.parts)
+	}
+	// The refusal is one of the budget's, and leaves nothing behind.
+	joined, err := sources.Call("", "", func() (arrow.RecordBatch, error) { return c.join(c.parts), nil })
+	if sources.KindOf(err) == sources.Exhausted {
+		c.g.change(Degraded, "chunks cannot be copied together: "+cause(err))
+		for len(c.parts) > 0 {
+			if !c.give(c.parts[:1]) {
+				return false
+			}
+		}
+		return true
+	}
+	if err != nil {
+		c.yield(sources.Batch{}, err)
+		return false
+	}
+	defer joined.Release()
+	return c.pass(joined, c.parts)
+}
+
+// give yields one part, or no rows where there is none.
+func (c *cutter) give(parts []part) bool {
+	if len(parts) == 0 {
+		record := emptyRecord(c.schema)
+		defer record.Release()
+		return c.pass(record, nil)
+	}
+	record := parts[0].RecordBatch
+	record.Retain()
 	defer record.Release()
+	return c.pass(record, parts)
+}
+
+// pass yields a chunk that was made of the first parts, which are gone then.
+func (c *cutter) pass(record arrow.RecordBatch, parts []part) bool {
+	for _, p := range parts {
+		p.drop()
+	}
+	c.parts = append(c.parts[:0], c.parts[len(parts):]...)
+	c.rows, c.bytes = 0, 0
+	for _, p := range c.parts {
+		c.rows += p.NumRows()
+		c.bytes += sources.Size(p)
+	}
 	c.chunks++
+	c.g.emitted(record.NumRows(), sources.Size(record))
 	return c.yield(sources.Batch{Record: record}, nil)
 }
 
-// join makes one record of the parts, which are gone then.
-func (c *cutter) join() arrow.RecordBatch {
-	var record arrow.RecordBatch
-	if len(c.parts) == 1 {
-		record = c.parts[0]
-		record.Retain()
-	} else {
-		record = concat(c.mem, c.schema, c.parts)
+// join copies parts together.
+func (c *cutter) join(parts []part) arrow.RecordBatch {
+	records := make([]arrow.RecordBatch, len(parts))
+	for i, p := range parts {
+		records[i] = p.RecordBatch
 	}
-	c.drop()
-	return record
+	return concat(c.mem, c.schema, records)
+}
+
+func (p part) drop() {
+	p.counted()
+	p.Release()
 }
 
 func (c *cutter) drop() {
-	for i, part := range c.parts {
-		part.Release()
-		c.parts[i] = nil
+	for _, p := range c.parts {
+		p.drop()
 	}
-	c.parts, c.rows, c.bytes = c.parts[:0], 0, 0
+	c.parts = nil
 }

@@ -27,6 +27,12 @@ type Receipt struct {
 	// that were skipped do not make a result incomplete: somebody chose that.
 	Skipped      int64    `json:"skipped,omitempty"`
 	SkippedFirst []string `json:"skipped_first,omitempty"`
+	// Events are the changes of the stream's level, the first 64 of them;
+	// LevelChanges is how many there were, and Paused how long it waited for
+	// memory, in nanoseconds.
+	Events       []Event       `json:"events,omitempty"`
+	LevelChanges int           `json:"level_changes,omitempty"`
+	Paused       time.Duration `json:"paused_ns,omitempty"`
 	// Checksum is over the columns' names, types and values and the order of the
 	// rows, never over how they were divided; empty until the stream has ended.
 	Checksum string `json:"checksum,omitempty"`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -26,9 +27,19 @@ type Options struct {
 	// Budget is the one that the stream's own lies under, as a host's over all
 	// its streams; nil is none.
 	Budget *Budget
-	// ChunkRows is how many rows a chunk has, where its bytes allow it; 0 is
-	// [DefaultChunkRows].
+	// ChunkRows is how many rows a chunk has at most, where its bytes allow it. 0
+	// begins with [DefaultChunkRows], and lets chunks grow while there is room.
+	// When memory is short they have fewer in either case.
 	ChunkRows int64
+	// Pressure says when the stream slows down, and how long it waits for memory.
+	Pressure Pressure
+	// ReadAhead fetches the next page while the consumer has this one, where there
+	// is room for both. The source then runs on another goroutine than the
+	// consumer, at the same time; it ends with the loop.
+	ReadAhead bool
+	// OnEvent is told when the stream changes its [Level]; nil is nobody. It is
+	// called within the loop, and holds the stream up until it returns.
+	OnEvent func(Event)
 }
 
 // Stream reads one table of one source. It is a chain of sequences, each
@@ -41,6 +52,8 @@ type Stream struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	budget  *Budget
+	ledger  *ledger
+	pace    *governor
 	session sources.Session
 	table   string
 	schema  *arrow.Schema
@@ -86,6 +99,10 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	if o.ChunkRows < 0 {
 		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("chunks of %d rows", o.ChunkRows)}
 	}
+	if err := o.Pressure.Check(); err != nil {
+		return nil, sources.WithOp("stream", q.Table, err)
+	}
+	o.Pressure = o.Pressure.OrDefault()
 	limit := o.Memory
 	if limit == 0 {
 		limit = DefaultMemory
@@ -100,6 +117,10 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	// An accumulating builder holds two buffers while it grows, and pages of a
 	// size that does not follow the chunks' can be cached and resumed.
 	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
+	if err := admission(ctx, budget, page, o.Pressure); err != nil {
+		budget.Close()
+		return nil, sources.WithOp("stream", q.Table, err)
+	}
 	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) {
 		return source.Begin(ctx, sources.Env{Mem: budget, Page: page})
 	})
@@ -109,7 +130,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	}
 
 	s := &Stream{
-		budget: budget, session: session, table: q.Table, started: started, done: make(chan struct{}),
+		budget: budget, ledger: newLedger(budget), session: session, table: q.Table, started: started, done: make(chan struct{}),
 		schema:  table.ScanSchema(rest.columns),
 		receipt: Receipt{Table: q.Table, LimitBytes: limit},
 	}
@@ -117,10 +138,12 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
+	s.pace = newGovernor(s.ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
 	pages := sources.Guard("scan", q.Table, session.Scan(s.ctx, asked))
 	pages = s.conform(pages, table.ScanSchema(asked.Columns))
+	pages = paced(s.ctx, pages, s.pace, o.ReadAhead, s.cancel)
 	pages = shape(pages, rest, budget, page)
-	chunks := cut(pages, s.schema, budget, newChunkSize(o.ChunkRows, limit))
+	chunks := cut(pages, s.schema, budget, s.pace)
 	s.chunks = sources.Guard("read", q.Table, chunks)
 	return s, nil
 }
@@ -159,7 +182,7 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 				continue
 			}
 			s.count(batch.Record)
-			if !yield(&Chunk{Record: batch.Record}, nil) {
+			if !s.hand(batch.Record, yield) {
 				return
 			}
 		}
@@ -167,12 +190,32 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 	}
 }
 
+// hand gives a chunk to the consumer for its iteration.
+func (s *Stream) hand(record arrow.RecordBatch, yield func(*Chunk, error) bool) bool {
+	record.Retain()
+	handed := s.ledger.hand(record)
+	defer handed.Release()
+	return yield(&Chunk{Record: handed}, nil)
+}
+
+// Holding says who holds how much of the stream's memory now.
+func (s *Stream) Holding() Holding { return s.ledger.now() }
+
+// Level says how the stream goes about memory now.
+func (s *Stream) Level() Level { return s.pace.levelNow() }
+
+// Allocator is the stream's budget for those who write its chunks: what they
+// allocate is of the stream's limit, and counts as theirs. They release it before
+// the stream ends or soon after.
+func (s *Stream) Allocator() memory.Allocator { return s.ledger.view(Output) }
+
 // Receipt says how far the stream has come, and once it has ended how it ended.
 func (s *Stream) Receipt() Receipt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.receipt
 	r.PeakBytes = s.budget.Peak()
+	s.pace.report(&r)
 	if r.Elapsed == 0 {
 		r.Elapsed = time.Since(s.started)
 	}

@@ -1,0 +1,231 @@
+package core
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// Holder is one of those who hold memory of a stream.
+type Holder uint8
+
+// The holders.
+const (
+	Decode    Holder = iota // the source and its carrier: what is being read
+	Page                    // pages that are to become the next chunk
+	Shape                   // the engine's filter, sort and projection
+	Relations               // rows that relations lead to
+	KeyCache                // rows that were looked up and may be wanted again
+	ReadAhead               // the page after the next
+	Output                  // whoever writes the chunks
+	Consumer                // chunks that the consumer has, or has retained
+	Idle                    // nobody: freed, and kept for the next one
+	Isolates                // processes and modules of sources: beside the limit, under their own
+	holders
+)
+
+var holderNames = [holders]string{"decode", "page", "shape", "relations", "cache", "read_ahead", "output", "consumer", "idle", "isolates"}
+
+// String is the holder's name, as in "read_ahead".
+func (h Holder) String() string {
+	if h < holders {
+		return holderNames[h]
+	}
+	return "holder?"
+}
+
+// Holding says who holds how many bytes. Its JSON is an object of those who hold
+// any, by name.
+type Holding [holders]int64
+
+// Total is what all hold together but for the isolates: what counts for the
+// limit.
+func (h Holding) Total() int64 {
+	var sum int64
+	for i, n := range h {
+		if Holder(i) != Isolates {
+			sum += n
+		}
+	}
+	return sum
+}
+
+// String lists those who hold something, as in "page 1.5 MiB, consumer 20.0 MiB".
+func (h Holding) String() string {
+	var parts []string
+	for i, n := range h {
+		if n > 0 {
+			parts = append(parts, Holder(i).String()+" "+FormatBytes(n))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// MarshalJSON writes the holders that hold something.
+func (h Holding) MarshalJSON() ([]byte, error) {
+	byName := map[string]int64{}
+	for i, n := range h {
+		if n > 0 {
+			byName[Holder(i).String()] = n
+		}
+	}
+	return json.Marshal(byName)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (h *Holding) UnmarshalJSON(b []byte) error {
+	byName := map[string]int64{}
+	if err := json.Unmarshal(b, &byName); err != nil {
+		return err
+	}
+	*h = Holding{}
+	for i := range h {
+		h[i] = byName[Holder(i).String()]
+		delete(byName, Holder(i).String())
+	}
+	for name := range byName {
+		return fmt.Errorf("there is no holder %q", name)
+	}
+	return nil
+}
+
+// ledger is what the stages of a stream say that they hold. Everything else that
+// lives in the stream's budget is the consumer's. It is safe for concurrent use.
+type ledger struct {
+	budget *Budget
+	counts [holders]atomic.Int64
+	chunks atomic.Int64 // handed out and not yet released
+	// fetching is what lived when the source was last asked for a page, and -1
+	// while it is not asked: what has come since is being read.
+	fetching atomic.Int64
+}
+
+func newLedger(b *Budget) *ledger {
+	l := &ledger{budget: b}
+	l.fetching.Store(-1)
+	return l
+}
+
+// hold says that a stage holds a record, until the result is called.
+func (l *ledger) hold(h Holder, r arrow.RecordBatch) (release func()) {
+	n := footprint(r)
+	l.counts[h].Add(n)
+	return func() { l.counts[h].Add(-n) }
+}
+
+// fetch says that the source is asked for a page, fetched that it has come.
+func (l *ledger) fetch()   { l.fetching.Store(l.budget.Live()) }
+func (l *ledger) fetched() { l.fetching.Store(-1) }
+
+// view returns the stream's budget as the allocator of one holder, for what
+// never leaves it.
+func (l *ledger) view(h Holder) memory.Allocator {
+	return &view{budget: l.budget, count: &l.counts[h]}
+}
+
+// now is who holds what. The figures are taken one after the other, and may miss
+// what moves at that moment.
+func (l *ledger) now() Holding {
+	var h Holding
+	for i := range h {
+		h[i] = l.counts[i].Load()
+	}
+	idle, live := l.budget.figures()
+	h[Idle] = idle
+	if begun := l.fetching.Load(); begun >= 0 {
+		h[Decode] = max(0, live-begun)
+	}
+	rest := live
+	for i, n := range h {
+		if Holder(i) != Idle && Holder(i) != Isolates {
+			rest -= n
+		}
+	}
+	h[Consumer] += max(0, rest)
+	return h
+}
+
+// footprint is what a record keeps alive: the whole of its buffers, of which a
+// slice may show a part.
+func footprint(r arrow.RecordBatch) int64 {
+	var n int64
+	for _, c := range r.Columns() {
+		n += dataFootprint(c.Data())
+	}
+	return n
+}
+
+func dataFootprint(d arrow.ArrayData) int64 {
+	var n int64
+	for _, b := range d.Buffers() {
+		if b != nil {
+			n += int64(classOf(b.Len())) // what the budget took for it
+		}
+	}
+	for _, c := range d.Children() {
+		n += dataFootprint(c)
+	}
+	if dictionary := d.Dictionary(); d.DataType().ID() == arrow.DICTIONARY && dictionary != nil {
+		n += dataFootprint(dictionary)
+	}
+	return n
+}
+
+// view is a budget that counts what one holder has of it.
+type view struct {
+	budget *Budget
+	count  *atomic.Int64
+}
+
+func (v *view) Allocate(size int) []byte {
+	buf := v.budget.Allocate(size)
+	v.count.Add(int64(cap(buf)))
+	return buf
+}
+
+func (v *view) Reallocate(size int, old []byte) []byte {
+	before := int64(cap(old))
+	buf := v.budget.Reallocate(size, old)
+	v.count.Add(int64(cap(buf)) - before)
+	return buf
+}
+
+func (v *view) Free(buf []byte) {
+	n := int64(cap(buf))
+	v.budget.Free(buf)
+	v.count.Add(-n)
+}
+
+// handed is a chunk's record, which counts as one chunk of the consumer's until
+// it is released as often as it was retained.
+type handed struct {
+	arrow.RecordBatch
+	refs   atomic.Int64
+	ledger *ledger
+}
+
+// hand takes over one reference to the record.
+func (l *ledger) hand(r arrow.RecordBatch) *handed {
+	h := &handed{RecordBatch: r, ledger: l}
+	h.refs.Store(1)
+	l.chunks.Add(1)
+	return h
+}
+
+// Retain keeps the record for longer than its iteration.
+func (h *handed) Retain() { h.refs.Add(1) }
+
+// Release gives the record back.
+func (h *handed) Release() {
+	if h.refs.Add(-1) == 0 {
+		h.RecordBatch.Release()
+		h.ledger.chunks.Add(-1)
+	}
+}
