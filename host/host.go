@@ -33,6 +33,8 @@ type Options struct {
 	Memory int64
 	// Isolation is the wall between the application and its sources.
 	Isolation Isolation
+	// Isolates are the bounds of the processes and modules that sources run in.
+	Isolates Isolates
 	// PluginPath are the directories in which sources are looked for that are not
 	// linked in: executables named penstock-source-NAME, and WebAssembly modules
 	// named NAME.wasm. nil is [DefaultPluginPath]; an empty list is none.
@@ -60,7 +62,7 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := o.Isolation.check(); err != nil {
+	if err := errors.Join(o.Isolation.check(), o.Isolates.check()); err != nil {
 		return nil, err
 	}
 	for name, open := range o.Sources {

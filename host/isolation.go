@@ -110,7 +110,9 @@ func (h *Host) plugin(c sources.Config) (sources.Open, sources.Config, error) {
 // process opens a source that is an executable.
 func (h *Host) process(name, file string) sources.Open {
 	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
-		return process.Open(ctx, process.Options{Command: []string{file}, Name: name, Logger: h.options.Logger}, c)
+		o := h.processes(name)
+		o.Command = []string{file}
+		return process.Open(ctx, o, c)
 	}
 }
 
@@ -120,9 +122,10 @@ func (h *Host) child(name string) sources.Open {
 		if !mainCalled.Load() {
 			return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("a source in a process of its own is this program started once more: call host.Main first in main, or it would start itself for ever")}
 		}
-		o := process.Options{Self: name, Name: name, Logger: h.options.Logger}
+		o := h.processes(name)
+		o.Self = name
 		if name == "wasm" {
-			o.Call = compileTime
+			o.Call, o.Least, o.Opening = compileTime, max(wasmLeast, o.Isolate), max(wasmOpening, o.Isolate)
 		}
 		return process.Open(ctx, o, c)
 	}

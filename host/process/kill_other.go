@@ -8,7 +8,7 @@ import (
 	"os/exec"
 )
 
-func isolate(*exec.Cmd) {}
+func isolateProcess(*exec.Cmd) {}
 
 func killGroup(p *os.Process) error { return p.Kill() }
 

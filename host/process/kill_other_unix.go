@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// isolate puts the process into a group of its own, out of reach of the
+// isolateProcess puts the process into a group of its own, out of reach of the
 // terminal's Ctrl-C. It looks after its parent itself.
-func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func isolateProcess(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

@@ -34,9 +34,9 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream, err := n.source.client.DoGet(ctx, &flight.Ticket{Ticket: ticket})
+	stream, err := n.isolate.client.DoGet(ctx, &flight.Ticket{Ticket: ticket})
 	if err != nil {
-		return n.source.fault(ctx, err)
+		return n.isolate.fault(ctx, err)
 	}
 	decoder := wire.NewDecoder(n.mem)
 	defer decoder.Release()
@@ -47,7 +47,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 			return tally.Cut()
 		}
 		if err != nil {
-			return n.source.fault(ctx, err)
+			return n.isolate.fault(ctx, err)
 		}
 		if len(message.GetDataHeader()) == 0 {
 			meta, err := wire.UnmarshalMeta(message.GetAppMetadata())
@@ -68,8 +68,9 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 
 // receive waits for a message while the stall clock runs.
 func (n *session) receive(stream flight.FlightService_DoGetClient, cancel context.CancelCauseFunc) (*flight.FlightData, error) {
-	clock := time.AfterFunc(n.source.stall, func() {
-		cancel(&sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q sent nothing for %s", n.source.child.name, n.source.stall)})
+	stall := n.source.pool.options.Stall
+	clock := time.AfterFunc(stall, func() {
+		cancel(&sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q sent nothing for %s", n.isolate.child.name, stall)})
 	})
 	defer clock.Stop()
 	return stream.Recv()

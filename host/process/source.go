@@ -2,16 +2,9 @@ package process
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"sync"
-	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/wire"
@@ -19,41 +12,27 @@ import (
 
 // Open starts a process and opens its source. The configuration crosses in the
 // open call, so no secret of it is seen in an argument list or an environment.
-// One process serves every session of the source; it is killed by Close. The
-// errors are the source's own, or of kind [sources.Unavailable] where the process
-// died or did not answer, and [sources.Invalid] where it is no source of this
-// protocol.
+// Each session leases a process of its own, which was opened by the same
+// configuration, unless Options.Share has one serve all; the first session finds
+// the one that Open started. Close ends them all. The errors are the source's
+// own, or of kind [sources.Unavailable] where a process died or did not answer,
+// [sources.Exhausted] where it was killed for what it held, and
+// [sources.Invalid] where it is no source of this protocol.
+//
+// The result is a [*Source].
 func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, error) {
-	if o.Call <= 0 {
-		o.Call = DefaultCall
-	}
-	if o.Stall <= 0 {
-		o.Stall = DefaultStall
-	}
-	child, err := start(ctx, o)
+	s := &Source{pool: newPool(o.orDefault(), c)}
+	i, _, err := s.pool.lease(ctx, s.pool.options.capFor(nil))
 	if err != nil {
 		return nil, sources.WithOp("open", "", err)
 	}
-	s := &source{child: child, client: flight.NewFlightServiceClient(child.conn), call: o.Call, stall: o.Stall}
-	reply, err := s.ask(ctx, wire.Request{Op: wire.OpOpen, Version: wire.Version, Config: &c})
-	if err == nil {
-		err = wire.CheckVersion(fmt.Sprintf("plugin %q", child.name), reply.Version)
-	}
-	if err != nil {
-		child.kill()
-		return nil, sources.WithOp("open", "", err)
-	}
-	// The connection is up, and there is only one. Without its file the socket
-	// leaves nothing behind, whatever happens to the host.
-	_ = os.RemoveAll(child.dir) // kill tries again
+	s.pool.release(i, false)
 	return s, nil
 }
 
-// source is the host's end of a process's source.
-type source struct {
-	child       *child
-	client      flight.FlightServiceClient
-	call, stall time.Duration
+// Source is the host's end of a source whose sessions run in processes.
+type Source struct {
+	pool *pool
 
 	mu      sync.Mutex
 	catalog *sources.Catalog
@@ -62,129 +41,118 @@ type source struct {
 	err  error     // of the close
 }
 
-// ask sends a request and waits for the reply, no longer than a call may take.
-func (s *source) ask(ctx context.Context, r wire.Request) (wire.Reply, error) {
-	b, err := wire.MarshalRequest(r)
-	if err != nil {
-		return wire.Reply{}, err
-	}
-	late := &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q did not answer within %s", s.child.name, s.call)}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.call, late)
-	defer cancel()
-	results, err := s.client.DoAction(ctx, &flight.Action{Type: string(r.Op), Body: b})
-	if err != nil {
-		return wire.Reply{}, s.fault(ctx, err)
-	}
-	result, err := results.Recv()
-	if err != nil {
-		return wire.Reply{}, s.fault(ctx, err)
-	}
-	reply, err := wire.UnmarshalReply(r.Op, result.GetBody())
-	if err != nil {
-		return wire.Reply{}, err
-	}
-	return reply, reply.Err
-}
+// Isolates says what the source's processes hold now, also those that wait for a
+// session. It asks nobody: the figures are those of the last look.
+func (s *Source) Isolates() []Usage { return s.pool.usage() }
 
-// fault says what a failed call means: that the caller gave up, that the process
-// was too slow, or that it is gone.
-func (s *source) fault(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		cause := context.Cause(ctx)
-		var e *sources.Error
-		if errors.As(cause, &e) {
-			return e
-		}
-		return &sources.Error{Kind: sources.Canceled, Err: cause}
-	}
-	code := status.Code(err)
-	if code == codes.ResourceExhausted {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("plugin %q sent a message of more than %d MiB", s.child.name, maxMessage>>20)}
-	}
-	if code == codes.Unimplemented {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q does not know this request: build it against this version of penstock", s.child.name)}
-	}
-	// The socket closes a moment before the process is known to be dead.
-	if s.child.ended(time.Second) {
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q %s", s.child.name, s.child.how())}
-	}
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q: %s", s.child.name, firstLine(status.Convert(err).Message()))}
-}
-
-// Catalog asks once.
-func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
+// Catalog asks one process, once.
+func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.catalog == nil {
-		reply, err := s.ask(ctx, wire.Request{Op: wire.OpCatalog})
+		reply, i, err := s.first(ctx, s.pool.options.capFor(nil), wire.Request{Op: wire.OpCatalog})
 		if err != nil {
 			return nil, sources.WithOp("catalog", "", err)
 		}
+		s.pool.release(i, false)
 		s.catalog = reply.Catalog
 	}
 	return s.catalog, nil
 }
 
-// Begin begins a session in the process.
-func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
+// first leases an isolate and asks it the first thing. One that waited, and is
+// found to be dead, is nobody's fault: the next is asked.
+func (s *Source) first(ctx context.Context, limit int64, r wire.Request) (wire.Reply, *isolate, error) {
+	for {
+		i, warm, err := s.pool.lease(ctx, limit)
+		if err != nil {
+			return wire.Reply{}, nil, err
+		}
+		r.Memory = limit
+		reply, err := i.ask(ctx, r)
+		if err == nil {
+			return reply, i, nil
+		}
+		again := warm && !i.alive() && gone(err) && ctx.Err() == nil
+		s.pool.release(i, false)
+		if !again {
+			return wire.Reply{}, nil, err
+		}
+	}
+}
+
+// Begin leases a process and begins a session in it.
+func (s *Source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	env.Page = env.Page.OrDefault()
-	reply, err := s.ask(ctx, wire.Request{Op: wire.OpBegin, Env: &env})
+	reply, i, err := s.first(ctx, s.pool.options.capFor(env.Mem), wire.Request{Op: wire.OpBegin, Env: &env})
 	if err != nil {
 		return nil, sources.WithOp("begin", "", err)
 	}
-	return &session{source: s, id: reply.Session, mem: env.Mem}, nil
+	return &session{source: s, isolate: i, id: reply.Session, mem: env.Mem}, nil
 }
 
-// Close tells the source to close, and ends the process whatever it says.
-func (s *source) Close() error {
-	s.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-		defer cancel()
-		if !s.child.client.Exited() {
-			_, s.err = s.ask(ctx, wire.Request{Op: wire.OpClose})
-		}
-		s.child.kill()
-		if kind := sources.KindOf(s.err); kind == sources.Unavailable || kind == sources.Canceled {
-			s.err = nil // it is gone now, as was asked
-		}
-		s.err = sources.WithOp("close", "", s.err)
-	})
+// Close tells the source to close in every process, and ends them whatever they
+// say.
+func (s *Source) Close() error {
+	s.once.Do(func() { s.err = sources.WithOp("close", "", s.pool.close()) })
 	return s.err
 }
 
-// closeWait is how long a source, or a session, may take to close by itself.
-const closeWait = 2 * time.Second
-
 type session struct {
-	source *source
-	id     uint64
-	mem    memory.Allocator
-	once   sync.Once
-	err    error
+	source  *Source
+	isolate *isolate
+	id      uint64
+	mem     memory.Allocator
+	once    sync.Once
+	err     error
+
+	mu          sync.Mutex
+	closed      bool
+	peak, limit int64 // of the isolate, when the session was closed
+}
+
+// Isolate says what the session's process holds now, the most that it held in the
+// session, and its cap, in bytes of private memory. After the session's Close it
+// holds nothing for it, and the others stay. Where sessions share a process the
+// figures are those of all.
+func (n *session) Isolate() (held, peak, limit int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return 0, n.peak, n.limit
+	}
+	m := n.isolate.child.meter
+	return m.held.Load(), m.peak.Load(), m.limit.Load()
 }
 
 // Plan asks the process.
 func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
-	reply, err := n.source.ask(ctx, wire.Request{Op: wire.OpPlan, Session: n.id, Query: q})
+	reply, err := n.isolate.ask(ctx, wire.Request{Op: wire.OpPlan, Session: n.id, Query: q})
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
 	return reply.Plan, nil
 }
 
-// Close ends the session in the process. Where the process is gone, so is the
-// session.
+// Close ends the session in the process and gives the process back. Where the
+// process is gone, so is the session.
 func (n *session) Close() error {
 	n.once.Do(func() {
-		if n.source.child.client.Exited() {
-			return
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 		defer cancel()
-		_, n.err = n.source.ask(ctx, wire.Request{Op: wire.OpEnd, Session: n.id})
-		if kind := sources.KindOf(n.err); kind == sources.Unavailable || kind == sources.Canceled {
-			n.err = nil // the scan has told; the source's Close ends what is left
+		if n.isolate.alive() {
+			_, n.err = n.isolate.ask(ctx, wire.Request{Op: wire.OpEnd, Session: n.id})
 		}
+		spoilt := gone(n.err)
+		if spoilt {
+			n.err = nil // the scan has told; the process ends
+		}
+		n.isolate.child.meter.now()
+		_, peak, limit := n.Isolate()
+		n.mu.Lock()
+		n.closed, n.peak, n.limit = true, peak, limit
+		n.mu.Unlock()
+		n.source.pool.release(n.isolate, spoilt)
 		n.err = sources.WithOp("close", "", n.err)
 	})
 	return n.err

@@ -125,6 +125,7 @@ func (s *server) call(ctx context.Context, r wire.Request) (wire.Reply, error) {
 		catalog, err := source.Catalog(ctx)
 		return wire.Reply{Catalog: catalog}, err
 	case wire.OpBegin:
+		keepTo(r.Memory)
 		return s.begin(ctx, *r.Env)
 	case wire.OpPlan:
 		session, err := s.session(r.Session)

@@ -113,6 +113,7 @@ func (c *command) call(r wire.Request) (wire.Reply, error) {
 		if c.source != nil {
 			return reply, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is open already")}
 		}
+		keepTo(r.Memory)
 		source, err := c.open(c.ctx, *r.Config)
 		if err == nil {
 			c.source = source

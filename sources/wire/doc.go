@@ -21,7 +21,7 @@
 //
 //	{"op":"open","version":1,"config":{"uri":"/data","options":{"delimiter":";"}}}
 //	{"op":"catalog"}
-//	{"op":"begin","env":{"page":{"bytes":1048576,"rows":65536}}}
+//	{"op":"begin","memory":134217728,"env":{"page":{"bytes":1048576,"rows":65536}}}
 //	{"op":"plan","query":{"table":"track"}}
 //	{"op":"scan","query":{"table":"track","columns":["id","name"],
 //	    "where":{"op":">=","column":"id","value":{"type":"int64","value":"10"}},

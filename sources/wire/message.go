@@ -52,6 +52,10 @@ type Request struct {
 	// Session is what the reply to begin said. A carrier with one session at a
 	// time leaves it 0.
 	Session uint64
+	// Memory is the cap on all that the process or module that is asked may hold,
+	// in bytes, in an open or a begin request; 0 where the caller does not say. One
+	// that holds more is ended: who can bounds itself below it.
+	Memory int64
 	// Config goes with open. It may hold secrets: a request is never logged.
 	Config *sources.Config
 	// Env goes with begin. Its Mem does not cross a wall: each end has its own.
@@ -64,6 +68,7 @@ type requestJSON struct {
 	Op      Op          `json:"op"`
 	Version int         `json:"version,omitzero"`
 	Session uint64      `json:"session,omitzero"`
+	Memory  int64       `json:"memory,omitzero"`
 	Config  *configJSON `json:"config,omitempty"`
 	Env     *envJSON    `json:"env,omitempty"`
 	Query   *queryJSON  `json:"query,omitempty"`
@@ -72,7 +77,7 @@ type requestJSON struct {
 // MarshalRequest returns the request's message. An open request gets this
 // program's [Version] where it has none.
 func MarshalRequest(r Request) ([]byte, error) {
-	out := requestJSON{Op: r.Op, Version: r.Version, Session: r.Session}
+	out := requestJSON{Op: r.Op, Version: r.Version, Session: r.Session, Memory: r.Memory}
 	if r.Op == OpOpen && r.Version == 0 {
 		out.Version = Version
 	}
@@ -104,7 +109,7 @@ func UnmarshalRequest(b []byte, mem memory.Allocator) (Request, error) {
 	if err := decode("request", b, &in); err != nil {
 		return Request{}, err
 	}
-	r := Request{Op: in.Op, Version: in.Version, Session: in.Session}
+	r := Request{Op: in.Op, Version: in.Version, Session: in.Session, Memory: in.Memory}
 	missing := ""
 	switch in.Op {
 	case OpOpen:

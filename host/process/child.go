@@ -1,23 +1,22 @@
-// Package process runs sources as processes of their own: hashicorp/go-plugin
-// executables that speak Arrow Flight, as package serve makes them. A process
-// that crashes, hangs or lies is an error of its own streams and of nothing
-// else.
 package process
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -25,51 +24,34 @@ import (
 	"github.com/penstock-data/penstock/sources/serve"
 )
 
-// Options are how a process is started and how long it is waited for.
-type Options struct {
-	// Command is the executable and its arguments. No secret belongs here: other
-	// users of the machine can read it.
-	Command []string
-	// Self is the name of one of the running program's own sources. The program
-	// is started once more then, in the place of Command, and must call
-	// [serve.Main] first in its main.
-	Self string
-	// Name is the source's in errors and logs; empty is the executable's.
-	Name string
-	// Logger takes what the process writes to standard error, line by line; nil
-	// discards it.
-	Logger *slog.Logger
-	// Call is how long the process may take to answer a call, and to start; 0 is
-	// [DefaultCall]. Stall is how long a scan waits for the next page; 0 is
-	// [DefaultStall]. Time that the consumer of a scan takes does not count.
-	Call, Stall time.Duration
-}
-
-// The times that a process is waited for.
-const (
-	DefaultCall  = 30 * time.Second
-	DefaultStall = 30 * time.Second
-)
-
-// child is a running process.
+// child is a running process. It is go-plugin's runner of it too, for the sampler
+// of its memory must begin before the process says hello.
 type child struct {
 	name   string
 	dir    string // of its socket
 	cmd    *exec.Cmd
+	stdout io.ReadCloser
+	stderr io.ReadCloser
 	client *plugin.Client
 	conn   *grpc.ClientConn
+	meter  *meter
 	die    context.CancelFunc // kills the process with what it has started
 	free   chan struct{}      // closed to end the thread that started it
+	gone   chan struct{}      // closed when the process has ended; its state can be read then
 	once   sync.Once
 }
 
-// maxMessage bounds what gRPC takes in before anyone can count it: a page's
-// ceiling is far below, but a page of one row may be as large as the row.
+// maxMessage bounds a message that is no page: a page's bound is what its
+// session may hold.
 const maxMessage = 64 << 20
+
+// window is how much of a scan gRPC takes in before it is asked for: a small one
+// makes the process wait for the host, at the cost of two thirds of the speed.
+const window = 1 << 20
 
 // start starts a process and connects to it. After an error nothing is left.
 func start(ctx context.Context, o Options) (*child, error) {
-	c := &child{name: o.Name, free: make(chan struct{})}
+	c := &child{name: o.Name, free: make(chan struct{}), gone: make(chan struct{})}
 	command := o.Command
 	if o.Self != "" {
 		self, err := os.Executable()
@@ -87,20 +69,16 @@ func start(ctx context.Context, o Options) (*child, error) {
 	if info, err := os.Stat(command[0]); err == nil && info.IsDir() {
 		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is a directory: name the plugin's executable", command[0])}
 	}
-	dir, err := os.MkdirTemp("", "penstock-")
-	if err != nil {
-		return nil, err
-	}
-	c.dir = dir
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	c.die = die
+	c.meter = newMeter(c.name, o.Opening)
 	c.cmd = exec.CommandContext(life, command[0], command[1:]...)
 	c.cmd.Cancel = func() error { return killGroup(c.cmd.Process) }
-	c.cmd.Env = append(os.Environ(), plugin.EnvUnixSocketDir+"="+dir)
+	c.cmd.Env = append(os.Environ(), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.Opening), 10))
 	if o.Self != "" {
 		c.cmd.Env = append(c.cmd.Env, serve.SelfVariable+"="+o.Self)
 	}
-	isolate(c.cmd)
+	isolateProcess(c.cmd)
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -108,7 +86,7 @@ func start(ctx context.Context, o Options) (*child, error) {
 	c.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  serve.Handshake,
 		Plugins:          plugin.PluginSet{"source": nobody{}},
-		Cmd:              c.cmd,
+		RunnerFunc:       c.runner,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		StartTimeout:     o.Call,
 		Stderr:           &lines{log: logger.With("plugin", c.name)},
@@ -123,7 +101,7 @@ func start(ctx context.Context, o Options) (*child, error) {
 	c.conn, err = grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(1<<20),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithIdleTimeout(0), // the socket's file will be gone
 		grpc.WithReadBufferSize(256<<10), grpc.WithWriteBufferSize(256<<10),
 	)
@@ -165,6 +143,57 @@ func (c *child) launch(ctx context.Context) (target string, err error) {
 	}
 }
 
+// runner is what go-plugin's client asks for: it has made a directory for the
+// socket, and the variables that a plugin looks for.
+func (c *child) runner(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
+	c.dir = dir
+	c.cmd.Env = append(c.cmd.Env, spec.Env...)
+	c.cmd.Stdin = spec.Stdin
+	var err error
+	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	c.stderr, err = c.cmd.StderrPipe()
+	return c, err
+}
+
+// The methods of [runner.Runner], which go-plugin calls.
+
+// Start starts the process, and the sampler of its memory.
+func (c *child) Start(context.Context) error {
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.meter.start(c.cmd.Process.Pid, func() {
+		_ = killGroup(c.cmd.Process) // where it has ended there is nothing to kill
+	})
+	return nil
+}
+
+// Wait waits for the process's end. Only go-plugin calls it, once.
+func (c *child) Wait(context.Context) error {
+	err := c.cmd.Wait()
+	c.meter.stop()
+	close(c.gone)
+	return err
+}
+
+// Kill kills the process with what it has started.
+func (c *child) Kill(context.Context) error {
+	c.die()
+	return nil
+}
+
+func (c *child) Stdout() io.ReadCloser           { return c.stdout }
+func (c *child) Stderr() io.ReadCloser           { return c.stderr }
+func (c *child) Name() string                    { return c.name }
+func (c *child) ID() string                      { return c.name }
+func (c *child) Diagnose(context.Context) string { return "" }
+
+// PluginToHost and HostToPlugin are for plugins whose addresses are not ours.
+func (c *child) PluginToHost(network, addr string) (string, string, error) { return network, addr, nil }
+func (c *child) HostToPlugin(network, addr string) (string, string, error) { return network, addr, nil }
+
 // explain puts what go-plugin says of a process that did not start into one
 // line.
 func (c *child) explain(err error) error {
@@ -176,6 +205,9 @@ func (c *child) explain(err error) error {
 	switch {
 	case errors.As(err, &missing), errors.As(err, &path):
 		return &sources.Error{Kind: sources.KindOf(err), Err: err}
+	}
+	if over := c.meter.over(); over != nil {
+		return over
 	}
 	text := err.Error()
 	switch {
@@ -193,20 +225,32 @@ func (c *child) explain(err error) error {
 
 // how says in what way the process ended.
 func (c *child) how() string {
-	if state := c.cmd.ProcessState; state != nil {
-		return describe(state)
+	if c.exited() && c.cmd.ProcessState != nil {
+		return describe(c.cmd.ProcessState)
 	}
 	return "was stopped"
 }
 
+// exited reports whether the process has ended.
+func (c *child) exited() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 // ended waits until the process is gone, no longer than that.
 func (c *child) ended(wait time.Duration) bool {
-	for deadline := time.Now().Add(wait); !c.client.Exited(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-c.gone:
+		return true
+	case <-timer.C:
+		return false
 	}
-	return true
 }
 
 // kill ends the process and removes what is left of it. Only the first call
@@ -222,7 +266,9 @@ func (c *child) kill() {
 			c.ended(5 * time.Second)
 		}
 		close(c.free)
-		_ = os.RemoveAll(c.dir) // a socket that is left there hurts nobody
+		if c.dir != "" {
+			_ = os.RemoveAll(c.dir) // a socket that is left there hurts nobody
+		}
 	})
 }
 

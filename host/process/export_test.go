@@ -1,0 +1,4 @@
+package process
+
+// NextLook is the sampler's next look.
+var NextLook = nextLook

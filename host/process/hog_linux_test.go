@@ -1,0 +1,141 @@
+package process_test
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host/process"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// hog builds the plugin that takes memory. It is built without the race
+// detector, which would take memory of its own.
+func hog(t *testing.T, o process.Options, options map[string]string) *process.Source {
+	t.Helper()
+	clean(t)
+	o.Command, o.Name = []string{filepath.Join(t.TempDir(), "hog")}, "hog"
+	if out, err := exec.Command("go", "build", "-o", o.Command[0], "./testdata/hog").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	source, err := process.Open(t.Context(), o, sources.Config{Options: options})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return source.(*process.Source)
+}
+
+const isolateCap = 256 << 20
+
+// TestHog: a plugin that takes memory is stopped at its cap, its stream says so,
+// others go on, and the next lease works.
+func TestHog(t *testing.T) {
+	for _, rate := range []string{"200e6", "2e9"} {
+		t.Run(rate, func(t *testing.T) {
+			source := hog(t, process.Options{Isolate: isolateCap}, map[string]string{"rate": rate})
+			modest := func() {
+				stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, err := range stream.Chunks() {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				if r := stream.Receipt(); r.Rows != 10 || !r.Complete {
+					t.Errorf("another stream's receipt is %+v", r)
+				}
+			}
+			hogged := make(chan struct{})
+			var others sync.WaitGroup
+			others.Go(func() {
+				for {
+					modest()
+					select {
+					case <-hogged:
+						return
+					default:
+					}
+				}
+			})
+			session := begin(t, source, memory.DefaultAllocator)
+			_, err := rows(t.Context(), session, "hog")
+			close(hogged)
+			others.Wait()
+			var excess *process.Excess
+			if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &excess) {
+				t.Fatalf("the scan ends with %v", err)
+			}
+			if excess.Limit != isolateCap || excess.Held <= isolateCap || !strings.HasPrefix(err.Error(), `scan hog: exhausted: plugin "hog" held `) || !strings.Contains(err.Error(), " MiB of its 256 MiB") {
+				t.Errorf("the error is %v, with %+v", err, excess)
+			}
+			if _, peak, limit := session.(interface {
+				Isolate() (held, peak, limit int64)
+			}).Isolate(); peak < excess.Held || limit != isolateCap {
+				t.Errorf("the session says its isolate had %d of %d bytes", peak, limit)
+			}
+			if _, err := session.Plan(t.Context(), &sources.Query{Table: "hog"}); sources.KindOf(err) != sources.Exhausted {
+				t.Errorf("what is asked after that: %v", err)
+			}
+			end(t, session)
+			modest()
+		})
+	}
+}
+
+// TestHogWhileOpening: also a source that is not yet open is stopped.
+func TestHogWhileOpening(t *testing.T) {
+	clean(t)
+	file := filepath.Join(t.TempDir(), "hog")
+	if out, err := exec.Command("go", "build", "-o", file, "./testdata/hog").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, err := process.Open(t.Context(), process.Options{Command: []string{file}, Isolate: 64 << 20}, sources.Config{Options: map[string]string{"rate": "1e9", "at": "open"}})
+	if sources.KindOf(err) != sources.Exhausted || !strings.HasPrefix(err.Error(), `open: exhausted: plugin "hog" held `) {
+		t.Errorf("it opens with %v", err)
+	}
+}
+
+// TestPeaked: a process that came near to its cap is not used again, another is.
+func TestPeaked(t *testing.T) {
+	for until, reused := range map[string]bool{"50e6": true, "230e6": false} {
+		t.Run(until, func(t *testing.T) {
+			source := hog(t, process.Options{Isolate: isolateCap}, map[string]string{"rate": "1e9", "until": until})
+			first := pids(source)
+			session := begin(t, source, memory.DefaultAllocator)
+			if n, err := rows(t.Context(), session, "hog"); err != nil || n != 10 {
+				t.Fatalf("%d rows, %v", n, err)
+			}
+			end(t, session)
+			next := begin(t, source, memory.DefaultAllocator)
+			if got := slices.Contains(pids(source), first[0]); got != reused {
+				t.Errorf("%v serves again: %t, want %t", first, got, reused)
+			}
+			end(t, next)
+		})
+	}
+}
+
+// TestNextLook: the nearer to the cap, the sooner.
+func TestNextLook(t *testing.T) {
+	for room, want := range map[int64]time.Duration{0: 2 * time.Millisecond, 1 << 20: 2 * time.Millisecond, 128 << 20: 31250 * time.Microsecond, 8 << 30: 100 * time.Millisecond} {
+		if got := process.NextLook(room); got != want {
+			t.Errorf("with %d bytes of room the next look is after %s, want %s", room, got, want)
+		}
+	}
+}

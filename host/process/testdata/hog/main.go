@@ -1,0 +1,79 @@
+//go:build linux
+
+// Command hog is a source that takes memory as fast as it is told, to see it
+// stopped: its table "hog" gives two rows and then takes rate bytes in each second,
+// for ever or until it has so many; its table "modest" just gives ten rows. With
+// the option at=open the source takes memory before it is open.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"golang.org/x/sys/unix"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/serve"
+)
+
+func main() { serve.Serve(open) }
+
+var schema = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+
+func open(_ context.Context, c sources.Config) (sources.Source, error) {
+	rate, err := strconv.ParseFloat(c.Options["rate"], 64)
+	if err != nil {
+		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("rate: %w", err)}
+	}
+	until := math.Inf(1)
+	if text, ok := c.Options["until"]; ok {
+		if until, err = strconv.ParseFloat(text, 64); err != nil {
+			return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("until: %w", err)}
+		}
+	}
+	if c.Options["at"] == "open" {
+		return nil, hog(rate, until)
+	}
+	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "hog", Schema: schema, Rows: -1}, {Name: "modest", Schema: schema, Rows: 10}}}
+	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
+		pages := sources.Env{Mem: env.Mem, Page: sources.Limits{Bytes: env.Page.Bytes, Rows: 1}}
+		return sources.FromRows(pages, schema, func(yield func(sources.Row, error) bool) {
+			for n := range 10 {
+				if n == 2 && q.Table == "hog" {
+					if err := hog(rate, until); err != nil {
+						yield(sources.Row{}, err)
+						return
+					}
+				}
+				if !yield(sources.Row{Values: []any{n}}, nil) {
+					return
+				}
+			}
+		})
+	}), nil
+}
+
+// hog takes memory and keeps it.
+func hog(rate, until float64) error {
+	const piece = 2 << 20
+	taken, began := 0.0, time.Now()
+	for taken < until {
+		if due := rate * time.Since(began).Seconds(); taken > due {
+			time.Sleep(time.Duration((taken - due) / rate * float64(time.Second)))
+		}
+		b, err := unix.Mmap(-1, 0, piece, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err != nil {
+			return err
+		}
+		_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // huge pages, where there are some: they come faster
+		for i := 0; i < piece; i += 4096 {
+			b[i] = 1
+		}
+		taken += piece
+	}
+	return nil
+}
