@@ -73,7 +73,7 @@ var rules = map[string]rule{
 	"host/process": {
 		may: []string{
 			arrow, module + "/sources...",
-			"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "google.golang.org/grpc...", "google.golang.org/protobuf...", "golang.org/x/sys/...",
+			"github.com/hashicorp/go-plugin...", "github.com/hashicorp/go-hclog", "google.golang.org/grpc...", "google.golang.org/protobuf...", "golang.org/x/sys/...",
 		},
 		never: heavyArrow,
 		tests: []string{module + "/plugins/..."},

@@ -49,6 +49,10 @@ const (
 	wasmOpening = 1 << 30
 )
 
+// runnerShare is what such a child holds beside the module's memory: the machine
+// code of a guest in Go, and the runner's own heap.
+const runnerShare = 96 << 20
+
 // Isolate is what one process holds for a source.
 type Isolate struct {
 	Source string `json:"source"` // the name before the colon of its URI

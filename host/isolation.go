@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -47,9 +49,20 @@ func Main(linked map[string]sources.Open) {
 	if all == nil {
 		all = map[string]sources.Open{}
 	}
-	all["wasm"] = wasm.OpenURI
+	all["wasm"] = runModule
 	mainCalled.Store(true)
 	serve.Main(all)
+}
+
+// runModule opens a module in a child of the application, whose memory counts.
+func runModule(ctx context.Context, c sources.Config) (sources.Source, error) {
+	source, err := wasm.OpenURI(ctx, c)
+	// What compiling the module took, or loading it, is not needed any more. What
+	// is left is the module's own bytes, which live as long: the heap need not grow
+	// to twice them before it is looked through.
+	debug.SetGCPercent(40)
+	debug.FreeOSMemory()
+	return source, err
 }
 
 func (i Isolation) check() error {
@@ -140,5 +153,16 @@ func (h *Host) module() sources.Open {
 	if h.options.Isolation == InProcess {
 		return wasm.OpenURI
 	}
-	return h.child("wasm")
+	open, limit := h.child("wasm"), h.options.Isolates.Memory
+	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
+		if _, given := c.Options["memory"]; limit > 0 && !given {
+			// The module is told that there is no more, before its child is ended.
+			c.Options = maps.Clone(c.Options)
+			if c.Options == nil {
+				c.Options = map[string]string{}
+			}
+			c.Options["memory"] = strconv.FormatInt(max(limit-runnerShare, limit/4), 10)
+		}
+		return open(ctx, c)
+	}
 }

@@ -30,6 +30,7 @@ type instance struct {
 	// that was given up: everything up to it is passed over before the next.
 	pending wire.FrameKind
 	dead    bool          // the host has given the instance up
+	timer   *time.Timer   // ends it when it was idle for too long; the source's, under its lock
 	done    chan struct{} // closed when the command has ended
 }
 
@@ -47,6 +48,7 @@ func newInstance(m *module) *instance {
 
 // ended is called by the command's goroutine, last of all.
 func (i *instance) ended(err error) {
+	i.memory.Free() // the runtime has, unless the module never got so far
 	i.in.close()
 	i.out.close(i.fault(err))
 	i.cancel()
@@ -199,7 +201,7 @@ func (i *instance) lie(format string, args ...any) error {
 
 // open is the first call of an instance.
 func (i *instance) open(ctx context.Context, c sources.Config) error {
-	reply, err := i.call(ctx, wire.Request{Op: wire.OpOpen, Config: &c})
+	reply, err := i.call(ctx, wire.Request{Op: wire.OpOpen, Memory: i.module.options.Memory, Config: &c})
 	switch {
 	case err == nil:
 		return wire.CheckVersion(i.module.name, reply.Version)
@@ -254,4 +256,4 @@ func (i *instance) wait(d time.Duration) bool {
 
 // peaked reports whether the instance's memory has grown so much that a new one
 // is better: a module's memory never shrinks.
-func (i *instance) peaked() bool { return i.memory.size.Load() > i.module.options.Memory/2 }
+func (i *instance) peaked() bool { return i.memory.size.Load() > i.module.options.Memory/4*3 }

@@ -11,36 +11,59 @@ import (
 
 // linear is the memory of one instance. It refuses to grow beyond the cap and
 // remembers that it did: the module then dies of something that reads like a
-// crash, and this tells what it was.
+// crash, and this tells what it was. The instance's goroutine alone grows and
+// frees it.
 type linear struct {
 	most    int64
-	buf     []byte
+	region  region
 	size    atomic.Int64
 	refused atomic.Int64 // how much was asked for when it was refused
 }
 
 var _ experimental.LinearMemory = (*linear)(nil)
 
-func (m *linear) Allocate(_, _ uint64) experimental.LinearMemory { return m }
+func (m *linear) Allocate(_, most uint64) experimental.LinearMemory {
+	m.region.reserve(min(m.most, int64(min(most, maxMemory))))
+	return m
+}
 
 func (m *linear) Reallocate(size uint64) []byte {
-	if size > uint64(m.most) {
+	var grown []byte
+	if size <= uint64(m.most) {
+		grown = m.region.grow(int64(size))
+	}
+	if grown == nil {
 		m.refused.Store(int64(min(size, maxMemory)))
 		return nil
 	}
-	if size > uint64(cap(m.buf)) {
-		// A half more than is asked for, so that a module that grows page by page is
-		// not copied at each; never beyond the cap.
-		grown := make([]byte, size, min(size+size/2, uint64(m.most)))
-		copy(grown, m.buf)
-		m.buf = grown
-	}
-	m.buf = m.buf[:size]
 	m.size.Store(int64(size))
-	return m.buf
+	return grown
 }
 
-func (m *linear) Free() { m.buf = nil }
+// Free gives the memory back to the system. A second Free does nothing.
+func (m *linear) Free() { m.region.free() }
+
+// slice is a region in Go's own memory, for where there is nothing better: it is
+// copied as it grows, and goes back when the garbage collector comes to it.
+type slice struct {
+	most int64
+	buf  []byte
+}
+
+func (r *slice) grow(size int64) []byte {
+	if size > int64(cap(r.buf)) {
+		// A half more than is asked for, so that a module that grows page by page is
+		// not copied at each; never beyond the most.
+		grown := make([]byte, size, max(min(size+size/2, r.most), size))
+		copy(grown, r.buf)
+		r.buf = grown
+	}
+	if r.buf == nil {
+		r.buf = []byte{}
+	}
+	r.buf = r.buf[:size]
+	return r.buf
+}
 
 // exhausted returns the error of a module that ended after it was refused
 // memory, or nil.

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,13 @@ type Options struct {
 	// Memory caps each instance's memory, in bytes; 0 is [DefaultMemory].
 	Memory int64
 
+	// Warm is how many instances are kept for the next session when theirs has
+	// ended; 0 is [DefaultWarm], and less than 0 keeps none. Idle is how long one
+	// of them waits before it is ended; 0 is [DefaultIdle]. One whose memory has
+	// grown near to its cap is not kept.
+	Warm int
+	Idle time.Duration
+
 	// CacheDir keeps compiled modules. Compiling a large module takes seconds and
 	// hundreds of megabytes; loading it from here a tenth of a second. Empty
 	// compiles anew at each Open. The directory is trusted: who can write there
@@ -67,6 +75,8 @@ const (
 	// before it has read much.
 	DefaultMemory = 192 << 20
 	DefaultStall  = 30 * time.Second
+	DefaultWarm   = 2 // a stream with relations takes two
+	DefaultIdle   = 30 * time.Second
 )
 
 const (
@@ -94,6 +104,11 @@ func (o Options) validate() (Options, error) {
 	if o.Stall == 0 {
 		o.Stall = DefaultStall
 	}
+	if o.Idle < 0 {
+		fault("Idle is %s; it cannot be negative", o.Idle)
+	}
+	o.Warm = max(cmp.Or(o.Warm, DefaultWarm), 0)
+	o.Idle = cmp.Or(o.Idle, DefaultIdle)
 	seen := make(map[string]bool)
 	for _, d := range o.Dirs {
 		switch {

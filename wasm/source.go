@@ -13,7 +13,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/wire"
@@ -66,11 +68,8 @@ type source struct {
 	idle    []*instance
 	catalog *sources.Catalog // the latest
 	closed  bool
+	ending  sync.WaitGroup // instances that were idle for too long
 }
-
-// maxIdle is how many instances wait for the next session: a stream with
-// relations takes two.
-const maxIdle = 2
 
 // lease returns an instance whose source is open.
 func (s *source) lease(ctx context.Context) (*instance, error) {
@@ -105,21 +104,40 @@ func (s *source) pop() *instance {
 	}
 	i := s.idle[n-1]
 	s.idle = s.idle[:n-1]
+	i.timer.Stop()
 	return i
 }
 
 // release takes an instance back whose session has ended, or ends it.
 func (s *source) release(i *instance) error {
 	s.mu.Lock()
-	keep := !s.closed && len(s.idle) < maxIdle && i.alive() && i.pending == 0 && !i.peaked()
+	keep := !s.closed && len(s.idle) < s.module.options.Warm && i.alive() && i.pending == 0 && !i.peaked()
 	if keep {
 		s.idle = append(s.idle, i)
+		i.timer = time.AfterFunc(s.module.options.Idle, func() { s.expire(i) })
 	}
 	s.mu.Unlock()
 	if keep {
 		return nil
 	}
 	return i.stop()
+}
+
+// expire ends an instance that nobody has leased for too long.
+func (s *source) expire(i *instance) {
+	s.mu.Lock()
+	at := slices.Index(s.idle, i)
+	if at < 0 {
+		s.mu.Unlock()
+		return // it was leased at this moment, or the source is closed
+	}
+	s.idle = slices.Delete(s.idle, at, at+1)
+	s.ending.Add(1)
+	s.mu.Unlock()
+	defer s.ending.Done()
+	if err := i.stop(); err != nil {
+		s.module.options.Logger.Warn(err.Error(), "module", s.module.name)
+	}
 }
 
 // firstError is the error that was there first, where errors.Join put another
@@ -188,8 +206,10 @@ func (s *source) Close() error {
 	idle := s.idle
 	s.idle, s.closed = nil, true
 	s.mu.Unlock()
+	s.ending.Wait()
 	var faults []error
 	for _, i := range idle {
+		i.timer.Stop()
 		faults = append(faults, i.stop())
 	}
 	s.module.close()

@@ -127,7 +127,7 @@ func (p *pool) release(i *isolate, spoilt bool) {
 	i.timer = time.AfterFunc(p.options.Idle, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if at := slices.Index(p.idle, i); at >= 0 && i.timer != nil && !p.closed {
+		if at := slices.Index(p.idle, i); at >= 0 && !p.closed {
 			p.idle = slices.Delete(p.idle, at, at+1)
 			p.retire(i)
 		}
