@@ -214,7 +214,7 @@ func TestFormatsOfOneRecord(t *testing.T) {
 `},
 	} {
 		var out bytes.Buffer
-		w, err := newRowWriter(test.format, &out, record.Schema(), tableLook{})
+		w, err := newRowWriter(test.format, &out, record.Schema(), memory.DefaultAllocator, tableLook{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestArrowOutReadsBack(t *testing.T) {
 	record := shopLine(mem, 100)
 	defer record.Release()
 	var out bytes.Buffer
-	w := newArrow(&out, record.Schema())
+	w := newArrow(&out, record.Schema(), memory.DefaultAllocator)
 	for range 2 {
 		if err := w.Write(record); err != nil {
 			t.Fatal(err)

@@ -114,7 +114,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 				return err
 			}
 		}
-		stream, err := source.Stream(ctx, q, core.Options{Memory: limit, ChunkRows: f.chunkRows})
+		stream, err := source.Stream(ctx, q, core.Options{Memory: limit, ChunkRows: f.chunkRows, ReadAhead: true})
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (f *readFlags) chooseFormat(stdout io.Writer) (string, error) {
 		return f.format, nil
 	case "":
 	default:
-		_, err := newRowWriter(f.format, nil, nil, tableLook{})
+		_, err := newRowWriter(f.format, nil, nil, nil, tableLook{})
 		return "", err
 	}
 	if f.output != "" {
@@ -203,7 +203,7 @@ const outputBuffer = 64 << 10
 
 func writeRows(w io.Writer, format string, look tableLook, stream *core.Stream) error {
 	buffered := bufio.NewWriterSize(w, outputBuffer)
-	rows, err := newRowWriter(format, buffered, stream.Schema(), look)
+	rows, err := newRowWriter(format, buffered, stream.Schema(), stream.Allocator(), look)
 	if err != nil {
 		return err
 	}

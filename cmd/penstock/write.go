@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // rowWriter writes the chunks of one stream in one format. Its methods are
@@ -14,15 +15,16 @@ type rowWriter interface {
 	Close() error // writes what is held back; it does not close what is below
 }
 
-// newRowWriter returns the writer of a format for rows of a schema.
-func newRowWriter(format string, w io.Writer, schema *arrow.Schema, look tableLook) (rowWriter, error) {
+// newRowWriter returns the writer of a format for rows of a schema. What it
+// copies of them comes from mem.
+func newRowWriter(format string, w io.Writer, schema *arrow.Schema, mem memory.Allocator, look tableLook) (rowWriter, error) {
 	switch format {
 	case "ndjson":
 		return newNDJSON(w, schema), nil
 	case "csv":
 		return newCSV(w, schema)
 	case "arrow":
-		return newArrow(w, schema), nil
+		return newArrow(w, schema, mem), nil
 	case "table":
 		return newTable(w, schema, look), nil
 	}
