@@ -71,10 +71,14 @@ func (p Pressure) wait(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, p.MaxWait)
 }
 
-// governor adapts a stream to the memory there is. Before each page it makes
-// sure that there is room for a step: the page, twice, since a builder that
-// grows has two buffers; and the chunk that is copied together. What does not
-// fit is made smaller, then waits, then fails.
+// governor adapts a stream to the memory there is. Before the pages of a chunk it
+// makes sure that there is room for a step: the pages, the chunk that they are
+// copied together to, and a page that is being read, twice, since a builder that
+// grows has two buffers. What does not fit is made smaller, then waits, then
+// fails.
+//
+// A stream that has nothing but its floor takes steps of one page, which is a
+// chunk. So it never waits for memory while it holds what others wait for.
 //
 // One goroutine at a time asks it for steps; all else is safe for concurrent use.
 type governor struct {
@@ -88,25 +92,34 @@ type governor struct {
 	mu       sync.Mutex
 	level    Level
 	rows     int64 // of a chunk, at most
+	bytes    int64 // of a chunk, at most: what room was made for
 	most     int64 // what rows grows to
 	rowBytes int64 // of a row in the last chunk, as sources.Size counts
+	patience int   // how many steps a stream is Degraded at least: doubled each time
+	steps    int   // taken since it is
 	events   []Event
 	changes  int
 	paused   time.Duration
 }
 
 func newGovernor(l *ledger, page sources.Limits, pinned int64, p Pressure, notify func(Event)) *governor {
-	g := &governor{budget: l.budget, ledger: l, page: page, pressure: p, notify: notify, started: time.Now(), rows: DefaultChunkRows, most: MostChunkRows}
+	g := &governor{
+		budget: l.budget, ledger: l, page: page, pressure: p, notify: notify, started: time.Now(),
+		rows: DefaultChunkRows, bytes: page.Bytes, most: MostChunkRows, patience: 8,
+	}
 	if pinned > 0 {
 		g.rows, g.most = pinned, pinned
 	}
 	return g
 }
 
-// least is the smallest step of a stream with such pages: its floor. Beside what
-// a page needs while it is read there is one that waits to become a chunk, and
-// the chunk.
+// least is the floor of a stream with such pages: what its smallest step takes,
+// beside a page of which a part waits to become the next chunk.
 func least(page sources.Limits) int64 { return 4 * page.Bytes }
+
+// smallest is the smallest step: a page that is being read, with what its
+// allocations are rounded up by.
+func (g *governor) smallest() int64 { return 5 * g.page.Bytes / 2 }
 
 // chunkBytes is how large a chunk may be, as sources.Size counts: joining holds
 // its pages and the chunk at once.
@@ -116,7 +129,7 @@ func (g *governor) chunkBytes() int64 { return max(g.budget.Limit()/16, 1) }
 func (g *governor) next() (rows, bytes int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.rows, g.chunkBytes()
+	return g.rows, g.bytes
 }
 
 // emitted is told of each chunk. While there is room, and nobody pinned them,
@@ -137,46 +150,58 @@ func (g *governor) used() float64 {
 	return float64(g.budget.Live()) / float64(g.budget.Limit())
 }
 
-// ahead reports whether there is room to fetch a page before it is asked for,
-// and reserves it.
-func (g *governor) ahead() bool {
+// reserve makes room for a chunk of full size, and lets it have that.
+func (g *governor) reserve() error {
 	g.mu.Lock()
-	normal := g.level == Normal && g.used() < g.pressure.Degrade
-	g.mu.Unlock()
-	return normal && g.budget.Reserve(g.step()) == nil
-}
-
-// step is how much the next page and the chunk that it ends may take.
-func (g *governor) step() int64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	chunk := g.chunkBytes()
+	chunk := g.page.Bytes
 	if g.rowBytes > 0 {
-		chunk = min(chunk, g.rows*g.rowBytes)
+		// A little more than the rows had so far: the byte is not what cuts them.
+		chunk = max(chunk, min(g.chunkBytes(), g.rows*g.rowBytes*9/8))
 	}
-	return 2*g.page.Bytes + max(chunk, g.page.Bytes)
+	g.mu.Unlock()
+	if err := g.budget.Reserve(g.smallest() + 5*chunk/2); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.bytes = chunk
+	g.mu.Unlock()
+	return nil
 }
 
-// admit makes room for a step, or returns the error of a stream that cannot go
-// on: [sources.Exhausted], or [sources.Canceled] where the context ended.
+// ahead reports whether there is room to fetch a page before it is asked for.
+func (g *governor) ahead() bool {
+	return g.levelNow() == Normal && g.used() < g.pressure.Degrade && g.room() == nil
+}
+
+// room makes room for a page, and where a chunk begins with it for the chunk: in
+// the middle of one, what was reserved for it is still there.
+func (g *governor) room() error {
+	if g.budget.Reserved() >= g.smallest() {
+		return nil
+	}
+	return g.reserve()
+}
+
+// admit makes room for the next page, or returns the error of a stream that
+// cannot go on: [sources.Exhausted], or [sources.Canceled] where the context
+// ended.
 func (g *governor) admit(ctx context.Context) error {
 	g.settle()
-	if g.levelNow() != Paused {
-		err := g.budget.Reserve(g.step())
+	switch g.levelNow() {
+	case Normal:
+		err := g.room()
 		if err == nil {
 			return nil
 		}
 		g.change(Degraded, "a step of full size does not fit: "+cause(err))
+		fallthrough
+	case Degraded:
 		if g.budget.Reserve(g.smallest()) == nil {
 			return nil
 		}
 	}
 	return g.pause(ctx)
 }
-
-// smallest is a step that is asked for when nothing larger fits. What the floor
-// already holds need not be free beside it.
-func (g *governor) smallest() int64 { return 3 * g.page.Bytes }
 
 func (g *governor) levelNow() Level {
 	g.mu.Lock()
@@ -187,6 +212,10 @@ func (g *governor) levelNow() Level {
 // settle chooses the level by what lives.
 func (g *governor) settle() {
 	used, level := g.used(), g.levelNow()
+	g.mu.Lock()
+	g.steps++
+	rested := g.steps > g.patience
+	g.mu.Unlock()
 	why := func() string {
 		return fmt.Sprintf("%s of %s live", FormatBytes(g.budget.Live()), FormatBytes(g.budget.Limit()))
 	}
@@ -197,8 +226,8 @@ func (g *governor) settle() {
 		g.change(Degraded, why())
 	case used >= g.pressure.Degrade:
 		g.shrink()
-	case used < g.pressure.Recover && level != Normal:
-		g.change(Normal, why())
+	case used < g.pressure.Recover && level == Degraded && rested && g.reserve() == nil:
+		g.change(Normal, why()+", and a step of full size fits")
 	}
 }
 
@@ -224,8 +253,7 @@ func admission(ctx context.Context, b *Budget, page sources.Limits, p Pressure) 
 	return nil
 }
 
-// shrink halves the chunks once more: what a stream does as long as it stays
-// above the line.
+// shrink halves the chunks once more, as long as the stream is above the line.
 func (g *governor) shrink() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -240,9 +268,11 @@ func (g *governor) change(to Level, why string) {
 		g.mu.Unlock()
 		return
 	}
-	g.level = to
-	if to != Normal {
-		g.rows = max(g.rows/2, min(LeastChunkRows, g.most))
+	g.level, g.steps = to, 0
+	if to == Normal {
+		g.patience *= 2
+	} else {
+		g.rows, g.bytes = max(g.rows/2, min(LeastChunkRows, g.most)), g.page.Bytes
 	}
 	e := Event{At: time.Since(g.started), From: from, To: to, Why: why, Rows: g.rows, Held: g.ledger.now(), Limit: g.budget.Limit()}
 	g.changes++
@@ -250,7 +280,7 @@ func (g *governor) change(to Level, why string) {
 		g.events = append(g.events, e)
 	}
 	g.mu.Unlock()
-	if from == Normal {
+	if to == Degraded {
 		// What caches keep is worth less than what is asked for.
 		g.budget.shorten(g.budget.Limit() / 8)
 		g.budget.shed()

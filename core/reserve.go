@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Reserve makes sure that n bytes more than are held now can be allocated, or
-// fails at once: all of it or nothing. What is reserved is charged to the parent
-// as if it were held; allocating draws on it. The next Reserve or [Budget.Yield]
-// ends it, and with it what was not used. A budget that cannot hold so much by
+// Reserve makes sure that n bytes more than live now can be allocated, or fails
+// at once: all of it or nothing. What is reserved is charged to the parent as if
+// it were held; allocating draws on it. The next Reserve or [Budget.Yield] ends
+// it, and with it what was not used. A budget that cannot hold so much by
 // its own limit is refused with its own name, else the parent's: errors are of
 // kind [sources.Exhausted].
 //
@@ -44,19 +44,19 @@ func (b *Budget) ReserveWait(ctx context.Context, n int64) error {
 // for it.
 func (b *Budget) reserve(n int64) (more int64, err error) {
 	b.mu.Lock()
-	if missing := b.held + n - b.limit; missing > 0 {
+	// What is kept for reuse is reused, or shed for what does not fit it.
+	if missing := b.held - b.idle + n - b.limit; missing > 0 {
 		b.mu.Unlock()
 		b.yieldUp(missing)
 		b.mu.Lock()
 	}
-	if b.closed || b.held+n > b.limit {
+	if b.closed || b.held-b.idle+n > b.limit {
 		err := b.refuse(n)
 		b.mu.Unlock()
 		return 0, err
 	}
-	b.reserved = b.held + n
-	more = b.charge()
-	if more > 0 || b.charged == max(b.held, b.floor, b.reserved) {
+	b.reserved = b.held - b.idle + n
+	if more = b.charge(); more > 0 {
 		b.mu.Unlock()
 	} else {
 		b.settle()
@@ -73,6 +73,14 @@ func (b *Budget) unreserve(more int64) {
 	b.charged -= more
 	b.reserved = 0
 	b.settle()
+}
+
+// Reserved is how much can still be allocated of what was reserved, or of the
+// floor.
+func (b *Budget) Reserved() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(b.reserved, b.floor) - (b.held - b.idle)
 }
 
 // Yield ends the reservation.

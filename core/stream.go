@@ -313,6 +313,7 @@ func (s *Stream) complete() {
 // stream's context where the source does not look at it.
 func (s *Stream) conform(pages sources.Batches, schema *arrow.Schema) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
+		rows := int64(0)
 		for page, err := range pages {
 			if err == nil {
 				// A page may hold many chunks, and many pages may make none.
@@ -325,14 +326,26 @@ func (s *Stream) conform(pages sources.Batches, schema *arrow.Schema) sources.Ba
 				err = s.skip(page.Skipped)
 			}
 			if err != nil {
-				yield(sources.Batch{}, err)
+				yield(sources.Batch{}, placed(err, rows))
 				return
 			}
+			rows += page.Record.NumRows()
 			if !conformed(page, schema, yield) {
 				return
 			}
 		}
 	}
+}
+
+// placed says of what did not fit where it stands: the row after those that have
+// come from the source, or one of the next page's.
+func placed(err error, rows int64) error {
+	var refusal *Refusal
+	e, ok := err.(*sources.Error)
+	if !ok || e.Kind != sources.Exhausted || !errors.As(err, &refusal) {
+		return err
+	}
+	return &sources.Error{Op: e.Op, Table: e.Table, Kind: e.Kind, Err: fmt.Errorf("what follows row %d does not fit: %w; give it more memory", rows, refusal)}
 }
 
 // canceled returns the error of a stream whose context has ended.

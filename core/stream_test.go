@@ -88,10 +88,12 @@ func ids(stream *core.Stream) (got []int64, err error) {
 		if err != nil {
 			return got, err
 		}
-		got = append(got, chunk.Record.Column(0).(*array.Int64).Int64Values()...)
+		got = append(got, idsOf(chunk.Record)...)
 	}
 	return got, nil
 }
+
+func idsOf(r arrow.RecordBatch) []int64 { return r.Column(0).(*array.Int64).Int64Values() }
 
 func count(from, to int64) (all []int64) {
 	for i := from; i < to; i++ {
@@ -273,6 +275,9 @@ func TestTooSmall(t *testing.T) {
 	var refusal *core.Refusal
 	if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &refusal) {
 		t.Fatalf("the error is %v", err)
+	}
+	if !strings.HasPrefix(err.Error(), "scan items: exhausted: what follows row 0 does not fit: stream items holds ") {
+		t.Errorf("the error is %v", err)
 	}
 	if refusal.Budget != "stream items" || refusal.Limit != 64<<10 || refusal.Asked < 1<<20 {
 		t.Errorf("the refusal is %+v", refusal)

@@ -1,0 +1,386 @@
+package core_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// wide is a source of rows of some 1000 bytes, which compress badly into little
+// memory.
+func wide(n int) sources.Source {
+	return items(func(yield func(sources.Row, error) bool) {
+		for i := range n {
+			if !yield(sources.Row{Values: []any{i, strings.Repeat("w", 1000)}}, nil) {
+				return
+			}
+		}
+	})
+}
+
+// TestChunksGrow: while there is room, chunks grow from 1000 rows to as many as a
+// 16th of the limit holds; pinned ones do not.
+func TestChunksGrow(t *testing.T) {
+	for _, c := range []struct {
+		rows, memory, first, most int64
+	}{
+		{0, 32 << 20, 1000, 64 << 10},
+		{700, 32 << 20, 700, 700},
+	} {
+		stream := open(t, items(upTo(300_000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: c.rows, Memory: c.memory, Budget: parent(t)})
+		var first, largest int64
+		for chunk, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first == 0 {
+				first = chunk.Record.NumRows()
+			}
+			largest = max(largest, chunk.Record.NumRows())
+			if size := sources.Size(chunk.Record); size > c.memory/16 {
+				t.Fatalf("a chunk of %d bytes", size)
+			}
+		}
+		if first != c.first || largest > c.most || largest < min(c.most, 16_000) {
+			t.Errorf("chunks of %d: the first has %d rows, the largest %d", c.rows, first, largest)
+		}
+	}
+}
+
+// TestConsumerThatRetainsEverything is told so, and does not hang: nobody else
+// can give back what it holds.
+func TestConsumerThatRetainsEverything(t *testing.T) {
+	for _, ahead := range []bool{false, true} {
+		budget := parent(t)
+		synctest.Test(t, func(t *testing.T) {
+			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: budget, ReadAhead: ahead})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kept []arrow.RecordBatch
+			var last error
+			begun := time.Now()
+			for chunk, err := range stream.Chunks() {
+				if err != nil {
+					last = err
+					break
+				}
+				chunk.Record.Retain()
+				kept = append(kept, chunk.Record)
+			}
+			var shortage *core.Shortage
+			if sources.KindOf(last) != sources.Exhausted || !errors.As(last, &shortage) {
+				t.Fatalf("the error is %v", last)
+			}
+			// What was there before the error is given before it.
+			if n := int64(len(kept)); shortage.Chunks < n-1 || shortage.Chunks > n || shortage.Held[core.Consumer] < 4<<20 || !strings.HasSuffix(last.Error(), "release them") {
+				t.Errorf("%d chunks were kept; the error is %v", len(kept), last)
+			}
+			if waited := time.Since(begun); waited != core.DefaultMaxWait {
+				t.Errorf("it waited for %s", waited)
+			}
+			r := stream.Receipt()
+			if r.Complete || r.PeakBytes > 8<<20 || r.Paused != core.DefaultMaxWait {
+				t.Errorf("the receipt is %+v", r)
+			}
+			var levels []string
+			for _, e := range r.Events {
+				levels = append(levels, e.To.String())
+			}
+			if diff := cmp.Diff([]string{"degraded", "paused"}, levels); diff != "" {
+				t.Errorf("the levels (-want +got):\n%s", diff)
+			}
+			for _, record := range kept {
+				record.Release()
+			}
+		})
+	}
+}
+
+// TestPausedUntilReleased: a stream waits for chunks that another goroutine has,
+// and goes on when they are released.
+func TestPausedUntilReleased(t *testing.T) {
+	const rows = 30_000
+	budget := parent(t)
+	synctest.Test(t, func(t *testing.T) {
+		var events []core.Event
+		stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"},
+			core.Options{Memory: 8 << 20, Budget: budget, OnEvent: func(e core.Event) { events = append(events, e) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue := make(chan arrow.RecordBatch, 1000)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for record := range queue {
+				time.Sleep(10 * time.Millisecond) // slower than the source
+				record.Release()
+			}
+		}()
+		got, err := int64(0), error(nil)
+		for chunk, fault := range stream.Chunks() {
+			if err = fault; err != nil {
+				break
+			}
+			got += chunk.Record.NumRows()
+			chunk.Record.Retain()
+			queue <- chunk.Record
+		}
+		close(queue)
+		<-done
+		r := stream.Receipt()
+		if err != nil || got != rows || !r.Complete {
+			t.Errorf("%d rows, %v, %+v", got, err, r)
+		}
+		if r.PeakBytes > 8<<20 || r.Paused == 0 || r.LevelChanges != len(events) || len(events) < 3 {
+			t.Errorf("%d events, the receipt is %+v", len(events), r)
+		}
+		if e := events[0]; e.From != core.Normal || e.Rows < core.LeastChunkRows || e.Held[core.Consumer] == 0 || e.Why == "" {
+			t.Errorf("the first event is %+v", e)
+		}
+	})
+}
+
+// TestConsumerAtTheLine: one that holds from 79 to 81 % of the limit does not
+// make the stream go to and fro.
+func TestConsumerAtTheLine(t *testing.T) {
+	budget := parent(t)
+	const limit = 32 << 20
+	stream := open(t, wide(40_000), core.Query{Table: "items"}, core.Options{Memory: limit, ChunkRows: 100, Budget: budget})
+	ballast := stream.Allocator().Allocate(limit / 4 * 3)
+	defer func() { stream.Allocator().Free(ballast) }()
+	var kept []arrow.RecordBatch
+	for chunk, err := range stream.Chunks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunk.Record.Retain()
+		kept = append(kept, chunk.Record)
+		if len(kept) > 15 { // of 100 KB, and the pages that they lie in: from 78 to 84 %
+			for _, record := range kept {
+				record.Release()
+			}
+			kept = nil
+		}
+	}
+	for _, record := range kept {
+		record.Release()
+	}
+	r := stream.Receipt()
+	if !r.Complete || r.LevelChanges == 0 || r.LevelChanges > 3 {
+		t.Errorf("the level changed %d times: %+v", r.LevelChanges, r.Events)
+	}
+}
+
+// TestStreamsWaitForTheirFloor: of more streams than there are floors some wait,
+// and all end. With no wait allowed they are refused.
+func TestStreamsWaitForTheirFloor(t *testing.T) {
+	host, err := core.NewBudget("host", 16<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const streams, rows = 40, 3000 // 40 floors of 1 MiB
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	checksums := map[string]int{}
+	for range streams {
+		wait.Go(func() {
+			stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, err := range stream.Chunks() {
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			r := stream.Receipt()
+			if !r.Complete || r.Rows != rows {
+				t.Errorf("the receipt is %+v", r)
+			}
+			mu.Lock()
+			checksums[r.Checksum]++
+			mu.Unlock()
+		})
+	}
+	wait.Wait()
+	if len(checksums) != 1 {
+		t.Errorf("the checksums are %v", checksums)
+	}
+	if peak := host.Peak(); peak > host.Limit() {
+		t.Errorf("the host held %d bytes", peak)
+	}
+	if held := host.Held(); held != 0 {
+		t.Errorf("%d bytes are held", held)
+	}
+
+	var open []*core.Stream
+	refused := error(nil)
+	for range streams {
+		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host, Pressure: core.Pressure{MaxWait: -1}})
+		if err != nil {
+			refused = err
+			break
+		}
+		open = append(open, stream)
+	}
+	if len(open) != 16 || sources.KindOf(refused) != sources.Exhausted || !strings.Contains(fmt.Sprint(refused), "no room for another stream: host holds 16.0 MiB of its 16.0 MiB") {
+		t.Errorf("%d streams were let in, then %v", len(open), refused)
+	}
+	for _, stream := range open {
+		if err := stream.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAdmissionIsCancelled: who waits to be let in can give up.
+func TestAdmissionIsCancelled(t *testing.T) {
+	host, err := core.NewBudget("host", 1<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := open(t, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+	_ = first
+	taken := host.Allocate(768 << 10)
+	defer host.Free(host.Allocate(64 << 10))
+	defer host.Free(taken)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	_, err = core.Open(ctx, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+	if sources.KindOf(err) != sources.Canceled {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestPressureIsChecked names what is wrong.
+func TestPressureIsChecked(t *testing.T) {
+	for _, p := range []core.Pressure{{Degrade: 0.99}, {Recover: 0.9}, {Pause: 1.2}, {Recover: -1}} {
+		_, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Pressure: p})
+		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "stream items: invalid: Pressure") {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+// TestHoldingAsJSON: by name, and back.
+func TestHoldingAsJSON(t *testing.T) {
+	h := core.Holding{core.Page: 5, core.Consumer: 7, core.Isolates: 100}
+	b, err := json.Marshal(h)
+	if err != nil || string(b) != `{"consumer":7,"isolates":100,"page":5}` || h.Total() != 12 {
+		t.Errorf("%s, %v, total %d", b, err, h.Total())
+	}
+	var again core.Holding
+	if err := json.Unmarshal(b, &again); err != nil || again != h {
+		t.Errorf("%v, %v", again, err)
+	}
+	if err := json.Unmarshal([]byte(`{"nobody":1}`), &again); err == nil {
+		t.Error("a holder that is none was taken")
+	}
+}
+
+// TestAnyStreams: whatever rows, limits and consumers there are, each stream ends,
+// stays under its limit, and gives every row once and in order, or an error.
+func TestAnyStreams(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		hostLimit := rapid.Int64Range(1<<20, 24<<20).Draw(t, "host")
+		host, err := core.NewBudget("host", hostLimit, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wait sync.WaitGroup
+		for i := range rapid.IntRange(1, 6).Draw(t, "streams") {
+			rows := rapid.IntRange(0, 5000).Draw(t, "rows")
+			width := rapid.IntRange(0, 4000).Draw(t, "width")
+			keep := rapid.IntRange(0, 8).Draw(t, "keep")
+			o := core.Options{
+				Memory:    rapid.Int64Range(256<<10, 8<<20).Draw(t, "limit"),
+				ChunkRows: rapid.SampledFrom([]int64{0, 1, 50, 5000}).Draw(t, "chunk"),
+				ReadAhead: rapid.Bool().Draw(t, "ahead"),
+				Budget:    host,
+				Pressure:  core.Pressure{MaxWait: 20 * time.Millisecond},
+			}
+			source := items(func(yield func(sources.Row, error) bool) {
+				for i := range rows {
+					if !yield(sources.Row{Values: []any{i, strings.Repeat("x", (i*7919)%(width+1))}}, nil) {
+						return
+					}
+				}
+			})
+			wait.Go(func() {
+				if err := drain(source, o, rows, keep); err != nil {
+					t.Errorf("stream %d of %+v: %v", i, o, err)
+				}
+			})
+		}
+		wait.Wait()
+		if host.Held() != 0 || host.Peak() > hostLimit {
+			t.Errorf("the host holds %d, and held %d of %d", host.Held(), host.Peak(), hostLimit)
+		}
+	})
+}
+
+// drain reads a stream as a consumer that keeps the last chunks for a while, and
+// returns what it did wrong. Failing for want of memory is not wrong.
+func drain(source sources.Source, o core.Options, rows, keep int) (fault error) {
+	stream, err := core.Open(context.Background(), source, core.Query{Table: "items"}, o)
+	if err != nil {
+		if sources.KindOf(err) == sources.Exhausted {
+			return nil
+		}
+		return err
+	}
+	var kept []arrow.RecordBatch
+	defer func() {
+		for _, record := range kept {
+			record.Release()
+		}
+		if live := stream.Budget().Live(); live != 0 {
+			fault = errors.Join(fault, fmt.Errorf("%d bytes live", live))
+		}
+	}()
+	got, failed := 0, false
+	for chunk, err := range stream.Chunks() {
+		if err != nil {
+			failed = true
+			if sources.KindOf(err) != sources.Exhausted {
+				fault = errors.Join(fault, err)
+			}
+			continue
+		}
+		for _, id := range idsOf(chunk.Record) {
+			if id != int64(got) {
+				return fmt.Errorf("row %d came as number %d", id, got)
+			}
+			got++
+		}
+		chunk.Record.Retain()
+		if kept = append(kept, chunk.Record); len(kept) > keep {
+			kept[0].Release()
+			kept = kept[1:]
+		}
+	}
+	r := stream.Receipt()
+	switch {
+	case r.PeakBytes > r.LimitBytes:
+		return fmt.Errorf("it held %d of %d bytes", r.PeakBytes, r.LimitBytes)
+	case r.Complete == failed, !failed && got != rows, r.Rows != int64(got):
+		return fmt.Errorf("%d of %d rows came, failed %t, %+v", got, rows, failed, r)
+	}
+	return nil
+}
