@@ -133,6 +133,14 @@ type Env struct {
 	// Scratch is a directory for spills, emptied after the session. Empty means
 	// that there is none.
 	Scratch string
+	// Scans is how many scans the session will run at once at most, and no more
+	// than a [Table.Scans] of what it reads; 0 means two, a scan and a look-up
+	// beside it. A source whose scans cost something that is scarce, as a
+	// database's connections are, sets aside so many in Begin, all together: two
+	// sessions that took theirs one by one could each wait for the other's for
+	// ever. It waits until they are free, and refuses as [Exhausted] what it can
+	// never have.
+	Scans int
 }
 
 // Limits bound one page.
@@ -194,7 +202,8 @@ type Table struct {
 	Filters map[string]Ops
 	// Lookups are the column sets that [Query.Keys] may name.
 	Lookups []Lookup
-	// Scans is how many scans may run at once in one session; 0 is any number.
+	// Scans is how many scans may run at once in one session that asked for so
+	// many by [Env.Scans]; 0 is any number.
 	Scans int
 	// Rows is an estimate of the table's rows; -1 where it is not known.
 	Rows int64

@@ -375,7 +375,7 @@ func (t *table) concurrency() error {
 	var group sync.WaitGroup
 	for range 3 {
 		group.Go(func() {
-			faults <- t.begin(sources.Env{}, func(session sources.Session) error {
+			faults <- t.begin(sources.Env{Scans: scans}, func(session sources.Session) error {
 				var inner sync.WaitGroup
 				results := make([]error, scans)
 				for i := range scans {

@@ -158,10 +158,11 @@ type envJSON struct {
 	} `json:"page,omitzero"`
 	Join    text `json:"join,omitempty"`
 	Scratch text `json:"scratch,omitempty"`
+	Scans   int  `json:"scans,omitzero"`
 }
 
 func envOut(e sources.Env) *envJSON {
-	out := &envJSON{Join: text(e.Join), Scratch: text(e.Scratch)}
+	out := &envJSON{Join: text(e.Join), Scratch: text(e.Scratch), Scans: e.Scans}
 	out.Page.Bytes, out.Page.Rows = e.Page.Bytes, e.Page.Rows
 	return out
 }
@@ -169,6 +170,6 @@ func envOut(e sources.Env) *envJSON {
 func (in *envJSON) env() sources.Env {
 	return sources.Env{
 		Page: sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
-		Join: string(in.Join), Scratch: string(in.Scratch),
+		Join: string(in.Join), Scratch: string(in.Scratch), Scans: in.Scans,
 	}
 }
