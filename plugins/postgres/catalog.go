@@ -20,16 +20,21 @@ type catalog struct {
 // table is what the source knows of one table beyond the contract. It never
 // changes.
 type table struct {
+	oid     uint32
 	from    string // quoted, with its schema
 	columns map[string]*column
 	order   []string // the key that every ordered scan ends in; nil where there is none
+	// heap says that the rows have a place on the disk that a scan can go by: a
+	// plain table or a materialised view, in a session with one snapshot.
+	heap bool
 }
 
 // The three questions that make a catalogue, whatever its size.
 const (
 	tablesSQL = `
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8, coalesce(obj_description(c.oid, 'pg_class'), '')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8, coalesce(obj_description(c.oid, 'pg_class'), ''),
+  coalesce(m.amname = 'heap', false) AND NOT c.relhassubclass
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND has_schema_privilege(n.oid, 'USAGE')
@@ -95,8 +100,9 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		oid                         uint32
 		schema, name, kind, comment string
 		estimate                    float64
+		heap                        bool
 	)
-	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap}, func() error {
 		shown := name
 		if schema != l.s.options.schema {
 			shown = schema + "." + name
@@ -105,12 +111,12 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		if l.c.tables[shown] != nil {
 			shown = quote(schema, name)
 		}
-		t := sources.Table{Name: shown, Rows: -1, Comment: comment, Scans: l.s.members(), Can: sources.Project | sources.Limit | sources.Logic | sources.Snapshot}
+		t := sources.Table{Name: shown, Rows: -1, Comment: comment, Scans: l.s.options.connections, Can: sources.Project | sources.Limit | sources.Logic}
+		if l.s.options.snapshot != none && kind != "f" { // a foreign table has moments of its own
+			t.Can |= sources.Snapshot
+		}
 		if l.s.utf8 {
 			t.Can |= sources.SortBy
-		}
-		if kind == "f" {
-			t.Can &^= sources.Snapshot // the other server has moments of its own
 		}
 		if kind != "v" && estimate >= 0 {
 			t.Rows = int64(estimate)
@@ -119,7 +125,10 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		l.oids = append(l.oids, oid)
 		l.columns[oid] = map[int16]string{}
 		l.c.Tables = append(l.c.Tables, t)
-		l.c.tables[shown] = &table{from: quote(schema, name), columns: map[string]*column{}}
+		l.c.tables[shown] = &table{
+			oid: oid, from: quote(schema, name), columns: map[string]*column{},
+			heap: heap && l.s.options.snapshot == strict,
+		}
 		return nil
 	})
 	return err
@@ -222,8 +231,11 @@ func (l *loading) finish(t *sources.Table) {
 			own.order = t.Unique[i]
 		}
 	}
-	if own.order != nil {
+	if own.order != nil || own.heap {
 		t.Can |= sources.Resume | sources.Stable
+	}
+	if own.heap && l.s.version >= 140000 { // older ones read the whole table for a range of it
+		t.Can |= sources.Partition
 	}
 	t.Filters = map[string]sources.Ops{}
 	add := func(columns []string) {

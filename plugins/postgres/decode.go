@@ -106,7 +106,47 @@ func parseNumeric(b []byte) (numeric, error) {
 	return n, nil
 }
 
-var powers = [...]uint64{1, 10, 100, 1000, 10000}
+// powers are those of ten that fit into 64 bits.
+var powers = func() (p [20]uint64) {
+	for i := range p {
+		p[i] = 1
+		for range i {
+			p[i] *= 10
+		}
+	}
+	return p
+}()
+
+// small returns the unscaled value of a number of up to four digits, which are
+// most: within 64 bits, and without a branch for what is rare. What is not ok is
+// for others to look at.
+func (n numeric) small(precision, scale int32) (uint64, bool) {
+	var v uint64
+	if len(n.digits) > 8 {
+		return 0, false
+	}
+	for i := 0; i < len(n.digits); i += 2 {
+		d := uint64(binary.BigEndian.Uint16(n.digits[i:]))
+		if d > 9999 {
+			return 0, false
+		}
+		v = v*10000 + d
+	}
+	exponent := 4*(n.weight-len(n.digits)/2+1) + int(scale) // of the last digit, in unscaled terms
+	switch {
+	case exponent < -4, exponent > 2: // 18 digits at most, which an int64 holds
+		return 0, false
+	case exponent < 0:
+		cut := powers[-exponent]
+		if v%cut != 0 {
+			return 0, false
+		}
+		v /= cut
+	default:
+		v *= powers[exponent]
+	}
+	return v, precision >= 19 || v < powers[precision]
+}
 
 // decodeDecimal128 returns the unscaled value at the scale: exactly, or not at
 // all.
@@ -114,6 +154,12 @@ func decodeDecimal128(b []byte, precision, scale int32) (decimal128.Num, error) 
 	n, err := parseNumeric(b)
 	if err != nil {
 		return decimal128.Num{}, err
+	}
+	if v, ok := n.small(precision, scale); ok {
+		if n.negative {
+			return decimal128.FromI64(-int64(v)), nil
+		}
+		return decimal128.FromU64(v), nil
 	}
 	// Each digit stands for digit * 10000^(weight-i); what is left of the last
 	// one is padded with zeros up to the scale.

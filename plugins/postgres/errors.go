@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -53,6 +54,17 @@ func fault(ctx context.Context, err error) error {
 		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("the connection was lost: %s", oneLine(root(err).Error()))}
 	}
 	return &sources.Error{Kind: sources.Internal, Err: errors.New(oneLine(err.Error()))}
+}
+
+// misconfigured says what is wrong with an address without quoting it, for it may
+// hold a password.
+func misconfigured(err error) error {
+	text := "the address cannot be read; it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE, with special characters in percent form"
+	var missing *fs.PathError
+	if errors.As(err, &missing) {
+		return &sources.Error{Kind: sources.KindOf(err), Err: missing}
+	}
+	return &sources.Error{Kind: sources.Invalid, Err: errors.New(text)}
 }
 
 // kindOf classifies an SQLSTATE.

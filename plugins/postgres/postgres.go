@@ -1,26 +1,44 @@
-// Package postgres is the PostgreSQL source: tables, views and materialised
-// views of a database, streamed in binary from one snapshot for each session.
+// Package postgres is the PostgreSQL source: tables, views, materialised views
+// and foreign tables of a database, streamed in binary from one snapshot for
+// each session.
+//
+// # Order and resuming
+//
+// A whole table without an order comes as it lies on the disk, at the speed of
+// COPY. Such a scan resumes within its snapshot: in the same session, or in
+// another one that has joined it, or that sees the very same moment of the whole
+// server. What is filtered comes in the order of the primary key, or of a unique
+// key without NULLs, and resumes in any session, as does what is asked in an
+// order. A table without a key, when it is filtered, comes in the order of the
+// disk too. Views without a key, and foreign tables, do not resume.
+//
+// # The snapshot
+//
+// A session sees one moment of the database. While it lasts the server cannot
+// clean up rows that were deleted or replaced since (VACUUM is held back), so a
+// session should not last longer than it must; the option snapshot_limit ends one
+// that does. Two connections hold the snapshot, so that the loss of one loses
+// nothing. The option snapshot chooses what happens where both are lost: strict
+// (the default) ends the session with an error, renew goes on with the order of
+// the key in another snapshot, and none does without: each scan sees a moment of
+// its own, and nothing is held back between them.
+//
+// TRUNCATE, CLUSTER and VACUUM FULL of others do not respect snapshots: a table
+// that is truncated before a scan of it begins is empty to the scan.
+//
+// # What is shown
 //
 // Partitions of a partitioned table are not tables of their own here: the
-// parent gives their rows. A column that the role may not select is left out,
-// and so is a table without a column that it may.
-//
-// A scan of a table with a primary key, or with a unique key without NULLs,
-// comes in the order of that key where no order is asked, so that it can resume
-// in any session. Other scans come as the server likes and cannot resume.
+// parent gives their rows. Children of plain inheritance are. A column that the
+// role may not select is left out. A table without a column that it may select
+// is shown without columns, and its comment says so.
 package postgres
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
-	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -39,82 +57,21 @@ var settings = map[string]string{
 	"lc_monetary":                         "C",
 	"xmloption":                           "content",
 	"client_min_messages":                 "error",
+	"row_security":                        "on",
 	"idle_in_transaction_session_timeout": "0",
 	"idle_session_timeout":                "0",
 	"transaction_timeout":                 "0",
-}
-
-// options are the settings of a source.
-type options struct {
-	schema           string // whose tables go by their bare names
-	application      string
-	statementTimeout time.Duration // 0 is none
-	connections      int
-}
-
-var optionNames = []string{"application_name", "connections", "schema", "statement_timeout"}
-
-// fromQuery moves those of our options that stand in the query of the URI to the
-// others, since the server would not know them.
-func fromQuery(c sources.Config) (sources.Config, error) {
-	base, query, _ := strings.Cut(c.URI, "?")
-	given, err := url.ParseQuery(query)
-	if err != nil || !strings.Contains(base, "://") {
-		return c, nil // ParseConfig says what a good one looks like
-	}
-	options := maps.Clone(c.Options)
-	for _, key := range optionNames {
-		if !given.Has(key) {
-			continue
-		}
-		if _, twice := options[key]; twice || len(given[key]) > 1 {
-			return c, fmt.Errorf("option %q: is there twice", key)
-		}
-		if options == nil {
-			options = map[string]string{}
-		}
-		options[key] = given.Get(key)
-		given.Del(key)
-	}
-	if len(given) > 0 {
-		base += "?" + given.Encode()
-	}
-	return sources.Config{URI: base, Options: options}, nil
-}
-
-func parseOptions(given map[string]string) (options, error) {
-	o := options{schema: "public", application: "penstock", connections: 8}
-	var faults []error
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		value, err := given[key], error(nil)
-		switch key {
-		case "schema":
-			if o.schema = value; value == "" {
-				err = errors.New("want the name of a schema")
-			}
-		case "application_name":
-			o.application = value
-		case "statement_timeout":
-			if o.statementTimeout, err = time.ParseDuration(value); err != nil || o.statementTimeout < 0 {
-				err = errors.New(`want a duration such as "30s"`)
-			}
-		case "connections":
-			if o.connections, err = strconv.Atoi(value); err != nil || o.connections < 1 || o.connections > 1000 {
-				err = errors.New("want a number from 1 to 1000")
-			}
-		default:
-			err = errors.New("there is no such option" + sources.Nearest(key, optionNames))
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("option %q: %w", key, err))
-		}
-	}
-	return o, errors.Join(faults...)
+	"default_transaction_read_only":       "on",
+	// The order of the disk is the same for every scan.
+	"synchronize_seqscans":            "off",
+	"max_parallel_workers_per_gather": "0",
+	"enable_tidscan":                  "on",
 }
 
 type source struct {
 	pool    *pgxpool.Pool
 	options options
+	version int  // of the server, as in 150004
 	utf8    bool // the server keeps text in UTF-8, so that its bytes are ours
 	ascii   bool // the server does not know what its text is encoded in
 	// turn and free hand out the pool's connections: a session takes all that it
@@ -127,11 +84,29 @@ type source struct {
 	loaded *catalog
 }
 
-// Open opens the database of a postgres:// URI. The options are schema (whose
-// tables go by their bare names; those of others are SCHEMA.TABLE; public by
-// default), application_name, statement_timeout (a duration such as 30s) and
-// connections (how many the source may hold at once; 8 by default). They may
-// also stand in the URI's query.
+// Open opens the database of a postgres:// URI. What the URI leaves out comes
+// from where libpq looks: the PG variables of the environment, a service file, a
+// password file. TLS is as sslmode says, verify-full included, and
+// target_session_attrs chooses among several hosts.
+//
+// The options may also stand in the URI's query:
+//
+//	schema             whose tables go by their bare names, those of others are
+//	                   SCHEMA.TABLE; public by default
+//	schemas            the only schemas whose tables are shown, as in "sales,hr"
+//	connections        how many the source may hold at once; 8 by default
+//	snapshot           strict, renew or none: see the package
+//	snapshot_limit     how long a session may hold its snapshot, as in 30m; for
+//	                   ever by default. A session that is beyond it is [sources.Exhausted]
+//	special            what becomes of a value that its column's Arrow type cannot
+//	                   hold, as an infinite date or a NaN among decimals: error (the
+//	                   default), null, or text, which makes every column that
+//	                   could have one a text column
+//	numeric            "38,9" makes decimals of numerics that declare no digits; what
+//	                   does not fit is an error, never rounded. text by default
+//	application_name   penstock by default
+//	statement_timeout  as in 30s; none by default
+//	lock_timeout       as in 5s; none by default
 func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	c, err := fromQuery(c)
 	if err != nil {
@@ -143,8 +118,7 @@ func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	}
 	config, err := pgxpool.ParseConfig(c.URI)
 	if err != nil {
-		// The parser's own words quote the URI, and with it the password.
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("the address cannot be read; it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE, with special characters in percent form")}
+		return nil, sources.WithOp("open", "", misconfigured(err))
 	}
 	s := &source{options: o, turn: make(chan struct{}, 1), free: make(chan struct{}, o.connections)}
 	for range o.connections {
@@ -158,21 +132,46 @@ func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, sources.WithOp("open", "", fault(ctx, err))
 	}
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
+	if err := s.greet(ctx); err != nil {
 		s.pool.Close()
 		return nil, sources.WithOp("open", "", fault(ctx, err))
 	}
-	encoding := conn.Conn().PgConn().ParameterStatus("server_encoding")
-	s.utf8, s.ascii = encoding == "UTF8", encoding == "SQL_ASCII"
-	conn.Release()
 	return s, nil
 }
 
+// greet connects for the first time and asks who is there.
+func (s *source) greet(ctx context.Context) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	encoding := conn.Conn().PgConn().ParameterStatus("server_encoding")
+	s.utf8, s.ascii = encoding == "UTF8", encoding == "SQL_ASCII"
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4").Scan(&s.version); err != nil {
+		return err
+	}
+	if s.options.snapshot == none {
+		return nil
+	}
+	return s.refusePooler(ctx, conn.Conn())
+}
+
+// settingsSQL sets what $1 and $2 list, where the server knows it, for the
+// session or, where $3 is true, for the transaction.
+const settingsSQL = `SELECT pg_catalog.set_config(s.name, v.value, $3)
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS v(name, value)
+JOIN pg_catalog.pg_settings s ON s.name = v.name`
+
 // prepare sets a new connection's settings.
 func (s *source) prepare(ctx context.Context, conn *pgx.Conn) error {
+	return s.set(ctx, conn, false)
+}
+
+func (s *source) set(ctx context.Context, conn *pgx.Conn, local bool) error {
 	all := maps.Clone(settings)
 	all["statement_timeout"] = strconv.FormatInt(s.options.statementTimeout.Milliseconds(), 10)
+	all["lock_timeout"] = strconv.FormatInt(s.options.lockTimeout.Milliseconds(), 10)
 	// The built-in names come first. The schema's own follow, for the functions
 	// within views that rely on a path.
 	all["search_path"] = "pg_catalog, " + quote(s.options.schema)
@@ -180,9 +179,7 @@ func (s *source) prepare(ctx context.Context, conn *pgx.Conn) error {
 	for name, value := range all {
 		names, values = append(names, name), append(values, value)
 	}
-	_, err := conn.Exec(ctx, `SELECT pg_catalog.set_config(s.name, v.value, false)
-		FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS v(name, value)
-		JOIN pg_catalog.pg_settings s ON s.name = v.name`, names, values)
+	_, err := conn.Exec(ctx, settingsSQL, names, values, local)
 	return err
 }
 
@@ -210,9 +207,6 @@ func (s *source) give(n int) {
 		s.free <- struct{}{}
 	}
 }
-
-// members is how many connections a session has, and so scans at once.
-func (s *source) members() int { return min(2, s.options.connections) }
 
 // Catalog reads the catalogue once and keeps it.
 func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {

@@ -27,13 +27,19 @@ func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	})
 }
 
+// firstPage is what a scan's first page holds at most, in bytes: whoever waits
+// for the first rows need not wait for a whole page. Each one after it may be
+// twice as large, up to the ceiling.
+const firstPage = 64 << 10
+
 // scan returns the error that ends the scan; nil also where the loop was left.
 func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	st, err := n.c.Check(q)
 	if err != nil {
 		return err
 	}
-	b, err := build(n.c.tables[q.Table], st, q)
+	t := n.c.tables[q.Table]
+	b, err := build(t, st, q)
 	if err != nil {
 		return &sources.Error{Kind: sources.Invalid, Err: err}
 	}
@@ -45,31 +51,31 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		return err
 	}
 	defer n.giveBack(m)
+	cursors, err := n.cursors(ctx, m, t, q, b)
+	if err != nil {
+		return err
+	}
 	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, n.s.ascii)
 	defer p.release()
 	rows := m.query(ctx, b)
 	defer func() { _ = rows.end() }() // its error was looked at where the rows ended
 
 	limits := n.env.Page.OrDefault()
-	var (
-		head     []byte
-		last     [][]byte
-		position int64
-		pages    int
-	)
-	if b.cursors {
-		head, last = digest(q, b.terms), make([][]byte, len(b.terms))
-	}
+	bytes := min(limits.Bytes, firstPage)
+	position, pages := int64(0), 0
 	flush := func() bool {
 		batch := sources.Batch{}
-		if b.cursors && p.rows > 0 {
-			batch.Cursor = writeCursor(head, last)
-		} else if b.cursors {
+		switch {
+		case cursors == nil:
+		case p.rows > 0:
+			batch.Cursor = cursors.write()
+		default:
 			batch.Cursor = q.After // an empty page ends where the scan began
 		}
 		batch.Record = p.record()
 		defer batch.Record.Release()
 		pages++
+		bytes = min(2*bytes, limits.Bytes)
 		return yield(batch, nil)
 	}
 	for rows.NextRow() {
@@ -81,27 +87,19 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		}
 		position++
 		size := p.size(raw)
-		if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > limits.Bytes) && !flush() {
+		if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > bytes) && !flush() {
 			return nil
 		}
 		if i, err := p.append(raw); err != nil {
 			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, b.columns[i].name, err)}
 		}
 		p.bytes += size
-		for i := range last {
-			// A nil stays nil; an empty value must not become one.
-			if v := raw[len(b.columns)+i]; v == nil {
-				last[i] = nil
-			} else {
-				if last[i] == nil {
-					last[i] = make([]byte, 0, 16)
-				}
-				last[i] = append(last[i][:0], v...)
-			}
+		if cursors != nil {
+			cursors.pass(raw[len(b.columns):])
 		}
 	}
 	if err := rows.end(); err != nil {
-		return fault(ctx, err)
+		return n.fault(ctx, err)
 	}
 	if p.rows > 0 || pages == 0 {
 		flush()
@@ -216,19 +214,27 @@ func (r *rows) end() error {
 	if complete && !r.stop() {
 		<-r.asked
 	}
-	conn := r.m.conn.Conn().PgConn()
-	if r.err == nil || conn.IsClosed() {
-		return r.err
+	if r.err != nil {
+		r.m.mend()
+	}
+	return r.err
+}
+
+// mend brings a transaction that an error has broken back to where its snapshot
+// was taken. Without a snapshot there is nothing to keep.
+func (m *member) mend() {
+	conn := m.conn.Conn().PgConn()
+	if m.snapshot == "" || conn.IsClosed() {
+		return
 	}
 	ctx, done := context.WithTimeout(context.Background(), grace)
 	defer done()
 	_, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "57014" {
+	if errors.As(err, &pg) && pg.Code == "57014" { // a cancel that came late
 		_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
 	}
 	if err != nil {
-		_ = r.m.conn.Conn().Close(ctx)
+		_ = m.conn.Conn().Close(ctx)
 	}
-	return r.err
 }

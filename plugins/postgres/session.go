@@ -8,126 +8,179 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/penstock-data/penstock/sources"
 )
 
-// session is one snapshot, held by the transactions of its members.
+// session is one snapshot, held by the transactions of its members. Without a
+// snapshot a member lives as long as its scan.
 type session struct {
-	s        *source
-	c        *catalog
-	env      sources.Env
-	snapshot string // exported by the first member
+	s    *source
+	c    *catalog
+	env  sources.Env
+	size int // how many of the pool's connections are set aside for it
 
-	mu     sync.Mutex
-	idle   []*member
-	made   int
-	closed bool
+	mu      sync.Mutex
+	idle    []*member
+	members map[*member]struct{} // those that live, in use or not
+	opening int                  // members on their way
+	spare   chan struct{}        // closed when the second member is there, or cannot be had; nil where nobody fetches it
+	over    error                // why nothing more is read
+	moment  string
+	timer   *time.Timer // of the snapshot's limit
+	life    context.Context
+	end     context.CancelFunc // of the fetching of the second member
 }
 
-// member is a connection in a transaction of the session's snapshot. One scan
-// at a time uses it.
-type member struct {
-	conn *pgxpool.Conn
-}
-
-var errLost = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the snapshot is lost: the connection that held it is gone")}
+var (
+	errLost = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the snapshot is lost: the connections that held it are gone; " +
+		"read again, or open with the option snapshot=renew to go on in another snapshot")}
+	errBusy   = errors.New("all scans that the session may run are running")
+	errClosed = &sources.Error{Kind: sources.Invalid, Err: errors.New("the session is closed")}
+)
 
 var snapshotName = regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{8}-[0-9]{1,10}$`)
 
-// Begin takes all the connections that the session may need, and opens the
-// first. It waits for other sessions where there are none.
+// Begin takes all the connections that the session may need, and waits for
+// other sessions where there are too few. It opens the first and has a second
+// one opened: a snapshot that two hold survives the loss of one.
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	c, err := s.catalog(ctx)
 	if err != nil {
 		return nil, sources.WithOp("begin", "", err)
 	}
-	if env.Join != "" && !snapshotName.MatchString(env.Join) {
+	most := s.options.connections
+	size := env.Scans
+	if size <= 0 {
+		size = min(2, most)
+	}
+	switch {
+	case size > most:
+		return nil, &sources.Error{Op: "begin", Kind: sources.Exhausted, Err: fmt.Errorf("%d scans at once, and the source may have %d connections: raise the option connections, or ask for fewer at once", size, most)}
+	case env.Join != "" && s.options.snapshot == none:
+		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: errors.New("the source was opened with snapshot=none: there is no snapshot to join")}
+	case env.Join != "" && !snapshotName.MatchString(env.Join):
 		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("%q names no snapshot of this source", env.Join)}
 	}
-	if err := s.take(ctx, s.members()); err != nil {
+	if err := s.take(ctx, size); err != nil {
 		return nil, sources.WithOp("begin", "", err)
 	}
-	n := &session{s: s, c: c, env: env}
-	first, err := n.open(ctx, env.Join)
+	n := &session{s: s, c: c, env: env, size: size, members: map[*member]struct{}{}}
+	n.life, n.end = context.WithCancel(context.Background())
+	if s.options.snapshot == none {
+		return n, nil
+	}
+	first, err := s.join(ctx, env.Join)
 	if err != nil {
-		s.give(s.members())
+		n.end()
+		s.give(size)
 		return nil, sources.WithOp("begin", "", err)
 	}
-	n.idle, n.made = []*member{first}, 1
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.admit(first)
+	n.idle = append(n.idle, first)
+	if limit := s.options.snapshotLimit; limit > 0 {
+		n.timer = time.AfterFunc(limit, n.expire)
+	}
 	return n, nil
 }
 
-// open makes a member of a snapshot, or of a new one.
-func (n *session) open(ctx context.Context, snapshot string) (*member, error) {
-	conn, err := n.s.pool.Acquire(ctx)
-	if err != nil {
-		return nil, fault(ctx, err)
-	}
-	sql := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-	if snapshot != "" {
-		sql += "SET TRANSACTION SNAPSHOT '" + snapshot + "';" // letters, digits and dashes
-	}
-	if n.snapshot == "" {
-		sql += "SELECT pg_catalog.pg_export_snapshot();"
-	}
-	// What a scan breaks is mended by going back here; the snapshot outlives it.
-	sql += "SAVEPOINT penstock"
-	results, err := conn.Conn().PgConn().Exec(ctx, sql).ReadAll()
-	if err != nil {
-		m := &member{conn}
-		m.release()
-		err = fault(ctx, err)
-		if kind := sources.KindOf(err); snapshot != "" && (kind == sources.Invalid || kind == sources.Internal) {
-			err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("the snapshot %s cannot be joined: %w", snapshot, err)}
-		}
-		return nil, err
-	}
-	for _, r := range results {
-		if len(r.Rows) == 1 {
-			n.snapshot = string(r.Rows[0][0])
-		}
-	}
-	return &member{conn}, nil
+// admit counts a member in, and sees to it that there are two. The caller holds
+// the lock.
+func (n *session) admit(m *member) {
+	n.members[m] = struct{}{}
+	n.moment = m.moment
+	n.fetchSpare()
 }
 
-// release ends the member's transaction and gives its connection back, or
-// closes it where that cannot be had quickly.
-func (m *member) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if !m.conn.Conn().IsClosed() {
-		if _, err := m.conn.Conn().PgConn().Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
-			// The pool discards a connection that is not idle.
-			_ = m.conn.Conn().Close(ctx)
-		}
+// fetchSpare has a second member opened in the background, where there is one
+// and room for another. The caller holds the lock.
+func (n *session) fetchSpare() {
+	if n.spare != nil || n.over != nil || len(n.members)+n.opening != 1 || n.size < 2 {
+		return
 	}
-	m.conn.Release()
+	spare, snapshot := make(chan struct{}), n.anyName()
+	n.spare = spare
+	n.opening++
+	go func() {
+		m, err := n.s.join(n.life, snapshot)
+		n.mu.Lock()
+		n.opening--
+		n.spare = nil
+		late := err == nil && n.over != nil
+		if err == nil && !late { // after an error whoever needs it tries again, and says what is wrong
+			n.members[m] = struct{}{}
+			n.idle = append(n.idle, m)
+		}
+		n.mu.Unlock()
+		if late {
+			m.release()
+		}
+		close(spare)
+	}()
+}
+
+// anyName is the name of the snapshot with one of the members. The caller holds
+// the lock.
+func (n *session) anyName() string {
+	for m := range n.members {
+		return m.snapshot
+	}
+	return ""
 }
 
 // acquire hands out a member for one scan.
 func (n *session) acquire(ctx context.Context) (*member, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if k := len(n.idle); k > 0 {
-		m := n.idle[k-1]
-		n.idle = n.idle[:k-1]
-		return m, nil
+	for {
+		if n.over != nil {
+			return nil, n.over
+		}
+		if k := len(n.idle); k > 0 {
+			m := n.idle[k-1]
+			n.idle = n.idle[:k-1]
+			return m, nil
+		}
+		if n.spare == nil {
+			break
+		}
+		spare := n.spare
+		n.mu.Unlock()
+		select {
+		case <-spare:
+		case <-ctx.Done():
+		}
+		n.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, fault(ctx, ctx.Err())
+		}
 	}
-	switch {
-	case n.closed:
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the session is closed")}
-	case n.made == 0:
+	name := n.anyName()
+	switch mode := n.s.options.snapshot; {
+	case len(n.members)+n.opening >= n.size:
+		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w: %d in a session that asked for no more", errBusy, n.size)}
+	case name == "" && mode == strict:
 		return nil, errLost
-	case n.made >= n.s.members():
-		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("more than %d scans at once in a session", n.s.members())}
 	}
-	m, err := n.open(ctx, n.snapshot)
-	if err == nil {
-		n.made++
+	n.opening++
+	n.mu.Unlock()
+	m, err := n.s.join(ctx, name)
+	n.mu.Lock()
+	n.opening--
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	if n.over != nil {
+		m.release()
+		return nil, n.over
+	}
+	if n.s.options.snapshot == none {
+		n.members[m] = struct{}{}
+	} else {
+		n.admit(m)
+	}
+	return m, nil
 }
 
 // giveBack takes a member after its scan. One whose connection is gone is lost,
@@ -135,47 +188,69 @@ func (n *session) acquire(ctx context.Context) (*member, error) {
 func (n *session) giveBack(m *member) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if m.conn.Conn().IsClosed() {
-		m.conn.Release()
-		n.made--
+	if n.over != nil || m.lost() || n.s.options.snapshot == none {
+		delete(n.members, m)
+		m.release()
+		n.fetchSpare()
 		return
 	}
 	n.idle = append(n.idle, m)
 }
 
-// Plan tells the statement. Its estimate is the table's, where nothing is asked
-// that would make it another.
-func (n *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, error) {
-	st, err := n.c.Check(q)
-	if err != nil {
-		return nil, sources.WithOp("plan", q.Table, err)
+// expire ends the snapshot because it has been held for too long, also under
+// those who read.
+func (n *session) expire() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.over != nil {
+		return
 	}
-	statement, err := build(n.c.tables[q.Table], st, q)
-	if err != nil {
-		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Invalid, Err: err}
+	n.over = &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("the snapshot was held for its limit of %s: read faster or less at once, or raise the option snapshot_limit", n.s.options.snapshotLimit)}
+	for _, m := range n.idle {
+		delete(n.members, m)
+		m.release()
 	}
-	plan := &sources.Plan{Rows: -1, Bytes: -1, Snapshot: n.snapshot, Detail: statement.sql}
-	if q.Where == nil && q.Keys == nil && q.After == nil && st.Rows >= 0 {
-		plan.Rows = st.Rows
-		if q.Limit > 0 {
-			plan.Rows = min(plan.Rows, q.Limit)
-		}
+	n.idle = nil
+	for m := range n.members {
+		m.cut()
 	}
-	return plan, nil
+	n.end()
+}
+
+// fault is what an error of a statement means here.
+func (n *session) fault(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.over != nil && ctx.Err() == nil {
+		return n.over
+	}
+	return fault(ctx, err)
 }
 
 // Close ends the snapshot.
 func (n *session) Close() error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
+	if n.over == errClosed {
+		n.mu.Unlock()
 		return nil
 	}
-	n.closed = true
-	for _, m := range n.idle {
+	n.over = errClosed
+	n.end()
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	spare, idle := n.spare, n.idle
+	n.idle = nil
+	n.mu.Unlock()
+	if spare != nil {
+		<-spare
+	}
+	for _, m := range idle {
 		m.release()
 	}
-	n.idle, n.made = nil, 0
-	n.s.give(n.s.members())
+	n.s.give(n.size)
 	return nil
 }

@@ -27,6 +27,15 @@ type statement struct {
 	columns []*column
 	terms   []term
 	cursors bool
+	// physical says that the rows come as they lie on the disk. Such a scan has
+	// no terms: its cursor counts the rows.
+	physical bool
+	// momentary says that the place of a row means something in the moment alone
+	// that the scan sees: by the disk's order, or within a partition.
+	momentary bool
+	part      part
+	seen      []byte // the cursor's moment
+	skip      uint64 // rows that were given before, where they are counted
 }
 
 // term is one of an order.
@@ -45,10 +54,22 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 	for _, f := range st.ScanSchema(q.Columns).Fields() {
 		b.columns = append(b.columns, t.columns[f.Name])
 	}
-	b.terms = t.terms(q.OrderBy)
-	b.cursors = t.order != nil
+	b.physical = t.physical(q)
+	if !b.physical {
+		b.terms = t.terms(q.OrderBy)
+	}
+	b.cursors = st.Can.Has(sources.Resume)
 
 	var where []string
+	from := t.from + " AS t"
+	if b.physical || q.Part != nil {
+		var err error
+		if b.part, err = readPart(q.Part); err != nil {
+			return nil, err
+		}
+		where = append(where, b.part.condition(b)...)
+	}
+	b.momentary = b.physical || q.Part != nil || t.heap && t.order == nil
 	if q.Where != nil {
 		s, err := b.predicate(t, q.Where)
 		if err != nil {
@@ -56,7 +77,6 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 		}
 		where = append(where, s)
 	}
-	from := t.from + " AS t"
 	if q.Keys != nil {
 		s, partition, err := b.keys(t, q.Keys)
 		if err != nil {
@@ -78,11 +98,13 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 		}
 	}
 	if q.After != nil {
-		last, err := readCursor(q, b.terms)
+		last, err := b.resume(q)
 		if err != nil {
 			return nil, err
 		}
-		where = append(where, b.after(last))
+		if !b.physical {
+			where = append(where, b.after(last))
+		}
 	}
 
 	var sql strings.Builder
@@ -108,6 +130,9 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 	if q.Limit > 0 {
 		sql.WriteString(" LIMIT " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Limit))) + "::pg_catalog.int8")
 	}
+	if b.skip > 0 {
+		sql.WriteString(" OFFSET " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, b.skip)) + "::pg_catalog.int8")
+	}
 	b.sql = sql.String()
 	return b, nil
 }
@@ -128,6 +153,9 @@ func (t *table) terms(order []sources.Sort) []term {
 		if c := t.columns[name]; !seen[name] {
 			terms = append(terms, term{expr: c.key, oid: c.wire.oid, cast: c.wire.name})
 		}
+	}
+	if t.order == nil && t.heap {
+		terms = append(terms, term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"})
 	}
 	return terms
 }

@@ -111,8 +111,10 @@ func (s *Server) launch(ctx context.Context, bin string) error {
 const watchdog = `"$1/postgres" -D "$2" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=100 -c shared_buffers=64MB -c autovacuum=off &
 server=$!
 (while kill -0 $server 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null) &
+look=$!
 trap 'exit 1' TERM
 read -r _
+kill $look 2>/dev/null
 kill -QUIT $server 2>/dev/null
 wait $server
 rm -rf "$4"`

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/penstock-data/penstock/bench/trial"
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/sources"
+)
+
+func inProcess(ctx context.Context) (trial.Outcome, error) {
+	return read(ctx, host.InProcess, core.Query{Table: *table}, core.Options{})
+}
+
+func behindTheWall(ctx context.Context) (trial.Outcome, error) {
+	return read(ctx, host.Process, core.Query{Table: *table}, core.Options{})
+}
+
+func ordered(ctx context.Context) (trial.Outcome, error) {
+	order := []sources.Sort{{Column: "id"}}
+	if *table == "order_lines" {
+		order = []sources.Sort{{Column: "order_id"}, {Column: "line"}}
+	}
+	return read(ctx, host.InProcess, core.Query{Table: *table, OrderBy: order}, core.Options{})
+}
+
+// read streams in chunks of a size that a program would choose for speed. The
+// clock starts with the catalogue loaded, as it is for a program that runs.
+func read(ctx context.Context, wall host.Isolation, q core.Query, o core.Options) (trial.Outcome, error) {
+	h, err := host.New(host.Options{Sources: linked, Isolation: wall})
+	if err != nil {
+		return trial.Outcome{}, err
+	}
+	source, err := h.Open(ctx, os.Getenv(uriVariable))
+	if err != nil {
+		return trial.Outcome{}, errors.Join(err, h.Close())
+	}
+	o.Memory, o.ChunkRows = 64<<20, 16<<10
+	out, err := stream(ctx, source, q, o)
+	return out, errors.Join(err, h.Close())
+}
+
+func stream(ctx context.Context, source *host.Source, q core.Query, o core.Options) (out trial.Outcome, err error) {
+	if _, err := source.Catalog(ctx); err != nil {
+		return out, err
+	}
+	started := time.Now()
+	s, err := source.Stream(ctx, q, o)
+	if err != nil {
+		return out, err
+	}
+	var sum int64
+	for chunk, err := range s.Chunks() {
+		if err != nil {
+			return out, err
+		}
+		if out.Rows == 0 {
+			out.First = time.Since(started)
+		}
+		out.Rows += chunk.Record.NumRows()
+		for _, c := range chunk.Record.Columns() {
+			sum += total(c)
+		}
+	}
+	out.Wall = time.Since(started)
+	out.Checksum = fmt.Sprint(sum)
+	out.Extra = map[string]float64{"held MiB": float64(s.Receipt().PeakBytes) / (1 << 20)}
+	return out, s.Close()
+}
+
+// total adds up a column: what every contestant does with every value.
+func total(c arrow.Array) int64 {
+	var sum int64
+	switch c := c.(type) {
+	case *array.Int64:
+		for i, v := range c.Int64Values() {
+			if c.IsValid(i) {
+				sum += v
+			}
+		}
+	case *array.Decimal128:
+		for i, v := range c.Values() {
+			if c.IsValid(i) {
+				sum += int64(v.LowBits())
+			}
+		}
+	case *array.Boolean:
+		for i := range c.Len() {
+			if c.Value(i) && c.IsValid(i) {
+				sum++
+			}
+		}
+	case *array.String:
+		for i := range c.Len() {
+			if c.IsValid(i) {
+				sum += int64(c.ValueLen(i))
+			}
+		}
+	case *array.Timestamp:
+		for i, v := range c.TimestampValues() {
+			if c.IsValid(i) {
+				sum += int64(v)
+			}
+		}
+	case *array.Date32:
+		for i, v := range c.Date32Values() {
+			if c.IsValid(i) {
+				sum += int64(v)
+			}
+		}
+	}
+	return sum
+}

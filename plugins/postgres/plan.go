@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// Plan tells the statement, and what the server expects of it. Where every
+// connection of the session is in use it does without the server: the estimate
+// is the catalogue's then, and there are no partitions.
+func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	st, err := n.c.Check(q)
+	if err != nil {
+		return nil, sources.WithOp("plan", q.Table, err)
+	}
+	t := n.c.tables[q.Table]
+	b, err := build(t, st, q)
+	if err != nil {
+		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Invalid, Err: err}
+	}
+	plan := &sources.Plan{Rows: -1, Bytes: -1, Detail: b.sql}
+	if q.Where == nil && q.Keys == nil && q.After == nil && q.Part == nil && st.Rows >= 0 {
+		plan.Rows = st.Rows
+		if q.Limit > 0 {
+			plan.Rows = min(plan.Rows, q.Limit)
+		}
+	}
+	m, err := n.acquire(ctx)
+	if errors.Is(err, errBusy) {
+		return plan, nil
+	}
+	if err != nil {
+		return nil, sources.WithOp("plan", q.Table, err)
+	}
+	defer n.giveBack(m)
+	plan.Snapshot = m.snapshot
+	if err := m.explain(ctx, b, plan); err != nil {
+		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+	}
+	if st.Can.Has(sources.Partition) && q.Part == nil && q.After == nil && q.Keys == nil && len(q.OrderBy) == 0 && q.Limit == 0 {
+		if plan.Parts, err = m.divide(ctx, t); err != nil {
+			return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+		}
+	}
+	return plan, nil
+}
+
+// explain asks for the server's estimate.
+func (m *member) explain(ctx context.Context, b *statement, plan *sources.Plan) error {
+	formats := make([]int16, len(b.values))
+	for i := range formats {
+		formats[i] = 1
+	}
+	result := m.conn.Conn().PgConn().ExecParams(ctx, "EXPLAIN (FORMAT JSON) "+b.sql, b.values, b.oids, formats, nil).Read()
+	if result.Err != nil {
+		m.mend()
+		return result.Err
+	}
+	var explained []struct {
+		Plan struct {
+			Rows  float64 `json:"Plan Rows"`
+			Width float64 `json:"Plan Width"`
+		}
+	}
+	if len(result.Rows) != 1 || json.Unmarshal(result.Rows[0][0], &explained) != nil || len(explained) != 1 {
+		return nil // an estimate that nobody can read is none
+	}
+	p := explained[0].Plan
+	const most = 1 << 53 // far beyond any table
+	plan.Rows = int64(min(p.Rows, most))
+	plan.Bytes = int64(min(p.Rows*p.Width, most))
+	return nil
+}
+
+// divide makes partitions of a table.
+func (m *member) divide(ctx context.Context, t *table) ([]sources.Part, error) {
+	place, err := m.place(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	oid := strconv.FormatUint(uint64(t.oid), 10)
+	results, err := m.conn.Conn().PgConn().Exec(ctx, "SELECT pg_catalog.pg_relation_size("+oid+") / pg_catalog.current_setting('block_size')::pg_catalog.int8").ReadAll()
+	if err != nil {
+		m.mend()
+		return nil, err
+	}
+	blocks, err := strconv.ParseInt(string(results[0].Rows[0][0]), 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	return parts(blocks, digest(m.moment, place)), nil
+}
