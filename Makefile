@@ -4,10 +4,10 @@ DEMO ?= demo
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench
+.PHONY: help build demo test check fuzz bench bench-postgres
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## make bin/penstock, the plugins and the WebAssembly module
 	CGO_ENABLED=0 go build -o bin/ ./cmd/penstock
@@ -43,3 +43,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 
 bench: ## run the benchmarks, with what they allocate
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and bun
+	cd bench && go build -o ../bin/bench-postgres ./postgres
+	bin/bench-postgres

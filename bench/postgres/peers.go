@@ -18,6 +18,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 	pgdriver "gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/penstock-data/penstock/bench/trial"
 )
@@ -172,7 +173,7 @@ func gormBatches(ctx context.Context) (out trial.Outcome, err error) {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	orm, err := gorm.Open(pgdriver.New(pgdriver.Config{Conn: db}), &gorm.Config{})
+	orm, err := gorm.Open(pgdriver.New(pgdriver.Config{Conn: db}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return out, err
 	}
