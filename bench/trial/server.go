@@ -11,7 +11,7 @@ import (
 
 // Children sums up the processor time of a process and of its children: for a
 // PostgreSQL server, whose backends come and go, the work of all of them. It
-// looks every few milliseconds, for what a child that has ended had used is not
+// looks every 25 milliseconds, for what a child that has ended had used is not
 // to be had from every system; what it did after the last look is missed.
 type Children struct {
 	pid  int
@@ -27,7 +27,7 @@ func WatchChildren(pid int) *Children {
 	c.look(before)
 	go func() {
 		defer close(c.done)
-		tick := time.NewTicker(5 * time.Millisecond)
+		tick := time.NewTicker(25 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {

@@ -77,18 +77,15 @@ const (
 // that were added since the blocks were counted.
 func parts(blocks int64, moment []byte) []sources.Part {
 	step := max(leastBlocks, min(mostBlocks, blocks/wantedParts))
-	if blocks < 2*step || blocks > math.MaxUint32 {
-		return nil
-	}
 	var all []sources.Part
-	for first := int64(0); first < blocks; first += step {
-		r := part{uint32(first), uint32(first + step), moment}
-		if last := first+step >= blocks; last {
-			r.end = 0
+	for first := int64(0); ; first += step {
+		r := part{first: uint32(first), moment: moment}
+		if last := first+step >= blocks || first+2*step > math.MaxUint32; last {
+			return append(all, r.write())
 		}
+		r.end = uint32(first + step)
 		all = append(all, r.write())
 	}
-	return all
 }
 
 // place is where a table's rows are now: a number that changes when the table
