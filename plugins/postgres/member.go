@@ -32,7 +32,8 @@ func (s *source) join(ctx context.Context, snapshot string) (*member, error) {
 	m := &member{conn: conn}
 	if s.options.snapshot == none {
 		// Behind a pooler settings hold for the transaction alone.
-		if _, err := conn.Conn().PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY").ReadAll(); err == nil {
+		_, err := conn.Conn().PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY").ReadAll()
+		if err == nil {
 			err = s.set(ctx, conn.Conn(), true)
 		}
 		if err != nil {

@@ -29,7 +29,7 @@ const (
 
 // options are the settings of a source.
 type options struct {
-	schema           string // whose tables go by their bare names
+	schema           string   // whose tables go by their bare names
 	schemas          []string // the only ones whose tables are shown; nil is all
 	application      string
 	statementTimeout time.Duration // 0 is none
