@@ -14,6 +14,12 @@ type Chunk struct {
 	// to keep it longer, and Release it then. Its bytes are the stream's until
 	// they are released.
 	Record arrow.RecordBatch
+
+	loader   *loader
+	step     *step // that has the chunk's rows; nil until a relation is asked for
+	from, to int   // the chunk's rows among the step's
+	columns  map[string]arrow.Array
+	over     bool
 }
 
 // cut makes chunks of pages, as large as the governor says. A chunk that lies

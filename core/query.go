@@ -22,6 +22,8 @@ type Query struct {
 	OrderBy []sources.Sort
 	// Limit is the number of rows at most; 0 is no limit.
 	Limit int64
+	// Load says which relations come along.
+	Load Load
 }
 
 // split divides a query over a table into what the table is asked for and the

@@ -33,10 +33,30 @@ type Receipt struct {
 	Events       []Event       `json:"events,omitempty"`
 	LevelChanges int           `json:"level_changes,omitempty"`
 	Paused       time.Duration `json:"paused_ns,omitempty"`
+	// Lookups is how many look-ups the relations took together.
+	Lookups int64 `json:"lookups,omitempty"`
+	// Relations says what each relation of the load took, parents first.
+	Relations []RelationReceipt `json:"relations,omitempty"`
 	// Checksum is over the columns' names, types and values and the order of the
 	// rows, never over how they were divided; empty until the stream has ended.
 	Checksum string `json:"checksum,omitempty"`
 	// Elapsed is the time from opening the stream to its end, or to now, in
 	// nanoseconds: the consumer's time is in it.
 	Elapsed time.Duration `json:"elapsed_ns"`
+}
+
+// RelationReceipt is what one relation took. Its JSON names are stable.
+type RelationReceipt struct {
+	Path string `json:"path"` // as in lines.product
+	// Lookups is how many questions were asked: to the related table, and to the
+	// one that a many_to_many goes through. A part of their keys was remembered.
+	Lookups    int64 `json:"lookups"`
+	Keys       int64 `json:"keys"`       // that chunks had, each once a chunk
+	Remembered int64 `json:"remembered"` // of those, the ones that needed no look-up
+	Rows       int64 `json:"rows"`       // that look-ups gave
+	// Skipped is how many records a look-up left out, as the source was told to:
+	// the most of any.
+	Skipped int64 `json:"skipped,omitempty"`
+	// Dangling is how many rows hold a key that leads nowhere.
+	Dangling int64 `json:"dangling"`
 }

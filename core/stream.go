@@ -40,6 +40,10 @@ type Options struct {
 	// OnEvent is told when the stream changes its [Level]; nil is nobody. It is
 	// called within the loop, and holds the stream up until it returns.
 	OnEvent func(Event)
+	// Strategy and MaxDepth are those of a load that does not say them: 0 is
+	// [Selective] and [DefaultMaxDepth].
+	Strategy Strategy
+	MaxDepth int
 }
 
 // Stream reads one table of one source. It is a chain of sequences, each
@@ -58,6 +62,7 @@ type Stream struct {
 	table   string
 	schema  *arrow.Schema
 	chunks  sources.Batches
+	loader  *loader
 
 	done     chan struct{} // closed once everything is given back
 	closeErr error         // set before done is closed
@@ -92,6 +97,10 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	if err != nil {
 		return nil, err
 	}
+	tree, err := plan(catalog, &q, o)
+	if err != nil {
+		return nil, err
+	}
 	table, asked, rest, err := split(catalog, q)
 	if err != nil {
 		return nil, err
@@ -121,29 +130,37 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		budget.Close()
 		return nil, sources.WithOp("stream", q.Table, err)
 	}
-	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) {
-		return source.Begin(ctx, sources.Env{Mem: budget, Page: page})
-	})
+	env := sources.Env{Mem: budget, Page: page}
+	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) { return source.Begin(ctx, env) })
 	if err != nil {
+		budget.Close()
+		return nil, err
+	}
+	scanned := table.ScanSchema(rest.columns)
+	ledger := newLedger(budget)
+	pace := newGovernor(ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
+	loader := newLoader(tree, source, env, pace)
+	if err := loader.begin(ctx, session, asked, scanned); err != nil {
+		err = errors.Join(err, session.Close())
 		budget.Close()
 		return nil, err
 	}
 
 	s := &Stream{
-		budget: budget, ledger: newLedger(budget), session: session, table: q.Table, started: started, done: make(chan struct{}),
-		schema:  table.ScanSchema(rest.columns),
+		budget: budget, ledger: ledger, pace: pace, session: session, table: q.Table, started: started, done: make(chan struct{}),
+		schema: loader.schema, loader: loader,
 		receipt: Receipt{Table: q.Table, LimitBytes: limit},
 	}
 	s.checksum = newChecksum(s.schema)
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
-	s.pace = newGovernor(s.ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
 	pages := sources.Guard("scan", q.Table, session.Scan(s.ctx, asked))
-	pages = s.conform(pages, table.ScanSchema(asked.Columns))
-	pages = paced(s.ctx, pages, s.pace, o.ReadAhead, s.cancel)
+	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
+	pages = paced(s.ctx, pages, pace, o.ReadAhead, s.cancel)
 	pages = shape(pages, rest, budget, page)
-	chunks := cut(pages, s.schema, budget, s.pace)
+	chunks := cut(pages, scanned, budget, pace)
+	chunks = loader.load(s.ctx, chunks)
 	s.chunks = sources.Guard("read", q.Table, chunks)
 	return s, nil
 }
@@ -171,7 +188,7 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 		}()
 		for batch, err := range s.chunks {
 			if err == nil {
-				err = s.canceled("read")
+				err = canceled(s.ctx, "read", s.table)
 			}
 			switch {
 			case err != nil:
@@ -195,7 +212,9 @@ func (s *Stream) hand(record arrow.RecordBatch, yield func(*Chunk, error) bool) 
 	record.Retain()
 	handed := s.ledger.hand(record)
 	defer handed.Release()
-	return yield(&Chunk{Record: handed}, nil)
+	chunk := s.loader.chunkOf(handed)
+	defer chunk.end()
+	return yield(chunk, nil)
 }
 
 // Holding says who holds how much of the stream's memory now.
@@ -216,6 +235,7 @@ func (s *Stream) Receipt() Receipt {
 	r := s.receipt
 	r.PeakBytes = s.budget.Peak()
 	s.pace.report(&r)
+	r.Lookups, r.Relations = s.loader.receipt()
 	if r.Elapsed == 0 {
 		r.Elapsed = time.Since(s.started)
 	}
@@ -262,7 +282,9 @@ func (s *Stream) enter(to, from state) bool {
 // end gives back everything.
 func (s *Stream) end() {
 	s.cancel()
+	loading := s.loader.close()
 	_, s.closeErr = sources.Call("close", s.table, func() (struct{}, error) { return struct{}{}, s.session.Close() })
+	s.closeErr = errors.Join(loading, s.closeErr)
 	s.budget.Close()
 	s.mu.Lock()
 	s.receipt.Checksum = s.checksum.sum()
@@ -310,20 +332,21 @@ func (s *Stream) complete() {
 }
 
 // conform holds a scan to the schema that its table declares, and to the
-// stream's context where the source does not look at it.
-func (s *Stream) conform(pages sources.Batches, schema *arrow.Schema) sources.Batches {
+// stream's context where the source does not look at it. What the source left
+// out is skip's to count.
+func conform(ctx context.Context, table string, pages sources.Batches, schema *arrow.Schema, skip func(sources.Skipped) error) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		rows := int64(0)
 		for page, err := range pages {
 			if err == nil {
 				// A page may hold many chunks, and many pages may make none.
-				err = s.canceled("scan")
+				err = canceled(ctx, "scan", table)
 			}
 			if err == nil {
 				err = differ(page.Record.Schema(), schema)
 			}
 			if err == nil {
-				err = s.skip(page.Skipped)
+				err = skip(page.Skipped)
 			}
 			if err != nil {
 				yield(sources.Batch{}, placed(err, rows))
@@ -349,11 +372,11 @@ func placed(err error, rows int64) error {
 }
 
 // canceled returns the error of a stream whose context has ended.
-func (s *Stream) canceled(op string) error {
-	if s.ctx.Err() == nil {
+func canceled(ctx context.Context, op, table string) error {
+	if ctx.Err() == nil {
 		return nil
 	}
-	return &sources.Error{Op: op, Table: s.table, Kind: sources.Canceled, Err: context.Cause(s.ctx)}
+	return &sources.Error{Op: op, Table: table, Kind: sources.Canceled, Err: context.Cause(ctx)}
 }
 
 // conformed yields a page under the very schema that the table declares, with

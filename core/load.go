@@ -1,0 +1,412 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// loader is the hop that adds relations to chunks: the distinct keys of a chunk
+// become one look-up for each relation, whatever the number of rows.
+type loader struct {
+	tree   *loadTree
+	source sources.Source
+	main   sources.Session // the one that reads the chunks
+	asked  *sources.Query  // what it reads
+	env    sources.Env     // of a second session
+	schema *arrow.Schema   // of the records that it gives
+	pace   *governor
+	mem    memory.Allocator // the stream's budget: for what the consumer gets
+	own    memory.Allocator // the same, for what stays here
+	most   int64            // bytes of related rows in one step, but for a single parent's
+
+	// work is held while look-ups run: by the hop, or by a consumer that asks for
+	// an optional relation.
+	work    sync.Mutex
+	second  sources.Session // for look-ups, where the main one takes one scan at a time
+	cache   *keyCache
+	extra   []*loadNode // relations that nobody named before they were read
+	parents int         // how many rows a step takes; 0 is the whole chunk
+	calm    int         // steps since the last one that did not fit
+	current *step       // the one whose chunk the consumer has
+	wanted  map[*loadNode]bool
+	ctx     context.Context // the stream's
+
+	counts    sync.Mutex
+	relations []RelationReceipt
+}
+
+// errTooMany ends a step that fetched more than its share.
+var errTooMany = &sources.Error{Op: "load", Kind: sources.Exhausted, Err: errors.New("the related rows of one step are too many")}
+
+// newLoader returns the loader of a tree, which works within the governor's
+// budget and tells its ledger who holds what.
+func newLoader(tree *loadTree, source sources.Source, env sources.Env, pace *governor) *loader {
+	limit := pace.budget.Limit()
+	l := &loader{
+		tree: tree, source: source, env: env, pace: pace, mem: pace.budget, own: pace.ledger.view(Relations),
+		most: max(limit/8, 1), cache: newKeyCache(pace.ledger.view(KeyCache), limit/4), wanted: map[*loadNode]bool{},
+	}
+	tree.each(func(n *loadNode) {
+		l.relations = append(l.relations, RelationReceipt{Path: n.path})
+		if n.depth == 1 && tree.strategy == Selective {
+			l.wanted[n] = true
+		}
+	})
+	return l
+}
+
+// begin tells the loader what reads its chunks. Where look-ups need a session of
+// their own it is begun now, so that a stream has what it needs from the start.
+func (l *loader) begin(ctx context.Context, main sources.Session, asked *sources.Query, scanned *arrow.Schema) error {
+	l.main, l.asked = main, asked
+	l.schema = l.tree.schema(scanned)
+	for _, t := range l.tree.tables()[1:] {
+		if !l.shares(t) {
+			_, err := l.session(ctx, t)
+			return err
+		}
+	}
+	return nil
+}
+
+// shares reports whether a table may be scanned in the session whose scan of the
+// root is under way.
+func (l *loader) shares(t *sources.Table) bool { return t.Scans != 1 && l.tree.root.Scans != 1 }
+
+// session returns the session for look-ups in a table. A second one joins the
+// moment of the first where the table can snapshot.
+func (l *loader) session(ctx context.Context, t *sources.Table) (sources.Session, error) {
+	switch {
+	case l.shares(t):
+		return l.main, nil
+	case l.second != nil:
+		return l.second, nil
+	}
+	table := l.tree.root
+	env := l.env
+	if table.Can.Has(sources.Snapshot) {
+		plan, err := sources.Call("plan", table.Name, func() (*sources.Plan, error) { return l.main.Plan(ctx, l.asked) })
+		if err != nil {
+			return nil, err
+		}
+		env.Join = plan.Snapshot
+	}
+	second, err := sources.Call("begin", table.Name, func() (sources.Session, error) { return l.source.Begin(ctx, env) })
+	if err != nil {
+		return nil, err
+	}
+	l.second = second
+	return second, nil
+}
+
+// close gives back what is held, once nothing reads any more.
+func (l *loader) close() error {
+	l.free()
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.cache.limit = 0
+	second := l.second
+	l.second = nil
+	if second == nil {
+		return nil
+	}
+	_, err := sources.Call("close", l.tree.root.Name, func() (struct{}, error) { return struct{}{}, second.Close() })
+	return err
+}
+
+func (l *loader) count(a *access, add func(*RelationReceipt)) {
+	l.counts.Lock()
+	defer l.counts.Unlock()
+	add(&l.relations[a.figure])
+}
+
+// receipt is what the loader did so far.
+func (l *loader) receipt() (lookups int64, relations []RelationReceipt) {
+	l.counts.Lock()
+	defer l.counts.Unlock()
+	for _, r := range l.relations {
+		lookups += r.Lookups
+	}
+	return lookups, slices.Clone(l.relations)
+}
+
+// load adds the required relations to chunks. A chunk whose relations do not fit
+// is given in several, down to one row; what does not fit then is an error of
+// kind [sources.Exhausted] that names the row.
+func (l *loader) load(ctx context.Context, chunks sources.Batches) sources.Batches {
+	l.ctx = ctx
+	if len(l.tree.nodes) == 0 {
+		return chunks
+	}
+	return func(yield func(sources.Batch, error) bool) {
+		defer l.free()
+		for chunk, err := range chunks {
+			if err != nil {
+				yield(sources.Batch{}, err)
+				return
+			}
+			if chunk.Record.NumRows() == 0 {
+				if !pass(yield, emptyRecord(l.schema), nil) {
+					return
+				}
+				continue
+			}
+			if !l.chunk(ctx, chunk.Record, yield) {
+				return
+			}
+		}
+	}
+}
+
+// chunk gives one chunk, and reports whether the loop goes on.
+func (l *loader) chunk(ctx context.Context, chunk arrow.RecordBatch, yield func(sources.Batch, error) bool) bool {
+	total := int(chunk.NumRows())
+	last := false // a single row did not fit before
+	for from := 0; from < total; {
+		rows := total - from
+		if l.parents > 0 {
+			rows = min(rows, l.parents)
+		}
+		given, more := 0, true
+		s, err := l.step(ctx, chunk, from, rows)
+		if err == nil {
+			given, more, err = l.give(s, yield)
+		}
+		from += given
+		last = last && given == 0
+		switch {
+		case !more:
+			return false
+		case err == nil:
+			l.grow(total)
+		case sources.KindOf(err) == sources.Exhausted && rows-given > 1:
+			l.parents, l.calm = (rows-given)/2, 0
+			l.pace.change(Degraded, fmt.Sprintf("the related rows of %d rows do not fit: %s", rows-given, cause(err)))
+		case sources.KindOf(err) == sources.Exhausted && !last:
+			// Somebody may give memory back.
+			last = true
+			l.free()
+			if err := l.pace.admit(ctx); err != nil {
+				yield(sources.Batch{}, err)
+				return false
+			}
+		default:
+			yield(sources.Batch{}, l.explainRow(err, chunk, from))
+			return false
+		}
+	}
+	return true
+}
+
+// calmSteps is how many steps must fit before a larger one is tried: one that
+// does not fit is asked for in vain.
+const calmSteps = 16
+
+// grow lets the steps grow again.
+func (l *loader) grow(total int) {
+	if l.parents == 0 {
+		return
+	}
+	if l.calm++; l.calm < calmSteps {
+		return
+	}
+	l.calm = 0
+	if l.parents *= 2; l.parents >= total {
+		l.parents = 0
+	}
+}
+
+// free gives back everything but the consumer's.
+func (l *loader) free() {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.drop()
+	l.cache.shed()
+}
+
+// explainRow says whose related rows do not fit.
+func (l *loader) explainRow(err error, chunk arrow.RecordBatch, row int) error {
+	if sources.KindOf(err) != sources.Exhausted {
+		return err
+	}
+	var key []string
+	var values []arrow.Array
+	for _, column := range l.tree.root.Key {
+		if at := chunk.Schema().FieldIndices(column); len(at) > 0 {
+			key, values = append(key, column), append(values, chunk.Column(at[0]))
+		}
+	}
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		err = refusal
+	}
+	which := "one row"
+	if len(key) > 0 {
+		which = "the row with " + describeColumns(key, values, row)
+	}
+	return &sources.Error{Op: "load", Table: l.tree.root.Name, Kind: sources.Exhausted,
+		Err: fmt.Errorf("the related rows of %s do not fit: %w; give it more memory, or load fewer columns or relations, or a limit of them", which, err)}
+}
+
+// step is a run of rows with what was found for them. It owns all of that, and
+// lives as long as the consumer has one of its chunks.
+type step struct {
+	*scope
+	l       *loader
+	record  arrow.RecordBatch // the rows, with the columns that relations need
+	root    rowSet
+	fetched int64 // bytes
+	loaded  map[*loadNode]*loaded
+
+	from, to int // the rows that the consumer has
+}
+
+func (l *loader) newStep(chunk arrow.RecordBatch, from, rows int) (s *step, err error) {
+	s = &step{scope: newScope(l.own), l: l, loaded: map[*loadNode]*loaded{}}
+	_, err = sources.Call("load", l.tree.root.Name, func() (struct{}, error) {
+		s.record = keep(s.scope, chunk.NewSlice(int64(from), int64(from+rows)))
+		s.root = rowSet{records: []arrow.RecordBatch{s.record}, refs: s.refs(rows)}
+		for i := range s.root.refs {
+			s.root.refs[i].row = int32(i)
+		}
+		return struct{}{}, nil
+	})
+	if err != nil {
+		s.release()
+	}
+	return s, err
+}
+
+// hold counts a record as the relations' until the step ends.
+func (s *step) hold(record arrow.RecordBatch) arrow.RecordBatch {
+	s.holding = append(s.holding, releaser(s.l.pace.ledger.hold(Relations, record)))
+	return record
+}
+
+// step looks up what some rows need. Memory that it is refused it asks for once
+// more, without what is only remembered or likely to be asked for.
+func (l *loader) step(ctx context.Context, chunk arrow.RecordBatch, from, rows int) (*step, error) {
+	l.work.Lock()
+	defer l.work.Unlock()
+	l.drop()
+	for frugal := false; ; frugal = true {
+		s, err := l.newStep(chunk, from, rows)
+		if err == nil {
+			_, err = sources.Call("load", l.tree.root.Name, func() (struct{}, error) {
+				for _, n := range slices.Concat(l.tree.nodes, l.extra) {
+					preload := l.wanted[n] && !frugal
+					if !n.required && !preload {
+						continue
+					}
+					if err := s.ensure(ctx, n, preload); err != nil {
+						return struct{}{}, err
+					}
+				}
+				return struct{}{}, nil
+			})
+			if err == nil {
+				l.current = s
+				return s, nil
+			}
+			s.release()
+		}
+		if frugal || err == error(errTooMany) || sources.KindOf(err) != sources.Exhausted {
+			return nil, err
+		}
+		l.cache.shed()
+	}
+}
+
+// drop ends the step whose chunk the consumer had.
+func (l *loader) drop() {
+	if l.current != nil {
+		l.current.release()
+		l.current = nil
+	}
+}
+
+// give assembles the chunks of a step and yields them: one, or as many as it
+// takes for each to have about its share of bytes. It returns how many rows it
+// gave, and whether the loop goes on; an error is about the row after those.
+func (l *loader) give(s *step, yield func(sources.Batch, error) bool) (given int, more bool, err error) {
+	total := len(s.root.refs)
+	weights, err := sources.Call("load", l.tree.root.Name, func() ([]int32, error) { return s.weights(), nil })
+	if err != nil {
+		return 0, true, err
+	}
+	most := total
+	for given < total {
+		to, bytes := given, int64(0)
+		for to < total && to-given < most && (to == given || bytes+int64(weights[to]) <= l.most) {
+			bytes += int64(weights[to])
+			to++
+		}
+		record, dangling, err := l.assembled(s, given, to)
+		if err != nil {
+			if sources.KindOf(err) == sources.Exhausted && to-given > 1 {
+				most = (to - given) / 2
+				continue
+			}
+			return given, true, err
+		}
+		for n, count := range dangling {
+			l.count(n.target, func(r *RelationReceipt) { r.Dangling += count })
+		}
+		s.from, s.to, given = given, to, to
+		if !pass(yield, record, nil) {
+			return given, false, nil
+		}
+	}
+	l.settle(s)
+	return given, true, nil
+}
+
+// settle decides which optional relations come with the next chunk: those that
+// were read of this one.
+func (l *loader) settle(s *step) {
+	l.work.Lock()
+	defer l.work.Unlock()
+	if l.tree.strategy != Selective {
+		return
+	}
+	for _, n := range slices.Concat(l.tree.nodes, l.extra) {
+		l.wanted[n] = s.loaded[n] != nil && s.loaded[n].touched
+	}
+}
+
+// assembled makes the record of rows [from, to) of a step.
+func (l *loader) assembled(s *step, from, to int) (record arrow.RecordBatch, dangling map[*loadNode]int64, err error) {
+	dangling = map[*loadNode]int64{}
+	record, err = sources.Call("load", l.tree.root.Name, func() (arrow.RecordBatch, error) {
+		work := newScope(l.own)
+		defer work.release()
+		part := keep(work, s.record.NewSlice(int64(from), int64(to)))
+		columns := slices.Clone(part.Columns()[:l.tree.shown])
+		a := assembler{mem: l.mem, dangling: dangling}
+		for _, n := range l.tree.nodes {
+			if n.required {
+				columns = append(columns, keep(work, a.column(s.loaded[n], sequence(work, from, to), false)))
+			}
+		}
+		return array.NewRecordBatch(l.schema, columns, int64(to-from)), nil
+	})
+	return record, dangling, err
+}
+
+// sequence is the numbers from one to before the other.
+func sequence(s *scope, from, to int) []int32 {
+	all := s.ints(to - from)
+	for i := range all {
+		all[i] = int32(from + i)
+	}
+	return all
+}

@@ -1,0 +1,116 @@
+package core_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+func TestParseLoad(t *testing.T) {
+	tests := []struct {
+		text string
+		want []core.Branch
+	}{
+		{"customer", []core.Branch{{Name: "customer"}}},
+		{" a . b , a.c ", []core.Branch{{Name: "a", Below: []core.Branch{{Name: "b"}, {Name: "c"}}}}},
+		{`lines(where: qty > 1 && sku in ["a,b", 'c)'], order: id:desc, limit: 5, columns: [sku, qty]).product`, []core.Branch{{
+			Name: "lines", Condition: `qty > 1 && sku in ["a,b", 'c)']`, OrderBy: []sources.Sort{{Column: "id", Desc: true}}, Limit: 5,
+			Columns: []string{"sku", "qty"}, Below: []core.Branch{{Name: "product"}},
+		}}},
+		{`"odd, ""name"""(order: ["a b":nulls-first, c:asc:nulls-last], columns: x)`, []core.Branch{{
+			Name: `odd, "name"`, OrderBy: []sources.Sort{{Column: "a b", NullsFirst: true}, {Column: "c"}}, Columns: []string{"x"},
+		}}},
+		{`a(where: r"\" == x || f("""a"b""")),a(limit: 2).b`, []core.Branch{{
+			Name: "a", Condition: `r"\" == x || f("""a"b""")`, Limit: 2, Below: []core.Branch{{Name: "b"}},
+		}}},
+	}
+	for _, test := range tests {
+		got, err := core.ParseLoad(test.text)
+		if err != nil {
+			t.Errorf("%s: %v", test.text, err)
+			continue
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.text, diff)
+		}
+	}
+}
+
+func TestParseLoadFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                           `"", character 1: the name of a relation is missing`,
+		"a,":                         "character 3: the name of a relation is missing",
+		"a b)":                       "character 4: a \",\" should be here",
+		"a(":                         "an option is missing",
+		"ä(size: 3)":                 `character 3: there is no option "size"; there are where, order, limit, columns`,
+		"a(limt: 3)":                 `the nearest is "limit"`,
+		"a(limit: 0)":                `character 10: the limit "0" is no number from 1 on`,
+		"a(limit: 1, limit: 1)":      `the option "limit" is there twice`,
+		"a(limit: 1":                 `the text ends where a ")" should be`,
+		"a(where: )":                 "the condition is missing",
+		"a(where: (x)":               `ends where a ")" should be`,
+		"a(where: (x])":              `a ")" should be here`,
+		`a(where: x == "b)`:          "the quotes have no end",
+		"a(order: x:down)":           `"down" does not belong here`,
+		`"a`:                         "the quotes have no end",
+		`""`:                         "the name of a relation is empty",
+		"a(limit: 1),a(limit: 2)":    `a has two different options "limit"`,
+		strings.Repeat("a.", 200):    "a path of more than 100 relations",
+		"x.a(order: b),x.a(order:c)": `below x: a has two different options "order"`,
+	} {
+		_, err := core.ParseLoad(text)
+		if err == nil || !strings.Contains(err.Error(), want) || sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestMergeLoads(t *testing.T) {
+	a := core.Load{Required: []core.Branch{{Name: "a", Limit: 3}}, Strategy: core.Lazy, MaxDepth: 2}
+	b := core.Load{Required: []core.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []core.Branch{{Name: "c"}}, Strategy: core.Eager}
+	got, err := a.Merge(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := core.Load{
+		Required: []core.Branch{{Name: "a", Limit: 3, Columns: []string{"x"}}, {Name: "b"}},
+		Optional: []core.Branch{{Name: "c"}}, Strategy: core.Eager, MaxDepth: 2,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := a.Merge(core.Load{Required: []core.Branch{{Name: "a", Limit: 4}}}); sources.KindOf(err) != sources.Invalid || err == nil {
+		t.Errorf("two limits: %v", err)
+	}
+}
+
+// FuzzParseLoad: what is read is written in a form that reads as the same.
+func FuzzParseLoad(f *testing.F) {
+	for _, seed := range []string{
+		"customer", "a.b.c,a.d", `lines(where: qty > 1 && sku in ["a,b"], order: [id:desc:nulls-first], limit: 5, columns: [sku, qty]).product`,
+		`"a ""b"""(columns: [])`, `a(where: r"\"),b(order: x)`, "a(where: f('''x'y'''))", `a(limit: 9).b(limit: 8),a.c`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		levels, err := core.ParseLoad(text)
+		if err != nil {
+			if sources.KindOf(err) != sources.Invalid {
+				t.Errorf("kind %s", sources.KindOf(err))
+			}
+			return
+		}
+		written := core.FormatLoad(levels)
+		again, err := core.ParseLoad(written)
+		if err != nil {
+			t.Fatalf("%q was written as %q: %v", text, written, err)
+		}
+		if diff := cmp.Diff(levels, again); diff != "" {
+			t.Fatalf("%q was written as %q (-first +second):\n%s", text, written, diff)
+		}
+	})
+}

@@ -1,0 +1,381 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// rowSet are rows of several records, in an order of their own.
+type rowSet struct {
+	records []arrow.RecordBatch
+	refs    []ref
+}
+
+// column picks one of the columns, a field of the records' schema.
+func (r rowSet) column(mem memory.Allocator, place int, f arrow.Field) arrow.Array {
+	return pick(mem, f.Type, f.Nullable, r.parts(place), r.refs)
+}
+
+func (r rowSet) parts(place int) []arrow.ArrayData {
+	parts := make([]arrow.ArrayData, len(r.records))
+	for i, record := range r.records {
+		parts[i] = record.Column(place).Data()
+	}
+	return parts
+}
+
+// copied is a record of the rows that shares no memory with others.
+func (r rowSet) copied(mem memory.Allocator, schema *arrow.Schema) arrow.RecordBatch {
+	if len(r.refs) > 0 && contiguous(r.refs) {
+		first := r.refs[0]
+		return gather(mem, schema, r.records, []span{{record: int(first.record), from: int(first.row), rows: len(r.refs)}})
+	}
+	columns := make([]arrow.Array, 0, schema.NumFields())
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
+	for i, f := range schema.Fields() {
+		columns = append(columns, r.column(mem, i, f))
+	}
+	return array.NewRecordBatch(schema, columns, int64(len(r.refs)))
+}
+
+// groups are rows by key: those of key k are rows [starts[k], starts[k+1]).
+type groups struct {
+	rowSet
+	starts []int32
+}
+
+// find returns the rows of each key: remembered ones, and for the others those of
+// one look-up, or as many as the table needs for so many keys.
+func (l *loader) find(ctx context.Context, s *step, a *access, tier *keyTier, keys *keySet) (groups, error) {
+	n := keys.list.rows
+	l.count(a, func(r *RelationReceipt) { r.Keys += int64(n) })
+	if tier == nil {
+		numbers := s.ints(n)
+		for i := range numbers {
+			numbers[i] = int32(i)
+		}
+		return l.fetch(ctx, s, a, keys, numbers)
+	}
+	places, records := tier.find(s.scope, &keys.list)
+	missing := s.ints(n)[:0]
+	for i, p := range places {
+		if p.record < 0 {
+			missing = append(missing, int32(i))
+		}
+	}
+	l.count(a, func(r *RelationReceipt) { r.Remembered += int64(n - len(missing)) })
+	fetched, err := l.fetch(ctx, s, a, keys, missing)
+	if err != nil {
+		return groups{}, err
+	}
+	tier.remember(&keys.list, missing, fetched.starts, fetched.rowSet)
+	if len(missing) == n {
+		return fetched, nil
+	}
+	all := groups{starts: s.ints(n + 1)}
+	all.records = slices.Concat(fetched.records, records)
+	for i, m := range missing {
+		places[m] = place{record: -1, from: fetched.starts[i], rows: fetched.starts[i+1] - fetched.starts[i]}
+	}
+	total := 0
+	for i, p := range places {
+		total += int(p.rows)
+		all.starts[i+1] = int32(total)
+	}
+	all.refs = s.refs(total)
+	for i, p := range places {
+		to := all.refs[all.starts[i]:all.starts[i+1]]
+		if p.record < 0 {
+			copy(to, fetched.refs[p.from:])
+			continue
+		}
+		for j := range to {
+			to[j] = ref{record: p.record + int32(len(fetched.records)), row: p.from + int32(j)}
+		}
+	}
+	return all, nil
+}
+
+// fetch asks the table for the keys of those numbers: key numbers[i] becomes
+// group i.
+func (l *loader) fetch(ctx context.Context, s *step, a *access, keys *keySet, numbers []int32) (groups, error) {
+	g := groups{starts: s.ints(len(numbers) + 1)}
+	if len(numbers) == 0 {
+		return g, nil
+	}
+	group := s.ints(keys.list.rows) // by number
+	for i := range group {
+		group[i] = -1
+	}
+	for i, n := range numbers {
+		group[n] = int32(i)
+	}
+	most := len(numbers)
+	if a.lookup != nil && a.lookup.Keys > 0 {
+		most = a.lookup.Keys
+	}
+	var of [][]int32 // of each row of each record: its group
+	for part := range slices.Chunk(numbers, most) {
+		err := l.ask(ctx, s, a, keys, group, part, func(record arrow.RecordBatch, number []int32) {
+			g.records, of = append(g.records, record), append(of, number)
+		})
+		if err != nil {
+			return groups{}, err
+		}
+	}
+	rows := 0
+	for _, number := range of {
+		rows += len(number)
+		for _, n := range number {
+			g.starts[n+1]++
+		}
+	}
+	for i := range numbers {
+		if a.single && g.starts[i+1] > 1 {
+			return groups{}, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Invalid,
+				Err: fmt.Errorf("%d rows have %s, where the relation says that there is at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))}
+		}
+		g.starts[i+1] += g.starts[i]
+	}
+	g.refs = s.refs(rows)
+	next := s.ints(len(numbers))
+	copy(next, g.starts)
+	for r, number := range of {
+		for row, n := range number {
+			g.refs[next[n]] = ref{record: int32(r), row: int32(row)}
+			next[n]++
+		}
+	}
+	a.sortGroups(s.mem, &g)
+	return g, nil
+}
+
+// ask reads the rows of some keys, and gives them page by page, each with the
+// groups of its rows. Both are the step's.
+func (l *loader) ask(ctx context.Context, s *step, a *access, keys *keySet, group, numbers []int32, give func(arrow.RecordBatch, []int32)) error {
+	work := newScope(s.mem)
+	defer work.release()
+	values := keys.values
+	if len(numbers) < int(values.NumRows()) {
+		refs := work.refs(len(numbers))
+		for i, n := range numbers {
+			refs[i].row = n
+		}
+		values = keep(work, pickRecord(s.mem, a.types, values.Columns(), refs))
+	}
+	q := a.asked
+	switch {
+	case a.lookup != nil:
+		q.Keys = &sources.Keys{Columns: a.key, Values: values, PerKey: a.perKey}
+	case a.pushIn:
+		in := sources.In{Column: a.key[0], Values: make([]sources.Value, values.NumRows())}
+		for i := range in.Values {
+			in.Values[i] = sources.ValueAt(values.Column(0), i)
+		}
+		q.Where = conjunction(append(sources.Conjuncts(q.Where), in))
+	}
+	l.count(a, func(r *RelationReceipt) { r.Lookups++ })
+	for page, err := range l.scan(ctx, a, &q) {
+		if err != nil {
+			return err
+		}
+		if page.Record.NumRows() == 0 {
+			continue
+		}
+		record, number, err := a.match(s, keys, group, page.Record)
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			continue
+		}
+		l.count(a, func(r *RelationReceipt) { r.Rows += record.NumRows() })
+		if s.fetched += sources.Size(record); len(s.root.refs) > 1 && s.fetched > l.most {
+			return errTooMany
+		}
+		give(record, number)
+	}
+	return nil
+}
+
+// scan reads what a look-up found, in the schema that the access says.
+func (l *loader) scan(ctx context.Context, a *access, q *sources.Query) sources.Batches {
+	session, err := l.session(ctx, a.table)
+	if err != nil {
+		return func(yield func(sources.Batch, error) bool) { yield(sources.Batch{}, err) }
+	}
+	pages := sources.Guard("scan", a.table.Name, session.Scan(ctx, q))
+	pages = conform(ctx, a.table.Name, pages, a.table.ScanSchema(q.Columns), func(more sources.Skipped) error {
+		if more.Records > 0 {
+			l.count(a, func(r *RelationReceipt) { r.Skipped = max(r.Skipped, more.Records) })
+		}
+		return nil
+	})
+	return shape(pages, a.rest, l.mem, l.env.Page)
+}
+
+// match finds the groups of a page's rows, by their keys. It returns the page, or
+// the rows of it that are in one; nil where none is.
+func (a *access) match(s *step, keys *keySet, group []int32, page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) {
+	work := newScope(s.mem)
+	defer work.release()
+	rows := int(page.NumRows())
+	columns, given := make([]arrow.Array, len(a.places)), make([]arrow.Array, len(a.places))
+	for i, place := range a.places {
+		given[i] = page.Column(place)
+		columns[i] = keep(work, castKey(s.mem, given[i], a.types.Field(i).Type))
+	}
+	list := encodeKeys(work, columns, given, rows)
+	number := work.ints(rows)
+	matched := 0
+	var spans []span
+	for row := range rows {
+		number[row] = -1
+		if list.state[row] == keyGood {
+			if n := keys.find(list.at(row)); n >= 0 {
+				number[row] = group[n]
+			}
+		}
+		if number[row] < 0 {
+			continue
+		}
+		if n := len(spans); n > 0 && spans[n-1].from+spans[n-1].rows == row {
+			spans[n-1].rows++
+		} else if a.lookup == nil || n == 0 {
+			spans = append(spans, span{from: row, rows: 1})
+		}
+		matched++
+	}
+	if a.lookup != nil && matched < rows {
+		row := slices.Index(number, -1)
+		return nil, nil, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Internal,
+			Err: fmt.Errorf("the source gave a row with %s, which no key asked for", describeColumns(a.key, given, row))}
+	}
+	if matched == 0 {
+		return nil, nil, nil
+	}
+	kept := s.ints(matched)
+	if matched == rows {
+		copy(kept, number)
+		return s.hold(s.retain(page)), kept, nil
+	}
+	at := 0
+	for _, sp := range spans {
+		at += copy(kept[at:], number[sp.from:sp.from+sp.rows])
+	}
+	return s.hold(keep(s.scope, gather(s.l.mem, a.schema, []arrow.RecordBatch{page}, spans))), kept, nil
+}
+
+// sortGroups brings the rows of each key into their order, and leaves as many as
+// each may have.
+func (a *access) sortGroups(mem memory.Allocator, g *groups) {
+	if len(a.order) > 0 && !a.single && len(g.refs) > 1 {
+		work := newScope(mem)
+		defer work.release()
+		a.sortEach(work, g)
+	}
+	if a.limit == 0 {
+		return
+	}
+	to := int32(0)
+	for k := range len(g.starts) - 1 {
+		from, end := g.starts[k], g.starts[k+1]
+		g.starts[k] = to
+		to += int32(copy(g.refs[to:], g.refs[from:min(end, from+int32(a.limit))]))
+	}
+	g.starts[len(g.starts)-1] = to
+	g.refs = g.refs[:to]
+}
+
+func (a *access) sortEach(work *scope, g *groups) {
+	compare := a.comparer(work, g.rowSet)
+	var order []int32
+	var sorted []ref
+	for k := range len(g.starts) - 1 {
+		from, end := g.starts[k], g.starts[k+1]
+		inOrder := true
+		for i := from + 1; i < end && inOrder; i++ {
+			inOrder = compare(i-1, i) < 0
+		}
+		if inOrder {
+			continue
+		}
+		if order == nil {
+			order, sorted = work.ints(len(g.refs)), work.refs(len(g.refs))
+		}
+		n := end - from
+		for i := range n {
+			order[i] = from + i
+		}
+		slices.SortFunc(order[:n], compare)
+		for i, at := range order[:n] {
+			sorted[i] = g.refs[at]
+		}
+		copy(g.refs[from:end], sorted[:n])
+	}
+}
+
+// ranks is where each row of a set stands in the order of all of them.
+func (a *access) ranks(work *scope, rows rowSet) []int32 {
+	rank, order := work.ints(len(rows.refs)), work.ints(len(rows.refs))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	if len(a.order) > 0 && len(order) > 1 {
+		slices.SortFunc(order, a.comparer(work, rows))
+	}
+	for at, i := range order {
+		rank[i] = int32(at)
+	}
+	return rank
+}
+
+// comparer compares rows of a set by the terms of the order, and where those are
+// equal by their places.
+func (a *access) comparer(work *scope, rows rowSet) func(i, j int32) int {
+	compares := make([]func(i, j int) int, len(a.order))
+	for i, term := range a.order {
+		place := a.schema.FieldIndices(term.Column)[0]
+		column := keep(work, rows.column(work.mem, place, a.schema.Field(place)))
+		compares[i] = directed(column, term)
+	}
+	return func(i, j int32) int {
+		for _, c := range compares {
+			if order := c(int(i), int(j)); order != 0 {
+				return order
+			}
+		}
+		return int(i) - int(j)
+	}
+}
+
+// describeKey writes a key for people, as in "id = 7".
+func describeKey(values arrow.RecordBatch, row int) string {
+	columns := make([]string, values.NumCols())
+	for i := range columns {
+		columns[i] = values.ColumnName(i)
+	}
+	return describeColumns(columns, values.Columns(), row)
+}
+
+func describeColumns(columns []string, values []arrow.Array, row int) string {
+	text := ""
+	for i, name := range columns {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%s = %s", name, sources.ValueAt(values[i], row))
+	}
+	return text
+}
