@@ -8,6 +8,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // Holder is one of those who hold memory of a stream.
@@ -41,6 +43,13 @@ func (h Holder) String() string {
 // Holding says who holds how many bytes. Its JSON is an object of those who hold
 // any, by name.
 type Holding [holders]int64
+
+// Add adds what others hold.
+func (h *Holding) Add(other Holding) {
+	for i, n := range other {
+		h[i] += n
+	}
+}
 
 // Total is what all hold together but for the isolates: what counts for the
 // limit.
@@ -96,19 +105,30 @@ func (h *Holding) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// Isolated is a session that runs behind a wall, in memory of its own beside the
+// stream's. Carriers implement it, not sources.
+type Isolated interface {
+	// Isolate says what the session's process or module holds now, the most that
+	// it held, and its cap, in bytes of private memory; a cap of 0 is none. It
+	// asks nobody, and is safe for concurrent use, also after the session's Close.
+	Isolate() (held, peak, limit int64)
+}
+
 // ledger is what the stages of a stream say that they hold. Everything else that
 // lives in the stream's budget is the consumer's. It is safe for concurrent use.
 type ledger struct {
-	budget *Budget
-	counts [holders]atomic.Int64
-	chunks atomic.Int64 // handed out and not yet released
+	budget   *Budget
+	counts   [holders]atomic.Int64
+	chunks   atomic.Int64 // handed out and not yet released
+	isolated Isolated     // the session, where it is behind a wall; nil elsewhere
 	// fetching is what lived when the source was last asked for a page, and -1
 	// while it is not asked: what has come since is being read.
 	fetching atomic.Int64
 }
 
-func newLedger(b *Budget) *ledger {
+func newLedger(b *Budget, session sources.Session) *ledger {
 	l := &ledger{budget: b}
+	l.isolated, _ = session.(Isolated)
 	l.fetching.Store(-1)
 	return l
 }
@@ -139,6 +159,9 @@ func (l *ledger) now() Holding {
 	}
 	idle, live := l.budget.figures()
 	h[Idle] = idle
+	if l.isolated != nil {
+		h[Isolates], _, _ = l.isolated.Isolate()
+	}
 	if begun := l.fetching.Load(); begun >= 0 {
 		h[Decode] = max(0, live-begun)
 	}

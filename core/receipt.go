@@ -22,6 +22,10 @@ type Receipt struct {
 	// it could have held.
 	PeakBytes  int64 `json:"peak_bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
+	// IsolatePeakBytes is the most private memory that the process or module of
+	// the source held, IsolateLimitBytes its cap; 0 where it runs in this process.
+	IsolatePeakBytes  int64 `json:"isolate_peak_bytes,omitempty"`
+	IsolateLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
 	// Skipped is how many records the source could not read and, as it was told,
 	// left out; SkippedFirst are the places and faults of the first ones. Records
 	// that were skipped do not make a result incomplete: somebody chose that.

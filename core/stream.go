@@ -137,7 +137,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		return nil, err
 	}
 	scanned := table.ScanSchema(rest.columns)
-	ledger := newLedger(budget)
+	ledger := newLedger(budget, session)
 	pace := newGovernor(ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
 	loader := newLoader(tree, source, env, pace)
 	if err := loader.begin(ctx, session, asked, scanned); err != nil {
@@ -236,6 +236,9 @@ func (s *Stream) Receipt() Receipt {
 	r.PeakBytes = s.budget.Peak()
 	s.pace.report(&r)
 	r.Lookups, r.Relations = s.loader.receipt()
+	if s.ledger.isolated != nil {
+		_, r.IsolatePeakBytes, r.IsolateLimitBytes = s.ledger.isolated.Isolate()
+	}
 	if r.Elapsed == 0 {
 		r.Elapsed = time.Since(s.started)
 	}

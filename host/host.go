@@ -31,6 +31,9 @@ type Options struct {
 	// Memory is the most that all streams hold together, in bytes; 0 is
 	// [DefaultMemory].
 	Memory int64
+	// Pressure is that of streams whose own options leave it out: see
+	// [core.Pressure].
+	Pressure core.Pressure
 	// Isolation is the wall between the application and its sources.
 	Isolation Isolation
 	// Isolates are the bounds of the processes and modules that sources run in.
@@ -62,7 +65,7 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := errors.Join(o.Isolation.check(), o.Isolates.check()); err != nil {
+	if err := errors.Join(o.Isolation.check(), o.Isolates.check(), o.Pressure.Check()); err != nil {
 		return nil, err
 	}
 	for name, open := range o.Sources {
@@ -83,6 +86,29 @@ func New(o Options) (*Host, error) {
 
 // Budget is the one over all streams of the host.
 func (h *Host) Budget() *core.Budget { return h.budget }
+
+// Holding says who holds how much now, of all streams together: what counts for
+// the host's budget, and beside it the isolates, those too that wait for a
+// stream.
+func (h *Host) Holding() core.Holding {
+	h.mu.Lock()
+	open := slices.Collect(maps.Keys(h.open))
+	h.mu.Unlock()
+	var all core.Holding
+	for _, s := range open {
+		s.mu.Lock()
+		streams := slices.Clone(s.streams)
+		s.mu.Unlock()
+		for _, stream := range streams {
+			all.Add(stream.Holding())
+		}
+	}
+	all[core.Isolates] = 0
+	for _, i := range h.Isolates() {
+		all[core.Isolates] += i.Held
+	}
+	return all
+}
 
 // Open opens the source of a URI: SOURCE:WHERE, as in csv:DIR or
 // csv:FILE?header=false, or a URL whose scheme is the source's name, as in

@@ -122,8 +122,10 @@ func TestStreamsShareTheHostsBudget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if held := h.Budget().Held(); held == 0 || held != stream.Budget().Held() {
-			t.Errorf("the host holds %d bytes, the stream %d", held, stream.Budget().Held())
+		// The host also sets aside what the stream is about to need.
+		own := stream.Budget()
+		if live := h.Budget().Live(); live == 0 || live != own.Live() || h.Budget().Held() < own.Held() {
+			t.Errorf("in the host live %d of %d bytes, in the stream %d of %d", live, h.Budget().Held(), own.Live(), own.Held())
 		}
 		_ = chunk
 		break
@@ -153,5 +155,41 @@ func TestOpenFaults(t *testing.T) {
 	}
 	if _, err := host.New(host.Options{Memory: -1}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("a negative limit: %v", err)
+	}
+}
+
+// TestHolding: who holds what, of all streams together, comes to what the host's
+// budget counts.
+func TestHolding(t *testing.T) {
+	h := behind(t, host.InProcess, "")
+	source, err := h.Open(t.Context(), "csv:"+shop(t, 2000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := source.Stream(t.Context(), core.Query{Table: "order_lines"}, core.Options{Memory: 8 << 20, ChunkRows: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []arrow.RecordBatch
+	for chunk, err := range stream.Chunks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunk.Record.Retain()
+		kept = append(kept, chunk.Record)
+		if len(kept) < 5 {
+			continue
+		}
+		held := h.Holding()
+		if live := h.Budget().Live(); held[core.Consumer] == 0 || held.Total()-held[core.Idle] != live {
+			t.Errorf("%d bytes live, and the holders have %s", live, held)
+		}
+		break
+	}
+	for _, record := range kept {
+		record.Release()
+	}
+	if held := h.Holding(); held != (core.Holding{}) {
+		t.Errorf("in the end %s", held)
 	}
 }

@@ -31,9 +31,13 @@ type Source struct {
 }
 
 // Stream returns the stream of a query, as [core.Open] says. Its budget lies
-// under the host's: Options.Budget is not looked at.
+// under the host's: Options.Budget is not looked at. Where the host has no room
+// for one more, it waits, or is refused, as Options.Pressure says.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
 	o.Budget = s.host.budget
+	if o.Pressure == (core.Pressure{}) {
+		o.Pressure = s.host.options.Pressure
+	}
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()

@@ -90,7 +90,7 @@ func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
 		if !r.Complete {
 			t.Errorf("the receipt is %+v", r)
 		}
-		r.PeakBytes, r.Elapsed = 0, 0
+		r.PeakBytes, r.IsolatePeakBytes, r.IsolateLimitBytes, r.Elapsed = 0, 0, 0, 0
 		all[table.Name] = r
 	}
 	return all
