@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
@@ -225,15 +224,15 @@ func (s *server) close() error {
 // DoGet answers a scan. The ticket is the request; a message's app_metadata is
 // the page's, and that of the last one, which has no record, is the trailer.
 func (s *server) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer) error {
-	out := &summed{to: to}
+	out := &sender{to: to}
 	err := s.scan(to.Context(), ticket.GetTicket(), out)
 	if out.gone != nil {
 		return out.gone
 	}
-	return to.Send(&flight.FlightData{AppMetadata: wire.MarshalMeta(wire.Meta{Trailer: out.tally.Trailer(err)})})
+	return out.trailer(err)
 }
 
-func (s *server) scan(ctx context.Context, request []byte, out *summed) (err error) {
+func (s *server) scan(ctx context.Context, request []byte, out *sender) (err error) {
 	r, err := wire.UnmarshalRequest(request, memory.DefaultAllocator)
 	if err != nil {
 		return err
@@ -252,39 +251,17 @@ func (s *server) scan(ctx context.Context, request []byte, out *summed) (err err
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
 	defer leave()
-	var writer *flight.Writer
 	// Within the guard also what Scan itself does is.
 	scan := func(yield func(sources.Batch, error) bool) { session.Scan(ctx, r.Query)(yield) }
 	for batch, err := range sources.Guard("scan", r.Query.Table, scan) {
 		if err != nil {
 			return err
 		}
-		if writer == nil {
-			writer = flight.NewRecordWriter(out, ipc.WithSchema(batch.Record.Schema()))
-		}
 		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Skipped: batch.Skipped}}
-		if err := writer.WriteWithAppMetadata(batch.Record, wire.MarshalMeta(meta)); err != nil {
+		if err := out.send(batch.Record, wire.MarshalMeta(meta)); err != nil {
 			return sources.WithOp("scan", r.Query.Table, &sources.Error{Kind: sources.Invalid, Err: err})
 		}
 		out.tally.Add(batch.Record.NumRows())
 	}
 	return nil
-}
-
-// summed sends messages and counts them. gRPC copies a message into its own
-// bytes before Send returns, so Arrow's buffers may be used again.
-type summed struct {
-	to    flight.FlightService_DoGetServer
-	tally wire.Tally
-	gone  error // the host is
-}
-
-// Send is what a [flight.Writer] writes to.
-func (s *summed) Send(d *flight.FlightData) error {
-	s.tally.Sum(d.GetDataHeader())
-	s.tally.Sum(d.GetDataBody())
-	if err := s.to.Send(d); err != nil {
-		s.gone = err
-	}
-	return s.gone
 }

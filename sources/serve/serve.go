@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -51,7 +52,8 @@ func Serve(open sources.Open) {
 		HandshakeConfig: Handshake,
 		Plugins:         plugin.PluginSet{"source": &service{server: s}},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxRequest), grpc.WriteBufferSize(256<<10), grpc.ReadBufferSize(256<<10))...)
+			return grpc.NewServer(append(options, grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
+				grpc.MaxRecvMsgSize(maxRequest), grpc.WriteBufferSize(256<<10), grpc.ReadBufferSize(256<<10))...)
 		},
 		Logger: hclog.NewNullLogger(),
 	})

@@ -133,30 +133,58 @@ func (d *Decoder) Read(in io.Reader, size int64) (arrow.RecordBatch, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch m.header {
-		case schemaHeader:
-			if d.schema != nil {
-				return nil, invalid("a second schema in one stream")
-			}
-			if err := d.setSchema(p); err != nil {
-				return nil, err
-			}
-		case dictionaryHeader:
-			if d.schema == nil {
-				p.body.Release()
-				return nil, invalid("a dictionary before the schema")
-			}
-			if err := d.addDictionary(m.dictionary, p); err != nil {
-				return nil, err
-			}
-		case recordHeader:
-			if d.schema == nil {
-				p.body.Release()
-				return nil, invalid("a record before the schema")
-			}
-			return d.record(p)
+		if r, err := d.add(m, p); r != nil || err != nil {
+			return r, err
 		}
 	}
+}
+
+// ReadMessage is Read for a carrier that brings one message at a time, its
+// metadata apart from its body of size bytes: fill reads the body, into memory of
+// the decoder's allocator, and is not called where that or the metadata is
+// refused. The record is io.EOF where the message is a schema or a dictionary.
+// The metadata is the caller's again when the call returns.
+func (d *Decoder) ReadMessage(meta []byte, size int64, fill func(body []byte) error) (arrow.RecordBatch, error) {
+	m, err := parseMessage(meta, size)
+	if err != nil {
+		return nil, invalid("%w", err)
+	}
+	if m.body != size {
+		return nil, invalid("a message says that its body has %d bytes, and it has %d", m.body, size)
+	}
+	body, err := allocate(d.mem, m.body)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(body.Bytes()); err != nil {
+		body.Release()
+		return nil, cut(err)
+	}
+	r, err := d.add(m, packet{meta: meta, body: body})
+	if r == nil && err == nil {
+		err = io.EOF
+	}
+	return r, err
+}
+
+// add takes one message over, with its body. The record is nil where it has none.
+func (d *Decoder) add(m message, p packet) (arrow.RecordBatch, error) {
+	switch {
+	case m.header == schemaHeader && d.schema != nil:
+		p.body.Release()
+		return nil, invalid("a second schema in one stream")
+	case m.header == schemaHeader:
+		return nil, d.setSchema(p)
+	case m.header == dictionaryHeader && d.schema == nil:
+		p.body.Release()
+		return nil, invalid("a dictionary before the schema")
+	case m.header == dictionaryHeader:
+		return nil, d.addDictionary(m.dictionary, p)
+	case d.schema == nil:
+		p.body.Release()
+		return nil, invalid("a record before the schema")
+	}
+	return d.record(p)
 }
 
 func (d *Decoder) schemaOnly(in io.Reader, size int64) error {

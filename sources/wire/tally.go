@@ -77,6 +77,9 @@ func (t Tally) checksum() string {
 	return fmt.Sprintf("fletcher64:%016x%016x", t.b, t.a)
 }
 
+// Rows is how many rows passed.
+func (t *Tally) Rows() int64 { return t.rows }
+
 // Batches is how many pages passed.
 func (t *Tally) Batches() int64 { return t.batches }
 

@@ -1,0 +1,160 @@
+// Command walls measures what each wall costs: the time to the first chunk of a
+// source that is open and was read before, and the speed of a whole scan. With
+// -carrier N it reads a source that gives one record of N rows over and over, so
+// that what is measured is the carrier alone.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/bench/trial"
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
+)
+
+var linked = map[string]sources.Open{"csv": csv.Open, "carrier": openCarrier}
+
+var (
+	orders  = flag.Int("orders", 200_000, "orders of the shop that is read")
+	carrier = flag.Int("carrier", 0, "rows of the record that the carrier alone is measured with; 0 reads CSV")
+	bytes   = flag.Int64("bytes", 2<<30, "how much the carrier carries")
+	modules = flag.String("modules", "../bin", "where csv.wasm is")
+	memoryM = flag.Int64("memory", 64, "MiB of each stream")
+	opens   = flag.Int("opens", 21, "streams whose first chunk is waited for; the figure is their median")
+)
+
+func main() {
+	host.Main(linked)
+	contestants := []trial.Contestant{
+		{Name: "inproc", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.InProcess) }},
+		{Name: "process", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.Process) }},
+	}
+	if !slices.ContainsFunc(os.Args, func(a string) bool { return len(a) > 8 && a[:9] == "-carrier=" }) {
+		contestants = append(contestants, trial.Contestant{Name: "wasm", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.Module) }})
+	}
+	trial.Main("walls: first is the median of the first chunks of a warm source", contestants, setup)
+}
+
+func setup(ctx context.Context) ([]string, func(), error) {
+	dir, err := os.MkdirTemp("", "walls-")
+	if err != nil {
+		return nil, nil, err
+	}
+	cleanup := func() { _ = os.RemoveAll(dir) }
+	if *carrier > 0 {
+		return nil, cleanup, nil
+	}
+	return []string{"WALLS_SHOP=" + dir}, cleanup, testkit.Shop{Seed: 5, Orders: *orders}.WriteCSV(ctx, dir)
+}
+
+func run(ctx context.Context, wall host.Isolation) (out trial.Outcome, err error) {
+	path, err := filepath.Abs(*modules)
+	if err != nil {
+		return out, err
+	}
+	h, err := host.New(host.Options{Sources: linked, Isolation: wall, PluginPath: []string{path}})
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	uri, table := "csv:"+os.Getenv("WALLS_SHOP"), "orders"
+	if *carrier > 0 {
+		uri, table = fmt.Sprintf("carrier:%d?bytes=%d", *carrier, *bytes), "carrier"
+	}
+	source, err := h.Open(ctx, uri)
+	if err != nil {
+		return out, err
+	}
+	var firsts []time.Duration
+	for i := range *opens + 1 {
+		first, err := firstChunk(ctx, source, table)
+		if err != nil {
+			return out, err
+		}
+		if i > 0 { // the source is warm
+			firsts = append(firsts, first)
+		}
+	}
+	slices.Sort(firsts)
+	started := time.Now()
+	stream, err := source.Stream(ctx, core.Query{Table: table}, core.Options{Memory: *memoryM << 20})
+	if err != nil {
+		return out, err
+	}
+	for _, err := range stream.Chunks() {
+		if err != nil {
+			return out, err
+		}
+	}
+	r := stream.Receipt()
+	wallTime := time.Since(started)
+	fmt.Fprintf(os.Stderr, "  %s: first chunk %s (%s to %s), %.0f MB/s\n", wall,
+		firsts[len(firsts)/2].Round(10*time.Microsecond), firsts[0].Round(10*time.Microsecond), firsts[len(firsts)-1].Round(10*time.Microsecond), float64(r.Bytes)/1e6/wallTime.Seconds())
+	return trial.Outcome{Rows: r.Rows, Checksum: r.Checksum, First: firsts[len(firsts)/2], Wall: wallTime}, nil
+}
+
+func firstChunk(ctx context.Context, source *host.Source, table string) (time.Duration, error) {
+	started := time.Now()
+	stream, err := source.Stream(ctx, core.Query{Table: table}, core.Options{Memory: *memoryM << 20})
+	if err != nil {
+		return 0, err
+	}
+	first := time.Duration(-1)
+	for _, err := range stream.Chunks() {
+		if err != nil {
+			return 0, err
+		}
+		first = time.Since(started)
+		break
+	}
+	return first, stream.Close()
+}
+
+var carried = arrow.NewSchema([]arrow.Field{
+	{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "b", Type: arrow.PrimitiveTypes.Float64}, {Name: "c", Type: arrow.PrimitiveTypes.Int64},
+}, nil)
+
+// openCarrier opens a source of pages that cost it nothing: the URI is a page's
+// rows, the option bytes how much there is.
+func openCarrier(_ context.Context, c sources.Config) (sources.Source, error) {
+	rows, err := strconv.Atoi(c.URI)
+	total, e := strconv.ParseInt(c.Options["bytes"], 10, 64)
+	if err := errors.Join(err, e); err != nil {
+		return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+	}
+	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "carrier", Schema: carried, Rows: -1}}}
+	return sources.Simple(catalog, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
+		return func(yield func(sources.Batch, error) bool) {
+			rows := min(rows, int(env.Page.Rows), int(env.Page.Bytes/24)-8)
+			b := array.NewRecordBuilder(memory.DefaultAllocator, carried)
+			defer b.Release()
+			for i := range rows {
+				b.Field(0).(*array.Int64Builder).Append(int64(i))
+				b.Field(1).(*array.Float64Builder).Append(float64(i) / 3)
+				b.Field(2).(*array.Int64Builder).Append(int64(i) << 20)
+			}
+			record := b.NewRecordBatch()
+			defer record.Release()
+			for sent := int64(0); sent < total; sent += int64(rows) * 24 {
+				if !yield(sources.Batch{Record: record}, nil) {
+					return
+				}
+			}
+		}
+	}), nil
+}
