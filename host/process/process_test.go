@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "silent":
 		time.Sleep(time.Hour)
+	case "liar":
+		actAsLiar()
 	case "host":
 		actAsHost()
 	}

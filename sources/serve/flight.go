@@ -251,6 +251,7 @@ func (s *server) scan(ctx context.Context, request []byte, out *sender) (err err
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
 	defer leave()
+	defer out.close()
 	// Within the guard also what Scan itself does is.
 	scan := func(yield func(sources.Batch, error) bool) { session.Scan(ctx, r.Query)(yield) }
 	for batch, err := range sources.Guard("scan", r.Query.Table, scan) {

@@ -102,6 +102,13 @@ func (s *sender) WritePayload(p ipc.Payload) error {
 	return s.gone
 }
 
+// close gives back the dictionaries that the next record might have shared.
+func (s *sender) close() {
+	if s.writer != nil {
+		_ = s.writer.Close() // what failed was told by send
+	}
+}
+
 // trailer sends the end of the scan.
 func (s *sender) trailer(err error) error {
 	meta := wire.MarshalMeta(wire.Meta{Trailer: s.tally.Trailer(err)})

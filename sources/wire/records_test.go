@@ -223,3 +223,87 @@ func TestRecordOfNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// apart collects the messages of a stream, metadata and bodies.
+type apart struct{ metas, bodies [][]byte }
+
+func (a *apart) Start() error { return nil }
+func (a *apart) Close() error { return nil }
+func (a *apart) WritePayload(p ipc.Payload) error {
+	meta := p.Meta()
+	defer meta.Release()
+	var body bytes.Buffer
+	err := p.SerializeBody(&body)
+	a.metas, a.bodies = append(a.metas, bytes.Clone(meta.Bytes())), append(a.bodies, body.Bytes())
+	return err
+}
+
+// TestReadMessage: messages that come one by one give the same records; a body is
+// asked for only when its metadata was found to be right, and there is memory.
+func TestReadMessage(t *testing.T) {
+	records := []arrow.RecordBatch{nested(memory.DefaultAllocator, 7), nested(memory.DefaultAllocator, 300)}
+	sent := &apart{}
+	w := ipc.NewWriterWithPayloadWriter(sent, ipc.WithSchema(records[0].Schema()))
+	for _, r := range records {
+		if err := w.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mem := &tight{memory.NewCheckedAllocator(memory.DefaultAllocator), 1 << 20}
+	defer mem.AssertSize(t, 0)
+	d := wire.NewDecoder(mem)
+	defer d.Release()
+	var got []arrow.RecordBatch
+	for i, meta := range sent.metas {
+		r, err := d.ReadMessage(meta, int64(len(sent.bodies[i])), func(b []byte) error {
+			if copy(b, sent.bodies[i]) != len(sent.bodies[i]) {
+				t.Errorf("message %d: a body of %d bytes is read into %d", i, len(sent.bodies[i]), len(b))
+			}
+			return nil
+		})
+		if err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		if r != nil {
+			got = append(got, r)
+		}
+		clear(meta) // it is the caller's again
+	}
+	if len(got) != len(records) {
+		t.Fatalf("%d records of %d", len(got), len(records))
+	}
+	for i, r := range got {
+		if !array.RecordEqual(r, records[i]) {
+			t.Errorf("record %d is %v", i, r)
+		}
+		r.Release()
+	}
+
+	again := &apart{}
+	if err := ipc.NewWriterWithPayloadWriter(again, ipc.WithSchema(records[1].Schema())).Write(records[1]); err != nil {
+		t.Fatal(err)
+	}
+	meta, size := again.metas[len(again.metas)-1], int64(len(again.bodies[len(again.bodies)-1]))
+	gone := errors.New("the carrier is gone")
+	for name, c := range map[string]struct {
+		size  int64
+		limit int
+		fill  func([]byte) error
+		want  error
+	}{
+		"too long":  {size: size + 8, limit: 1 << 20},
+		"too short": {size: size - 8, limit: 1 << 20},
+		"no room":   {size: size, limit: 0, want: errTight},
+		"cut":       {size: size, limit: 1 << 20, fill: func([]byte) error { return gone }, want: gone},
+	} {
+		mem.limit = c.limit
+		if c.fill == nil {
+			c.fill = func([]byte) error { t.Errorf("%s: the body is read", name); return nil }
+		}
+		_, err := d.ReadMessage(meta, c.size, c.fill)
+		if c.want == nil && sources.KindOf(err) != sources.Invalid || c.want != nil && err != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	mem.limit = 1 << 20
+}

@@ -1,0 +1,195 @@
+//go:build unix
+
+package process_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host/process"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wire"
+)
+
+// liar is a plugin made of Arrow's own Flight server, as one in another language
+// would be. The table that is asked for says what it lies about.
+type liar struct {
+	plugin.NetRPCUnsupportedPlugin
+	flight.BaseFlightServer
+}
+
+func (l *liar) GRPCServer(_ *plugin.GRPCBroker, to *grpc.Server) error {
+	flight.RegisterFlightServiceServer(to, l)
+	return nil
+}
+
+func (l *liar) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (any, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (l *liar) DoAction(_ *flight.Action, to flight.FlightService_DoActionServer) error {
+	b, err := wire.MarshalReply(wire.Reply{Version: wire.Version, Session: 1})
+	if err != nil {
+		return err
+	}
+	return to.Send(&flight.Result{Body: b})
+}
+
+// spoil sends what a table's name says in the place of a record's message.
+type spoil struct {
+	to    flight.FlightService_DoGetServer
+	table string
+	tally wire.Tally
+}
+
+func (s *spoil) Send(d *flight.FlightData) error {
+	if len(d.DataBody) > 0 {
+		switch s.table {
+		case "long":
+			d.DataBody = d.DataBody[:len(d.DataBody)-64]
+		case "short":
+			d.DataBody = append(d.DataBody, make([]byte, 64)...)
+		case "garbage":
+			d.DataHeader = []byte("this is no flatbuffer, and was none")
+		case "meta":
+			d.AppMetadata = make([]byte, 2<<20)
+		}
+	}
+	s.tally.Sum(d.DataHeader)
+	s.tally.Sum(d.DataBody)
+	return s.to.Send(d)
+}
+
+const liarRows = 100_000 // of 8 bytes
+
+func (l *liar) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer) error {
+	r, err := wire.UnmarshalRequest(ticket.Ticket, memory.DefaultAllocator)
+	if err != nil {
+		return err
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	for range liarRows {
+		b.Field(0).(*array.Int64Builder).Append(rand.Int64N(4))
+	}
+	record := b.NewRecordBatch()
+	defer record.Release()
+	out := &spoil{to: to, table: r.Query.Table}
+	options := []ipc.Option{ipc.WithSchema(schema)}
+	if r.Query.Table == "compressed" {
+		options = append(options, ipc.WithZstd())
+	}
+	w := flight.NewRecordWriter(out, options...)
+	meta := wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: record.NumRows()}})
+	if err := w.WriteWithAppMetadata(record, meta); err != nil {
+		return err
+	}
+	out.tally.Add(record.NumRows())
+	return to.Send(&flight.FlightData{AppMetadata: wire.MarshalMeta(wire.Meta{Trailer: out.tally.Trailer(nil)})})
+}
+
+func actAsLiar() {
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: serve.Handshake,
+		Plugins:         plugin.PluginSet{"source": &liar{}},
+		GRPCServer:      plugin.DefaultGRPCServer,
+	})
+	os.Exit(0)
+}
+
+// TestLies: what a plugin says of its messages is refused before memory is taken
+// for it; and a plugin that was built without this module is understood.
+func TestLies(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clean(t)
+	t.Setenv("TEST_PLUGIN", "liar")
+	source, err := process.Open(t.Context(), process.Options{Command: []string{self}, Name: "liar"}, sources.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, want := range map[string]struct {
+		memory int64 // of the session
+		kind   sources.Kind
+		part   string
+		takes  bool // memory, for a moment
+	}{
+		"honest":     {memory: 4 << 20, takes: true},
+		"compressed": {memory: 4 << 20, kind: sources.Invalid, part: "the body is compressed"},
+		"long":       {memory: 4 << 20, kind: sources.Invalid, part: "a message says that its body has 800000 bytes, where 799936 can be"},
+		"short":      {memory: 4 << 20, kind: sources.Invalid, part: "a message says that its body has 800000 bytes, and it has 800064"},
+		"garbage":    {memory: 4 << 20, kind: sources.Invalid, part: "does not hold together"},
+		"meta":       {memory: 8 << 20, kind: sources.Invalid, part: "2097152 bytes of metadata"},
+		"large":      {memory: 1 << 20, kind: sources.Exhausted, part: `after 0 rows plugin "liar" sends a page of 0.8 MiB, and a stream takes one of half its memory at most, 0.5 MiB`},
+	} {
+		t.Run(table, func(t *testing.T) {
+			budget, err := core.NewBudget("stream", want.memory, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer budget.Close()
+			session, err := source.Begin(t.Context(), sources.Env{Mem: budget})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := rows(t.Context(), session, table)
+			if want.part == "" {
+				if err != nil || n != liarRows {
+					t.Errorf("%d rows, %v", n, err)
+				}
+			} else if sources.KindOf(err) != want.kind || !strings.Contains(err.Error(), want.part) {
+				t.Errorf("%v, want %s with %q", err, want.kind, want.part)
+			}
+			if took := budget.Peak() > 0; took != want.takes {
+				t.Errorf("%d bytes were taken", budget.Peak())
+			}
+			end(t, session)
+			if live := budget.Live(); live != 0 {
+				t.Errorf("%d bytes are left", live)
+			}
+		})
+	}
+	if err := source.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusedPage: what the budget refuses is told in its own words, and nothing is
+// left of the page.
+func TestRefusedPage(t *testing.T) {
+	s := openPool(t, options("endless"))
+	budget, err := core.NewBudget("stream", 4<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer budget.Close()
+	others := budget.Allocate(3500 << 10)
+	session := begin(t, s, budget)
+	_, err = rows(t.Context(), session, "tags")
+	var refusal *core.Refusal
+	if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &refusal) || refusal.Budget != "stream" {
+		t.Errorf("the scan ends with %v", err)
+	}
+	end(t, session)
+	budget.Free(others)
+	if live := budget.Live(); live != 0 {
+		t.Errorf("%d bytes are left", live)
+	}
+}
