@@ -215,6 +215,11 @@ type Table struct {
 const (
 	MetaComment = "penstock.comment" // the source's own words about the column
 	MetaType    = "penstock.type"    // the column's type in the source's own terms
+	// MetaDefault is what a new row has in the column where nobody gives a value,
+	// and MetaGenerated how the source makes the column's values itself, both in
+	// the source's own terms.
+	MetaDefault   = "penstock.default"
+	MetaGenerated = "penstock.generated"
 )
 
 // Column returns the index of the column of that exact name, or -1.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/jackc/pgx/v5"
@@ -27,43 +29,10 @@ type table struct {
 	// heap says that the rows have a place on the disk that a scan can go by: a
 	// plain table or a materialised view, in a session with one snapshot.
 	heap bool
+	// inherited says that the rows of other tables are this one's too.
+	inherited bool
+	denied    string // why the role may not read it; empty where it may
 }
-
-// The three questions that make a catalogue, whatever its size.
-const (
-	tablesSQL = `
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8, coalesce(obj_description(c.oid, 'pg_class'), ''),
-  coalesce(m.amname = 'heap', false) AND NOT c.relhassubclass
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND has_schema_privilege(n.oid, 'USAGE')
-  AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))
-ORDER BY n.nspname <> $1::text, n.nspname, c.relname`
-
-	columnsSQL = `
-WITH RECURSIVE base(oid, base, typmod) AS (
-  SELECT t.oid, t.typbasetype, t.typtypmod FROM pg_type t WHERE t.typtype = 'd'
-  UNION ALL
-  SELECT b.oid, t.typbasetype, CASE WHEN b.typmod <> -1 THEN b.typmod ELSE t.typtypmod END
-  FROM base b JOIN pg_type t ON t.oid = b.base AND t.typtype = 'd'
-), domain AS (
-  SELECT b.* FROM base b JOIN pg_type t ON t.oid = b.base AND t.typtype <> 'd'
-)
-SELECT a.attrelid, a.attnum, a.attname::text, coalesce(d.base, a.atttypid),
-  CASE WHEN a.atttypmod <> -1 THEN a.atttypmod ELSE coalesce(d.typmod, -1) END,
-  format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-  coalesce(col_description(a.attrelid, a.attnum), ''), coalesce(l.collisdeterministic, true)
-FROM pg_attribute a LEFT JOIN domain d ON d.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation
-WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')
-ORDER BY a.attrelid, a.attnum`
-
-	constraintsSQL = `
-SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}')
-FROM pg_constraint c
-WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
-ORDER BY c.conrelid, c.contype, c.conname`
-)
 
 // loading is a catalogue on its way.
 type loading struct {
@@ -72,12 +41,18 @@ type loading struct {
 	index   map[uint32]int              // in the catalogue's tables, by OID
 	columns map[uint32]map[int16]string // names by number
 	oids    []uint32
+	found   []columnInfo // in the order of the tables
+	of      []uint32     // the table of each of found
+	types   types
 	foreign []sources.ForeignKey
 }
 
 func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
-	l := &loading{s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}}, index: map[uint32]int{}, columns: map[uint32]map[int16]string{}}
-	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadConstraints} {
+	l := &loading{
+		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}},
+		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, types: types{},
+	}
+	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints} {
 		if err := step(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -92,46 +67,64 @@ func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 }
 
 func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, tablesSQL, l.s.options.schema)
+	o := &l.s.options
+	rows, err := tx.Query(ctx, tablesSQL, o.schema, append([]string{}, o.schemas...))
 	if err != nil {
 		return err
 	}
 	var (
-		oid                         uint32
-		schema, name, kind, comment string
-		estimate                    float64
-		heap                        bool
+		oid                             uint32
+		schema, name, kind, comment     string
+		estimate                        float64
+		heap, inherited, readable, used bool
 	)
-	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap, &inherited, &readable, &used}, func() error {
 		shown := name
-		if schema != l.s.options.schema {
+		if schema != o.schema {
 			shown = schema + "." + name
 		}
 		// A dot within a name can make two tables look the same.
 		if l.c.tables[shown] != nil {
 			shown = quote(schema, name)
 		}
-		t := sources.Table{Name: shown, Rows: -1, Comment: comment, Scans: l.s.options.connections, Can: sources.Project | sources.Limit | sources.Logic}
-		if l.s.options.snapshot != none && kind != "f" { // a foreign table has moments of its own
-			t.Can |= sources.Snapshot
+		t := sources.Table{Name: shown, Rows: -1, Comment: comment, Scans: o.connections}
+		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == strict, inherited: inherited}
+		switch {
+		case !used:
+			own.denied = fmt.Sprintf("the role has no USAGE of the schema %q", schema)
+		case !readable:
+			own.denied = "the role has no SELECT on it"
+		default:
+			t.Can |= sources.Project | sources.Limit | sources.Logic
+			if l.s.utf8 {
+				t.Can |= sources.SortBy
+			}
+			if o.snapshot != none && kind != "f" { // a foreign table has moments of its own
+				t.Can |= sources.Snapshot
+			}
 		}
-		if l.s.utf8 {
-			t.Can |= sources.SortBy
+		if own.denied != "" {
+			t.Comment = remark(t.Comment, "may not be read: "+own.denied)
 		}
-		if kind != "v" && estimate >= 0 {
+		if kind != "v" && !inherited && estimate >= 0 {
 			t.Rows = int64(estimate)
 		}
 		l.index[oid] = len(l.c.Tables)
 		l.oids = append(l.oids, oid)
 		l.columns[oid] = map[int16]string{}
 		l.c.Tables = append(l.c.Tables, t)
-		l.c.tables[shown] = &table{
-			oid: oid, from: quote(schema, name), columns: map[string]*column{},
-			heap: heap && l.s.options.snapshot == strict,
-		}
+		l.c.tables[shown] = own
 		return nil
 	})
 	return err
+}
+
+// remark adds what the source has to say to what the database says of a table.
+func remark(comment, words string) string {
+	if comment == "" {
+		return words
+	}
+	return comment + " (" + words + ")"
 }
 
 func (l *loading) loadColumns(ctx context.Context, tx pgx.Tx) error {
@@ -140,23 +133,61 @@ func (l *loading) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	var (
-		relation, oid           uint32
-		number                  int16
-		name, shown, comment    string
-		typmod                  int32
-		nullable, deterministic bool
+		relation uint32
+		number   int16
+		readable bool
+		i        columnInfo
 	)
-	fields := make([][]arrow.Field, len(l.c.Tables))
-	_, err = pgx.ForEachRow(rows, []any{&relation, &number, &name, &oid, &typmod, &shown, &nullable, &comment, &deterministic}, func() error {
-		i := l.index[relation]
-		c := newColumn(name, oid, typmod, shown, comment, nullable, deterministic)
-		l.columns[relation][number] = name
-		l.c.tables[l.c.Tables[i].Name].columns[name] = &c
-		fields[i] = append(fields[i], c.field)
+	hidden := map[uint32][]string{}
+	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.deterministic, &i.defaults, &i.generated, &readable}
+	_, err = pgx.ForEachRow(rows, scan, func() error {
+		if !readable && l.c.tables[l.table(relation).Name].denied == "" {
+			hidden[relation] = append(hidden[relation], strconv.Quote(i.name))
+			return nil
+		}
+		l.columns[relation][number] = i.name
+		l.found, l.of = append(l.found, i), append(l.of, relation)
+		return nil
+	})
+	for relation, names := range hidden {
+		t := l.table(relation)
+		t.Comment = remark(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
+	}
+	return err
+}
+
+func (l *loading) table(oid uint32) *sources.Table { return &l.c.Tables[l.index[oid]] }
+
+// loadTypes learns what the columns' types are, and with that makes the columns.
+func (l *loading) loadTypes(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, typesSQL, l.oids)
+	if err != nil {
+		return err
+	}
+	var (
+		oid  uint32
+		t    typeInfo
+		send *string
+	)
+	scan := []any{&oid, &t.name, &t.kind, &t.base, &t.typmod, &t.elem, &send, &t.output, &t.plain, &t.labels, &t.fieldNames, &t.fieldTypes, &t.fieldMods}
+	_, err = pgx.ForEachRow(rows, scan, func() error {
+		info := t
+		if info.send = ""; send != nil {
+			info.send = *send
+		}
+		l.types[oid] = &info
+		t.labels, t.fieldNames, t.fieldTypes, t.fieldMods = nil, nil, nil, nil
 		return nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("types: %w", err)
+	}
+	fields := make([][]arrow.Field, len(l.c.Tables))
+	for i, info := range l.found {
+		at := l.index[l.of[i]]
+		c := newColumn(info, l.types, &l.s.options)
+		l.c.tables[l.c.Tables[at].Name].columns[info.name] = c
+		fields[at] = append(fields[at], c.field)
 	}
 	for i := range fields {
 		l.c.Tables[i].Schema = arrow.NewSchema(fields[i], nil)
@@ -188,29 +219,20 @@ func (l *loading) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		numbers, targeted []int16
 	)
 	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &kind, &target, &numbers, &targeted}, func() error {
-		t := &l.c.Tables[l.index[relation]]
+		t := l.table(relation)
 		columns := l.names(relation, numbers)
 		if columns == nil {
 			return nil
 		}
-		switch kind {
-		case "p":
+		// A child's rows are its parent's too, and have keys of their own.
+		inherited := l.c.tables[t.Name].inherited
+		switch {
+		case kind == "p" && !inherited:
 			t.Key = columns
-		case "u":
+		case kind == "u" && !inherited && !slices.ContainsFunc(t.Unique, func(u []string) bool { return slices.Equal(u, columns) }):
 			t.Unique = append(t.Unique, columns)
-		case "f":
-			i, ok := l.index[target]
-			far := l.names(target, targeted)
-			if !ok || far == nil {
-				return nil // a table or a column that is not shown
-			}
-			other := &l.c.Tables[i]
-			for j := range columns {
-				if !sources.Comparable(t.Schema.Field(t.Column(columns[j])).Type, other.Schema.Field(other.Column(far[j])).Type) {
-					return nil // compares in PostgreSQL alone, as by an operator of its own
-				}
-			}
-			l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, Target: other.Name, TargetColumns: far})
+		case kind == "f":
+			l.addForeign(t, name, columns, target, targeted)
 		}
 		return nil
 	})
@@ -220,13 +242,37 @@ func (l *loading) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// addForeign notes a foreign key, unless it leads to what is not shown, or
+// compares in PostgreSQL alone, as by an operator of its own.
+func (l *loading) addForeign(t *sources.Table, name string, columns []string, target uint32, targeted []int16) {
+	i, ok := l.index[target]
+	far := l.names(target, targeted)
+	if !ok || far == nil {
+		return
+	}
+	other := &l.c.Tables[i]
+	if own := l.c.tables[other.Name]; own.inherited || own.denied != "" || l.c.tables[t.Name].denied != "" {
+		return
+	}
+	for j := range columns {
+		if !sources.Comparable(t.Schema.Field(t.Column(columns[j])).Type, other.Schema.Field(other.Column(far[j])).Type) {
+			return
+		}
+	}
+	l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, Target: other.Name, TargetColumns: far})
+}
+
 // finish says what the table can do.
 func (l *loading) finish(t *sources.Table) {
 	own := l.c.tables[t.Name]
+	if own.denied != "" {
+		return
+	}
 	required := func(names []string) bool {
 		return !slices.ContainsFunc(names, func(name string) bool { return own.columns[name].field.Nullable })
 	}
-	if own.order = t.Key; own.order == nil {
+	if own.order = t.Key; own.order == nil || !required(own.order) {
+		own.order = nil
 		if i := slices.IndexFunc(t.Unique, required); i >= 0 {
 			own.order = t.Unique[i]
 		}

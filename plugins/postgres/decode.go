@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"math/bits"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
 )
@@ -19,15 +20,25 @@ const (
 	dayMicros   = 86400 * 1000000
 )
 
+// errSpecial is what is wrong with a value that PostgreSQL has and the column's
+// Arrow type has not. The option special makes it NULL, or the column a text.
+var errSpecial = errors.New("open with the option special=null to read it as NULL, or special=text to read such columns as text")
+
+func specialError(text string) error { return fmt.Errorf("%s; %w", text, errSpecial) }
+
 var (
-	errInfinity  = errors.New("infinity, which the column's type cannot hold")
-	errRange     = errors.New("out of the range of the column's type")
-	errNaN       = errors.New("NaN, which a decimal cannot hold")
-	errNumeric   = errors.New("the server sent a numeric that is none")
-	errMidnight  = errors.New("24:00:00, which a time of day cannot hold")
-	errTime      = errors.New("the server sent a time that is none")
-	errJSONB     = errors.New("the server sent jsonb of an unknown version")
-	errNullValue = errors.New("NULL in a column that has none")
+	errInfinity   = specialError("infinity, which the column's type cannot hold")
+	errRange      = specialError("out of the range of the column's type")
+	errNaN        = specialError("NaN, which a decimal cannot hold")
+	errMidnight   = specialError("24:00:00, which a time of day cannot hold")
+	errDimensions = specialError("an array of more than one dimension, which a list cannot hold")
+	errBounds     = specialError("an array that does not begin at 1, which a list cannot hold")
+	errNumeric    = errors.New("the server sent a numeric that is none")
+	errTime       = errors.New("the server sent a time that is none")
+	errJSONB      = errors.New("the server sent jsonb of an unknown version")
+	errNested     = errors.New("the server sent an array or a row that is none")
+	errChanged    = errors.New("its type has changed since the catalogue was read; open the source again")
+	errNullValue  = errors.New("NULL in a column that has none")
 )
 
 func wrongWidth(have, want int) error {
@@ -66,6 +77,20 @@ func decodeTime(v int64) (int64, error) {
 		return 0, errTime
 	}
 	return v, nil
+}
+
+// decodeInterval reads microseconds, days and months. PostgreSQL keeps the three
+// apart as Arrow does, but counts in microseconds.
+func decodeInterval(raw []byte) (arrow.MonthDayNanoInterval, error) {
+	micros, days, months := int64(binary.BigEndian.Uint64(raw)), int32(binary.BigEndian.Uint32(raw[8:])), int32(binary.BigEndian.Uint32(raw[12:]))
+	switch {
+	case micros == math.MaxInt64 && days == math.MaxInt32 && months == math.MaxInt32,
+		micros == math.MinInt64 && days == math.MinInt32 && months == math.MinInt32:
+		return arrow.MonthDayNanoInterval{}, errInfinity
+	case micros > math.MaxInt64/1000, micros < math.MinInt64/1000:
+		return arrow.MonthDayNanoInterval{}, errRange
+	}
+	return arrow.MonthDayNanoInterval{Months: months, Days: days, Nanoseconds: micros * 1000}, nil
 }
 
 // A numeric on the wire is a count of digits to the base of 10000, the weight

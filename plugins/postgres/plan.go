@@ -18,6 +18,9 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
 	t := n.c.tables[q.Table]
+	if t.denied != "" {
+		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Denied, Err: errors.New(t.denied)}
+	}
 	b, err := build(t, st, q)
 	if err != nil {
 		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Invalid, Err: err}

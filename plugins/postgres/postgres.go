@@ -57,6 +57,7 @@ var settings = map[string]string{
 	"lc_monetary":                         "C",
 	"xmloption":                           "content",
 	"client_min_messages":                 "error",
+	"quote_all_identifiers":               "off",
 	"row_security":                        "on",
 	"idle_in_transaction_session_timeout": "0",
 	"idle_session_timeout":                "0",

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/penstock-data/penstock/sources"
@@ -39,6 +36,9 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		return err
 	}
 	t := n.c.tables[q.Table]
+	if t.denied != "" {
+		return &sources.Error{Kind: sources.Denied, Err: errors.New(t.denied)}
+	}
 	b, err := build(t, st, q)
 	if err != nil {
 		return &sources.Error{Kind: sources.Invalid, Err: err}
@@ -55,7 +55,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	if err != nil {
 		return err
 	}
-	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, n.s.ascii)
+	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, reading{ascii: n.s.ascii, null: n.s.options.special == makeNull})
 	defer p.release()
 	rows := m.query(ctx, b)
 	defer func() { _ = rows.end() }() // its error was looked at where the rows ended
@@ -72,7 +72,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		default:
 			batch.Cursor = q.After // an empty page ends where the scan began
 		}
-		batch.Record = p.record()
+		batch.Record = p.record(n.env.Mem)
 		defer batch.Record.Release()
 		pages++
 		bytes = min(2*bytes, limits.Bytes)
@@ -111,34 +111,11 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 // older.
 func checkTypes(b *statement, fields []pgconn.FieldDescription) error {
 	for i, c := range b.columns {
-		want := c.oid
-		if want == 0 {
-			want = oidText
-		}
-		if have := fields[i].DataTypeOID; have != want {
-			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("column %q has changed its type (OID %d, was %d) since the catalogue was read; open the source again", c.name, have, want)}
+		if have := fields[i].DataTypeOID; have != c.form.oid {
+			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("column %q has changed its type (OID %d, was %d) since the catalogue was read; open the source again", c.name, have, c.form.oid)}
 		}
 	}
 	return nil
-}
-
-func newPage(mem memory.Allocator, schema *arrow.Schema, columns []*column, check bool) *page {
-	p := &page{schema: schema}
-	for i, c := range columns {
-		b := array.NewBuilder(mem, c.field.Type)
-		p.fields = append(p.fields, b)
-		p.add = append(p.add, newAppender(c, b, check))
-		switch t := c.field.Type.(type) {
-		case *arrow.StringType, *arrow.BinaryType:
-			p.varying = append(p.varying, i)
-			p.width += 4
-		case *arrow.BooleanType:
-			p.width++
-		case arrow.FixedWidthDataType:
-			p.width += int64(t.BitWidth() / 8)
-		}
-	}
-	return p
 }
 
 // rows is a statement that runs.

@@ -256,7 +256,7 @@ func (b *statement) keys(t *table, k *sources.Keys) (where, partition string, er
 	}
 	partition = strings.Join(exprs, ", ")
 	if len(exprs) == 1 {
-		return exprs[0] + " = ANY(" + arrays[0] + ")", partition, nil
+		return t.columns[k.Columns[0]].among(arrays[0]), partition, nil
 	}
 	names := make([]string, len(exprs))
 	for i := range names {
@@ -302,6 +302,17 @@ func (b *statement) array(c *column, values []sources.Value) (string, error) {
 		s += "::" + c.wire.name + "[]"
 	}
 	return s, nil
+}
+
+// among is the condition that the column equals an element of an array. That of
+// a bpchar says it twice: in the type's own way, which an index serves but which
+// does not see the padding, and byte by byte.
+func (c *column) among(array string) string {
+	condition := c.equal + " = ANY(" + array + ")"
+	if c.form.oid == oidBpchar {
+		return "(t." + c.quoted + " = ANY(" + array + "::pg_catalog.bpchar[]) AND " + condition + ")"
+	}
+	return condition
 }
 
 // param is the type in which a literal of the column is sent. A numeric goes as

@@ -1,6 +1,10 @@
 package postgres
 
 import (
+	"fmt"
+	"maps"
+	"strings"
+
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/penstock-data/penstock/sources"
@@ -25,6 +29,8 @@ const (
 	oidTime        = 1083
 	oidTimestamp   = 1114
 	oidTimestamptz = 1184
+	oidInterval    = 1186
+	oidTextArray   = 1009
 	oidNumeric     = 1700
 	oidUUID        = 2950
 	oidJSONB       = 3802
@@ -35,9 +41,7 @@ const (
 type column struct {
 	name   string // unquoted
 	quoted string
-	oid    uint32 // of the base type of a domain; 0 for what is read as text
-	scale  int32  // of a decimal
-	prec   int32
+	form   *form
 	field  arrow.Field
 	// compared is the expression that compares and sorts as sources.Compare
 	// does; wire is the type that its values and literals have on the wire.
@@ -48,6 +52,9 @@ type column struct {
 	equal, key string
 	// read is the expression that is selected.
 	read string
+	// null is the condition that the column gives NULL; empty where it cannot be
+	// said in SQL.
+	null string
 }
 
 // wireType is a type that parameters are cast to.
@@ -57,108 +64,128 @@ type wireType struct {
 	text bool // compares by bytes, and so is put under COLLATE "C"
 }
 
-// newColumn decides on a column's form. The type is the base type where the
-// column's is a domain, and shown is its name in PostgreSQL's terms.
-func newColumn(name string, oid uint32, typmod int32, shown, comment string, nullable, deterministic bool) column {
-	c := column{name: name, quoted: quote(name), oid: oid}
+var (
+	textWire = wireType{oidText, "pg_catalog.text", true}
+	// wires are those whose own order is that of sources.Compare.
+	wires = map[uint32]wireType{
+		oidBool:        {oidBool, "pg_catalog.bool", false},
+		oidInt2:        {oidInt2, "pg_catalog.int2", false},
+		oidInt4:        {oidInt4, "pg_catalog.int4", false},
+		oidInt8:        {oidInt8, "pg_catalog.int8", false},
+		oidFloat4:      {oidFloat4, "pg_catalog.float4", false},
+		oidFloat8:      {oidFloat8, "pg_catalog.float8", false},
+		oidBytea:       {oidBytea, "pg_catalog.bytea", false},
+		oidDate:        {oidDate, "pg_catalog.date", false},
+		oidTime:        {oidTime, "pg_catalog.time", false},
+		oidTimestamp:   {oidTimestamp, "pg_catalog.timestamp", false},
+		oidTimestamptz: {oidTimestamptz, "pg_catalog.timestamptz", false},
+		oidUUID:        {oidUUID, "pg_catalog.uuid", false},
+		oidNumeric:     {oidNumeric, "pg_catalog.numeric", false},
+	}
+)
+
+// columnInfo is what the server says of a column.
+type columnInfo struct {
+	name                string
+	oid                 uint32
+	typmod              int32
+	shown               string // its type in PostgreSQL's terms
+	nullable            bool
+	comment             string
+	deterministic       bool // its collation tells unequal texts apart
+	defaults, generated string
+}
+
+// newColumn decides on a column's form.
+func newColumn(i columnInfo, ts types, o *options) *column {
+	c := &column{name: i.name, quoted: quote(i.name)}
 	c.read = "t." + c.quoted
-	c.compared = c.read
-	text := wireType{oidText, "pg_catalog.text", true}
-	meta := map[string]string{sources.MetaType: shown}
-	if comment != "" {
-		meta[sources.MetaComment] = comment
-	}
-	var t arrow.DataType
-	switch oid {
-	case oidBool:
-		t, c.wire = arrow.FixedWidthTypes.Boolean, wireType{oid, "pg_catalog.bool", false}
-	case oidInt2:
-		t, c.wire = arrow.PrimitiveTypes.Int16, wireType{oid, "pg_catalog.int2", false}
-	case oidInt4:
-		t, c.wire = arrow.PrimitiveTypes.Int32, wireType{oid, "pg_catalog.int4", false}
-	case oidInt8:
-		t, c.wire = arrow.PrimitiveTypes.Int64, wireType{oid, "pg_catalog.int8", false}
-	case oidFloat4:
-		t, c.wire = arrow.PrimitiveTypes.Float32, wireType{oid, "pg_catalog.float4", false}
-	case oidFloat8:
-		t, c.wire = arrow.PrimitiveTypes.Float64, wireType{oid, "pg_catalog.float8", false}
-	case oidBytea:
-		t, c.wire = arrow.BinaryTypes.Binary, wireType{oid, "pg_catalog.bytea", false}
-	case oidDate:
-		t, c.wire = arrow.FixedWidthTypes.Date32, wireType{oid, "pg_catalog.date", false}
-	case oidTime:
-		t, c.wire = arrow.FixedWidthTypes.Time64us, wireType{oid, "pg_catalog.time", false}
-	case oidTimestamp:
-		t, c.wire = &arrow.TimestampType{Unit: arrow.Microsecond}, wireType{oid, "pg_catalog.timestamp", false}
-	case oidTimestamptz:
-		t, c.wire = arrow.FixedWidthTypes.Timestamp_us, wireType{oid, "pg_catalog.timestamptz", false}
-	case oidUUID:
-		// The extension type itself would pull in parquet; its metadata says the
-		// same to whoever knows it.
-		t, c.wire = &arrow.FixedSizeBinaryType{ByteWidth: 16}, wireType{oid, "pg_catalog.uuid", false}
-		meta["ARROW:extension:name"], meta["ARROW:extension:metadata"] = "arrow.uuid", ""
-	case oidNumeric:
-		t = decimalType(typmod)
-		if d, ok := t.(arrow.DecimalType); ok {
-			c.prec, c.scale = d.GetPrecision(), d.GetScale()
-			c.wire = wireType{oid, "pg_catalog.numeric", false}
+	base, _, t := ts.base(i.oid, i.typmod)
+	meta := map[string]string{sources.MetaType: i.shown}
+	for key, value := range map[string]string{sources.MetaComment: i.comment, sources.MetaDefault: i.defaults, sources.MetaGenerated: i.generated} {
+		if value != "" {
+			meta[key] = value
 		}
-	case oidText, oidVarchar, oidName:
-		t, c.wire = arrow.BinaryTypes.String, text
-		c.compared = c.read + "::pg_catalog.text"
-	case oidBpchar:
-		// A cast to text would strip the padding, and bpchar's own comparison
+	}
+	c.form = ts.form(i.oid, i.typmod, o, false)
+	bare := c.read
+	text := t.text(c.read)
+	switch {
+	case c.form == nil:
+		name := i.shown
+		if t != nil {
+			name = t.name
+		}
+		c.read = text
+		c.form = &form{oid: oidText, typ: arrow.BinaryTypes.String, width: 4, meta: opaque(name)}
+	case c.form.oid == oidTextArray:
+		c.read += "::pg_catalog.text[]"
+	}
+	maps.Copy(meta, c.form.meta)
+	wire, own := wires[base]
+	if own && c.form.oid == base { // else it is read as text, and so compared
+		c.wire, c.compared = wire, bare
+		c.equal, c.key = bare, bare
+		if c.form.special && o.special == makeNull {
+			c.compared = c.finite(bare)
+			c.equal = c.compared
+		}
+	} else {
+		c.wire = textWire
+		// A cast to text would strip the padding of a bpchar, whose own comparison
 		// does not see it.
-		t, c.wire = arrow.BinaryTypes.String, text
-		c.compared = "pg_catalog.textin(pg_catalog.bpcharout(" + c.read + "))"
-	case oidJSON, oidJSONB:
-		t, c.wire = arrow.BinaryTypes.String, text
-		c.compared = c.read + "::pg_catalog.text"
-		meta["ARROW:extension:name"], meta["ARROW:extension:metadata"] = "arrow.json", ""
-	}
-	if t == nil {
-		t, c.wire, c.oid = arrow.BinaryTypes.String, text, 0
-		c.read += "::pg_catalog.text"
-		c.compared = c.read
-	}
-	if c.wire.text {
-		c.compared = "(" + c.compared + `) COLLATE pg_catalog."C"`
-	}
-	c.equal, c.key = c.compared, c.compared
-	if oid == oidText || oid == oidVarchar || oid == oidName {
-		c.key = "t." + c.quoted
-		if deterministic {
-			c.equal = c.key
+		if base == oidText || base == oidVarchar || base == oidName || base == oidJSON || base == oidJSONB || t != nil && t.send == "citextsend" {
+			text = bare + "::pg_catalog.text"
+		}
+		c.compared = "(" + text + `) COLLATE pg_catalog."C"`
+		c.equal, c.key = c.compared, c.compared
+		if base == oidText || base == oidVarchar || base == oidName {
+			c.key = bare
+			if i.deterministic {
+				c.equal = bare
+			}
 		}
 	}
-	c.field = arrow.Field{Name: name, Type: t, Nullable: nullable, Metadata: arrow.MetadataFrom(meta)}
+	switch {
+	case !c.form.special || o.special != makeNull:
+		c.null = bare + " IS NULL"
+		if t != nil && t.kind == "c" { // IS NULL is true for a row of NULLs
+			c.null = bare + " IS NOT DISTINCT FROM NULL"
+		}
+	case own:
+		c.null = c.compared + " IS NULL"
+	}
+	nullable := i.nullable || c.form.special && o.special == makeNull
+	c.field = arrow.Field{Name: i.name, Type: c.form.typ, Nullable: nullable, Metadata: arrow.MetadataFrom(meta)}
 	return c
 }
 
-// decimalType returns the decimal of a numeric's typmod, or nil where no
-// decimal holds every value of it.
-func decimalType(typmod int32) arrow.DataType {
-	if typmod < 4 {
-		return nil
+// finite is the expression of a column whose special values are NULL.
+func (c *column) finite(expr string) string {
+	condition := ""
+	switch c.form.oid {
+	case oidNumeric:
+		limit := "1" + strings.Repeat("0", int(c.form.prec-c.form.scale))
+		condition = fmt.Sprintf("pg_catalog.abs(%s) < %s AND pg_catalog.trunc(%[1]s, %[3]d) = %[1]s", expr, limit, c.form.scale)
+	case oidTime:
+		condition = expr + " < '24:00:00'"
+	case oidDate:
+		condition = "pg_catalog.isfinite(" + expr + ")" // every other fits
+	default:
+		condition = "pg_catalog.isfinite(" + expr + ") AND " + expr + " < '294247-01-10 04:00:54.775808+00'"
 	}
-	precision := (typmod - 4) >> 16 & 0xffff
-	scale := (typmod - 4) & 0x7ff // 11 bits, signed
-	if scale > 1023 {
-		scale -= 2048
-	}
-	precision = max(precision, scale)
-	switch {
-	case scale < 0, precision > 76:
-		return nil
-	case precision > 38:
-		return &arrow.Decimal256Type{Precision: precision, Scale: scale}
-	}
-	return &arrow.Decimal128Type{Precision: precision, Scale: scale}
+	return "CASE WHEN " + condition + " THEN " + expr + " END"
 }
 
 // ops are the operators that a column takes with the meaning of sources.Eval.
 func (c *column) ops(bytewise bool) sources.Ops {
 	null := sources.OpsOf(sources.OpNull, sources.OpHas)
+	if c.null == "" {
+		null = 0
+	}
+	if !sources.Comparable(c.field.Type, c.field.Type) {
+		return null
+	}
 	compare := sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn)
 	switch {
 	case !c.wire.text:

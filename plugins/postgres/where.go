@@ -30,7 +30,7 @@ func (b *statement) predicate(t *table, p sources.Predicate) (string, error) {
 	name, _, _ := sources.Leaf(p)
 	c := t.columns[name]
 	// False, but unknown for NULL; and true.
-	never, always := "(t."+c.quoted+" IS NULL AND NULL::pg_catalog.bool)", "(t."+c.quoted+" IS NOT NULL OR NULL::pg_catalog.bool)"
+	never, always := "("+c.null+" AND NULL::pg_catalog.bool)", "(NOT ("+c.null+") OR NULL::pg_catalog.bool)"
 	switch p := p.(type) {
 	case sources.Comparison:
 		return b.comparison(c, p, never, always)
@@ -43,12 +43,12 @@ func (b *statement) predicate(t *table, p sources.Predicate) (string, error) {
 			return never, nil
 		}
 		array, err := b.array(c, values)
-		return "(" + c.equal + " = ANY(" + array + "))", err
+		return "(" + c.among(array) + ")", err
 	case sources.IsNull:
 		if p.Not {
-			return "(t." + c.quoted + " IS NOT NULL)", nil
+			return "(NOT (" + c.null + "))", nil
 		}
-		return "(t." + c.quoted + " IS NULL)", nil
+		return "(" + c.null + ")", nil
 	case sources.HasPrefix:
 		raw, err := encode(c, sources.Text(p.Prefix))
 		if !utf8.ValidString(p.Prefix) {

@@ -1,0 +1,72 @@
+package postgres
+
+// The questions that make a catalogue, whatever its size. Each one is asked once.
+const (
+	// tablesSQL gives the tables in their order. $1 is the schema whose tables go
+	// by their bare names, $2 the schemas that are shown, or none for all.
+	tablesSQL = `
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+  CASE WHEN c.relkind = 'p' THEN (
+    SELECT CASE WHEN bool_or(l.reltuples < 0) THEN -1 ELSE sum(l.reltuples) END
+    FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf
+  ) ELSE c.reltuples END::float8,
+  coalesce(obj_description(c.oid, 'pg_class'), ''),
+  coalesce(m.amname = 'heap', false),
+  c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
+  has_schema_privilege(n.oid, 'USAGE') AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
+  has_schema_privilege(n.oid, 'USAGE')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND ($2::text[] = '{}' OR n.nspname = ANY($2::text[]))
+ORDER BY n.nspname <> $1::text, n.nspname, c.relname`
+
+	columnsSQL = `
+SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+  coalesce(col_description(a.attrelid, a.attnum), ''), coalesce(l.collisdeterministic, true),
+  CASE WHEN a.attgenerated = '' THEN coalesce(pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END,
+  CASE WHEN a.attgenerated <> '' THEN coalesce('always as (' || pg_get_expr(d.adbin, d.adrelid) || ')', 'always')
+    WHEN a.attidentity = 'a' THEN 'always as identity' WHEN a.attidentity = 'd' THEN 'by default as identity' ELSE '' END,
+  has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum`
+
+	// typesSQL gives every type that the columns lead to: what domains are made
+	// of, the elements of arrays, the fields of rows.
+	typesSQL = `
+WITH RECURSIVE reach(oid) AS (
+  SELECT DISTINCT a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+  UNION
+  SELECT n.oid FROM reach r JOIN pg_type t ON t.oid = r.oid CROSS JOIN LATERAL (
+    SELECT t.typbasetype AS oid WHERE t.typtype = 'd'
+    UNION ALL SELECT t.typelem WHERE EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid)
+    UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+  ) n
+)
+SELECT t.oid, format_type(t.oid, NULL), t.typtype::text, t.typbasetype, t.typtypmod,
+  CASE WHEN EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid) THEN t.typelem ELSE 0 END,
+  s.proname::text, quote_ident(f.nspname) || '.' || quote_ident(o.proname),
+  NOT EXISTS (SELECT FROM pg_cast c WHERE c.castsource = t.oid AND c.casttarget = 'text'::regtype AND c.castmethod = 'f'),
+  ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder),
+  coalesce(r.names, '{}'), coalesce(r.types, '{}'), coalesce(r.mods, '{}')
+FROM reach JOIN pg_type t ON t.oid = reach.oid
+JOIN pg_proc o ON o.oid = t.typoutput JOIN pg_namespace f ON f.oid = o.pronamespace LEFT JOIN pg_proc s ON s.oid = t.typsend
+LEFT JOIN LATERAL (
+  SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.atttypid ORDER BY a.attnum) AS types, array_agg(a.atttypmod ORDER BY a.attnum) AS mods
+  FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+) r ON true`
+
+	// constraintsSQL gives keys and foreign keys. A unique index without a
+	// condition and over columns alone is as good as a constraint, and foreign
+	// keys may lead to one.
+	constraintsSQL = `
+SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}')
+FROM pg_constraint c WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
+UNION ALL
+SELECT i.indrelid, x.relname::text, 'u', 0, ARRAY(SELECT i.indkey[k] FROM generate_series(0, i.indnkeyatts - 1) k), '{}'
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))
+ORDER BY 1, 3, 2`
+)
