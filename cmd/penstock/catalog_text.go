@@ -31,6 +31,8 @@ type (
 		Type       string `json:"type"`
 		Nullable   bool   `json:"nullable"`
 		SourceType string `json:"source_type,omitempty"`
+		Default    string `json:"default,omitempty"`
+		Generated  string `json:"generated,omitempty"`
 		Comment    string `json:"comment,omitempty"`
 	}
 	relationJSON struct {
@@ -78,6 +80,8 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 			c := columnJSON{Name: f.Name, Type: f.Type.String(), Nullable: f.Nullable}
 			c.SourceType, _ = f.Metadata.GetValue(sources.MetaType)
 			c.Comment, _ = f.Metadata.GetValue(sources.MetaComment)
+			c.Default, _ = f.Metadata.GetValue(sources.MetaDefault)
+			c.Generated, _ = f.Metadata.GetValue(sources.MetaGenerated)
 			j.Columns = append(j.Columns, c)
 		}
 		for _, r := range t.Relations {
@@ -126,6 +130,12 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 			}
 			if !f.Nullable {
 				notes = append(notes, "not null")
+			}
+			if generated, ok := f.Metadata.GetValue(sources.MetaGenerated); ok {
+				notes = append(notes, "generated "+printable(generated))
+			}
+			if value, ok := f.Metadata.GetValue(sources.MetaDefault); ok {
+				notes = append(notes, "default "+printable(value))
 			}
 			if comment, ok := f.Metadata.GetValue(sources.MetaComment); ok && comment != "" {
 				notes = append(notes, printable(comment))

@@ -1,66 +1,230 @@
 package postgres_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-func TestCatalogQuotesAndRelates(t *testing.T) {
-	src, ses := open(t, pgtest.Start(t).Database(t, `CREATE SCHEMA other;
-CREATE TABLE "a""; DROP TABLE b; --" ("x""y" int, "X""Y" text, PRIMARY KEY ("x""y", "X""Y"));
-CREATE TABLE other.b (id int PRIMARY KEY, parent_id int REFERENCES other.b, p int, q text, FOREIGN KEY (p, q) REFERENCES "a""; DROP TABLE b; --");
-COMMENT ON COLUMN other.b.q IS 'a comment';
-CREATE TABLE none ();
-INSERT INTO "a""; DROP TABLE b; --" VALUES (1, 'one'); INSERT INTO other.b VALUES (1, 1, 1, 'one'); INSERT INTO none DEFAULT VALUES;`), sources.Limits{})
+// describe writes what a catalogue says of a table, but for its columns.
+func describe(t *sources.Table) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v %v", t.Key, t.Unique)
+	for _, r := range t.Relations {
+		fmt.Fprintf(&b, " | %s %s %v %s %v", r.Name, r.Kind, r.Columns, r.Table, r.Target)
+		if r.Through != nil {
+			fmt.Fprintf(&b, " %+v", *r.Through)
+		}
+	}
+	return b.String()
+}
+
+func TestCatalogIsComplete(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, script(t, "catalog.sql"))
+	src, ses := open(t, uri, sources.Limits{})
 	c, err := src.Catalog(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hostile := `a"; DROP TABLE b; --`
-	got := map[string][]string{}
-	for _, table := range c.Tables {
-		got[table.Name] = []string{}
-		for _, r := range table.Relations {
-			got[table.Name] = append(got[table.Name], r.Name+" "+r.Kind.String())
+	long := "a table with a name that is as long as a name in here can be, x"
+	longColumn := "a column with a name that is as long as a name in here can be x"
+	want := map[string]string{
+		"customers": "[id] [[email] [region code]] | orders_by_customer has_many [id] orders [customer_id] | orders_by_email has_many [email] orders [email]" +
+			" | orders_by_gift_for has_many [id] orders [gift_for] | orders_by_region_code has_many [region code] orders [region code]" +
+			" | hidden.secret has_many [id] hidden.secret [customer_id]",
+		"orders": "[id] []",
+		"lines":  "[order_id no] []", "tags": "[id] []", "order_tags": "[order_id tag_id] []",
+		"measures": "[at] []", "animals": "[] []", "dogs": "[id] []", "big": "[] []", "totals": "[] [[month]]", "far": "[] []",
+		"Case": "[] []", "case": "[] []", long: "[" + longColumn + "] []",
+		"Other.orders": "[] []", `"Other"."orders"`: "[id] []", "hidden.secret": "[id] [] | customer belongs_to [customer_id] customers [id]",
+		"nothing": "[] []", "no_key": "[] []", "wide": "[] []",
+	}
+	var names []string
+	for i := range c.Tables {
+		table := &c.Tables[i]
+		names = append(names, table.Name)
+		if got := describe(table); !strings.HasPrefix(got, want[table.Name]) || want[table.Name] == "" {
+			t.Errorf("%s is\n%s, want\n%s", table.Name, got, want[table.Name])
 		}
-		if n := len(text(t, ses.Scan(t.Context(), &sources.Query{Table: table.Name}))); n != 1 {
-			t.Errorf("%s: %d rows", table.Name, n)
+	}
+	if len(names) != len(want) {
+		t.Errorf("the tables are %q", names)
+	}
+	relations := map[string]string{}
+	for _, r := range c.Table("orders").Relations {
+		relations[r.Name] = r.Kind.String() + " " + r.Table
+	}
+	if diff := cmp.Diff(map[string]string{
+		"customer": "belongs_to customers", "customers": "belongs_to customers", "customers_by_gift_for": "belongs_to customers", "customers_by_region_code": "belongs_to customers",
+		"orders": "belongs_to orders", "orders_by_replaces": "has_many orders", "lines": "belongs_to lines", "lines_by_order": "has_many lines",
+		"order_tags": "has_many order_tags", "tags": "many_to_many tags", "\"Other\".\"orders\"": "has_many \"Other\".\"orders\"",
+	}, relations); diff != "" {
+		t.Error(diff)
+	}
+	meta := func(table, column, key string) string {
+		at := c.Table(table)
+		v, _ := at.Schema.Field(at.Column(column)).Metadata.GetValue(key)
+		return v
+	}
+	for _, m := range []struct{ table, column, key, want string }{
+		{"customers", "email", sources.MetaComment, "where to write"}, {"customers", "id", sources.MetaGenerated, "always as identity"},
+		{"customers", "lower_email", sources.MetaGenerated, "always as (lower(email))"}, {"customers", "lower_email", sources.MetaDefault, ""},
+		{"customers", "since", sources.MetaDefault, "CURRENT_DATE"}, {"customers", "since", sources.MetaType, "date"}, {"wide", "c1500", sources.MetaDefault, "1500"},
+	} {
+		if got := meta(m.table, m.column, m.key); got != m.want {
+			t.Errorf("%s.%s: %s is %q, want %q", m.table, m.column, m.key, got, m.want)
 		}
 	}
-	want := map[string][]string{
-		hostile: {"other.b has_many"}, "none": {},
-		"other.b": {hostile + " belongs_to", "parent belongs_to", "other.b has_many"},
+	if got := c.Table("customers").Comment; got != "who buys" {
+		t.Errorf("the comment is %q", got)
 	}
-	for name := range want {
-		if diff := cmp.Diff(want[name], got[name]); diff != "" {
-			t.Errorf("%s: %s", name, diff)
+	if n := c.Table("wide").Schema.NumFields(); n != 1499 {
+		t.Errorf("%d columns", n)
+	}
+	// The rows are there, and the estimates near them.
+	for name, want := range map[string]int{"measures": 700, "animals": 2, "dogs": 1, "big": 99, "totals": 23, "nothing": 1, "no_key": 50, "wide": 1, long: 1} {
+		if got := len(text(t, ses.Scan(t.Context(), &sources.Query{Table: name}))); got != want {
+			t.Errorf("%s has %d rows, want %d", name, got, want)
+		}
+		if estimate := c.Table(name).Rows; estimate >= 0 && estimate != int64(want) {
+			t.Errorf("%s is said to have %d rows, and has %d", name, estimate, want)
 		}
 	}
-	if comment, _ := c.Table("other.b").Schema.Field(3).Metadata.GetValue(sources.MetaComment); comment != "a comment" {
-		t.Errorf("comment %q", comment)
+	for name, want := range map[string]sources.Ability{
+		"measures": sources.Resume | sources.Stable | sources.Snapshot, "no_key": sources.Resume | sources.Partition, "totals": sources.Partition,
+		"big": sources.Snapshot, "nothing": sources.Resume, "animals": sources.Snapshot,
+	} {
+		if can := c.Table(name).Can; !can.Has(want) {
+			t.Errorf("%s can %s, want %s", name, can, want)
+		}
 	}
-	plan, err := ses.Plan(t.Context(), &sources.Query{Table: "other.b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := join(t, src, plan.Snapshot); err != nil {
-		t.Fatal(err)
+	for name, not := range map[string]sources.Ability{"big": sources.Resume, "far": sources.Snapshot, "measures": sources.Partition, "animals": sources.Resume} {
+		if can := c.Table(name).Can; can&not != 0 {
+			t.Errorf("%s can %s", name, can)
+		}
 	}
 }
 
-// join joins a session's snapshot with another session.
-func join(t *testing.T, src sources.Source, snapshot string) error {
-	joined, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: snapshot})
+func TestSchemasOption(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, script(t, "catalog.sql"))
+	src, _ := openWith(t, uri, map[string]string{"schema": "hidden", "schemas": "hidden,Other"}, sources.Limits{})
+	c, err := src.Catalog(t.Context())
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	if n := len(text(t, joined.Scan(t.Context(), &sources.Query{Table: "none"}))); n != 1 {
-		t.Errorf("%d rows in the joined snapshot", n)
+	var names []string
+	for _, table := range c.Tables {
+		names = append(names, table.Name)
 	}
-	return joined.Close()
+	if diff := cmp.Diff([]string{"secret", "Other.orders"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestPrivileges reads as a role that may little.
+func TestPrivileges(t *testing.T) {
+	server := pgtest.Start(t)
+	uri := server.Database(t, `CREATE SCHEMA closed; CREATE TABLE closed.inner (id int PRIMARY KEY);
+CREATE TABLE open (id int PRIMARY KEY, secret text, other int); INSERT INTO open VALUES (1, 'x', 2), (2, 'y', 3);
+CREATE TABLE refused (id int PRIMARY KEY, open_id int REFERENCES open); COMMENT ON TABLE refused IS 'words';
+CREATE TABLE ruled (id int PRIMARY KEY, owner name); INSERT INTO ruled VALUES (1, 'penstock_reader'), (2, 'someone');
+ALTER TABLE ruled ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON ruled USING (owner = current_user);
+DROP ROLE IF EXISTS penstock_reader; CREATE ROLE penstock_reader LOGIN PASSWORD 'reads';
+GRANT SELECT (id, other) ON open TO penstock_reader; GRANT SELECT, INSERT ON ruled TO penstock_reader;`)
+	t.Cleanup(func() {
+		if err := pgtest.Run(context.Background(), uri, "DROP OWNED BY penstock_reader; DROP ROLE penstock_reader;"); err != nil {
+			t.Error(err)
+		}
+	})
+	before, after, _ := strings.Cut(uri, "//")
+	_, host, _ := strings.Cut(after, "@")
+	src, ses := open(t, before+"//penstock_reader:reads@"+host, sources.Limits{})
+	c, err := src.Catalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"closed.inner": `may not be read: the role has no USAGE of the schema "closed"`, "refused": "words (may not be read: the role has no SELECT on it)",
+		"open": `may not be read: the columns "secret"`, "ruled": "",
+	} {
+		if got := c.Table(name).Comment; got != want {
+			t.Errorf("%s: the comment is %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"closed.inner", "refused"} {
+		_, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: name}))
+		_, planned := ses.Plan(t.Context(), &sources.Query{Table: name})
+		if sources.KindOf(err) != sources.Denied || sources.KindOf(planned) != sources.Denied {
+			t.Errorf("%s: a scan ends with %v, a plan with %v", name, err, planned)
+		}
+	}
+	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "open"})); !slices.Equal(got, []string{"1|2", "2|3"}) {
+		t.Errorf("open has %q", got)
+	}
+	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "ruled"})); !slices.Equal(got, []string{`1|"penstock_reader"`}) {
+		t.Errorf("ruled has %q", got)
+	}
+	// A right that is taken away later is an error that says so.
+	if err := pgtest.Run(t.Context(), uri, "REVOKE SELECT ON ruled FROM penstock_reader;"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "ruled"})); sources.KindOf(err) != sources.Denied {
+		t.Errorf("a revoked right gives %v", err)
+	}
+}
+
+// TestNamesCannotInject asks for tables and columns whose names are SQL.
+func TestNamesCannotInject(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `CREATE TABLE "a""; DROP TABLE b; --" ("x""y" int, "X""Y" text, "$1" int, "t.x" int, PRIMARY KEY ("x""y", "X""Y"));
+INSERT INTO "a""; DROP TABLE b; --" VALUES (1, '''; DROP TABLE b; --', 2, 3); CREATE TABLE b (id int PRIMARY KEY);`)
+	src, ses := open(t, uri, sources.Limits{})
+	c, err := src.Catalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := `a"; DROP TABLE b; --`
+	var order []sources.Sort
+	for _, f := range c.Table(name).Schema.Fields() {
+		order = append(order, sources.Sort{Column: f.Name, Desc: true})
+	}
+	q := &sources.Query{Table: name, OrderBy: order, Where: sources.And{
+		sources.Comparison{Column: `X"Y`, Op: sources.Eq, Value: sources.Text(`'; DROP TABLE b; --`)}, sources.Like{Column: `X"Y`, Pattern: `'; DROP%`},
+		sources.In{Column: `X"Y`, Values: []sources.Value{sources.Text(`'; DROP TABLE b; --`), sources.Text(`$1`)}}, sources.HasPrefix{Column: `X"Y`, Prefix: `';`},
+	}}
+	if got := text(t, ses.Scan(t.Context(), q)); !slices.Equal(got, []string{`1|"'; DROP TABLE b; --"|2|3`}) {
+		t.Errorf("%q", got)
+	}
+	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "b"})); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	for _, bad := range []sources.Config{
+		{URI: uri, Options: map[string]string{"schema": `"; DROP TABLE b; --`, "application_name": `'; DROP TABLE b; --`}},
+		{URI: uri, Options: map[string]string{"schemas": `'; DROP TABLE b; --`}},
+	} {
+		src, err := postgres.Open(t.Context(), bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Catalog(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := src.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: `00000003-00000001-1'; DROP TABLE b; --`}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("a snapshot's name that is SQL gives %v", err)
+	}
+	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "b"})); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
 }

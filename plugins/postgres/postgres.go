@@ -67,6 +67,8 @@ var settings = map[string]string{
 	"synchronize_seqscans":            "off",
 	"max_parallel_workers_per_gather": "0",
 	"enable_tidscan":                  "on",
+	// Compiling a statement takes longer than its first rows may.
+	"jit": "off",
 }
 
 type source struct {

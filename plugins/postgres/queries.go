@@ -11,7 +11,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
     FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf
   ) ELSE c.reltuples END::float8,
   coalesce(obj_description(c.oid, 'pg_class'), ''),
-  coalesce(m.amname = 'heap', false),
+  coalesce(m.amname = 'heap', false) AND has_table_privilege(c.oid, 'SELECT'), -- no other right is one to see ctid
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
   has_schema_privilege(n.oid, 'USAGE') AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
   has_schema_privilege(n.oid, 'USAGE')
@@ -20,10 +20,12 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relp
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND ($2::text[] = '{}' OR n.nspname = ANY($2::text[]))
 ORDER BY n.nspname <> $1::text, n.nspname, c.relname`
 
+	// columnsSQL gives the columns. A default names no column, and so is written
+	// without a look at its table: that takes long where there are many.
 	columnsSQL = `
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
   coalesce(col_description(a.attrelid, a.attnum), ''), coalesce(l.collisdeterministic, true),
-  CASE WHEN a.attgenerated = '' THEN coalesce(pg_get_expr(d.adbin, d.adrelid), '') ELSE '' END,
+  CASE WHEN a.attgenerated = '' THEN coalesce(pg_get_expr(d.adbin, 0), '') ELSE '' END,
   CASE WHEN a.attgenerated <> '' THEN coalesce('always as (' || pg_get_expr(d.adbin, d.adrelid) || ')', 'always')
     WHEN a.attidentity = 'a' THEN 'always as identity' WHEN a.attidentity = 'd' THEN 'by default as identity' ELSE '' END,
   has_column_privilege(a.attrelid, a.attnum, 'SELECT')
