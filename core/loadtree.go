@@ -337,13 +337,12 @@ func (r *resolver) access(n *loadNode, table *sources.Table, branch Branch, key 
 	a := &access{table: table, key: key, limit: branch.Limit, figure: figure, filtered: branch.Where != nil || branch.Condition != ""}
 	a.findLookup()
 	columns := slices.Clone(branch.Columns)
-	// What is equal for all rows of a key does not order them. Across a join
-	// table the rows of many keys come together.
-	same := a.key
-	if n.relation.Through != nil {
-		same = nil
-	}
-	a.order = orderOf(table, branch.OrderBy, same)
+	switch {
+	case n.relation.Through == nil: // what is equal for all rows of a key does not order them
+		a.order = orderOf(table, branch.OrderBy, a.key)
+	case n.target == nil: // across a join table the rows of many keys come together
+		a.order = orderOf(table, branch.OrderBy, nil)
+	} // and the join table's own rows need no order
 	columns, a.places = r.places(table, columns, a.key)
 	for _, b := range below {
 		columns, b.keys = r.places(table, columns, b.near)

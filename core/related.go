@@ -96,6 +96,18 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 	return column, nil
 }
 
+// RelatedField is the field of the column that [Chunk.Related] gives for a
+// relation. A relation that does not exist is [sources.NotFound].
+func (s *Stream) RelatedField(name string) (arrow.Field, error) {
+	s.loader.work.Lock()
+	defer s.loader.work.Unlock()
+	n, err := s.loader.relation(name)
+	if err != nil {
+		return arrow.Field{}, err
+	}
+	return n.field(true), nil
+}
+
 // hasOptional reports whether something below a relation is not in the record.
 func (n *loadNode) hasOptional() bool {
 	for _, b := range n.below {

@@ -70,6 +70,15 @@ func (c *cells) plain(dst []byte, i int) []byte {
 	return c.append(dst, i)
 }
 
+// cellsOfAll returns the writers of a record's columns.
+func cellsOfAll(record arrow.RecordBatch) []*cells {
+	columns := make([]*cells, record.NumCols())
+	for i := range columns {
+		columns[i] = cellsOf(record.Column(i))
+	}
+	return columns
+}
+
 // cellsOf returns the writer of an array's values. It allocates once for each
 // array, so that writing a row need not.
 func cellsOf(arr arrow.Array) *cells {

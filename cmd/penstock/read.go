@@ -20,18 +20,10 @@ import (
 	"github.com/penstock-data/penstock/host"
 )
 
-const whereHelp = `--where is a condition in CEL (https://cel.dev) over the table's columns:
-  comparisons with a literal    total > 19.90    placed >= timestamp("2026-01-01T00:00:00Z")
-  && || ! and parentheses       !(city == "Oslo" || vip)
-  lists, NULL and text          id in [1, 2]    city != null    sku.startsWith("A-")    like(name, "%ist")
-  dates, times and decimals     day < date("2026-02-01")    at == time("08:30:00")    decimal("0.1")
-  a column with an odd name     row["unit price"] < 5`
-
 type readFlags struct {
-	sourceFlags
-	columns, where, orderBy string
-	limit, chunkRows        int64
-	format, output, stats   string
+	queryFlags
+	format, output, stats string
+	flat                  bool
 }
 
 func newRead() *cobra.Command {
@@ -44,7 +36,9 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 
 ` + sourceHelp + `
 
-` + whereHelp,
+` + whereHelp + `
+
+` + loadHelp,
 		Example: `  penstock read csv:shop orders --where 'total > 100.0' --order-by total:desc --limit 10
   penstock read csv:shop orders --columns id,total --format csv -o orders.csv
   penstock read postgres://localhost/shop orders --memory 64MiB --stats`,
@@ -53,13 +47,9 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 	}
 	f.add(c)
 	flags := c.Flags()
-	flags.StringVar(&f.columns, "columns", "", `the columns to give, in this order: a,b,"odd, name"`)
-	flags.StringVar(&f.where, "where", "", "give only the rows for which this is true")
-	flags.StringVar(&f.orderBy, "order-by", "", "the order of the rows: column[:asc|:desc][:nulls-first|:nulls-last],...")
-	flags.Int64Var(&f.limit, "limit", 0, "give so many rows at most")
-	flags.Int64Var(&f.chunkRows, "chunk-rows", 0, "handle so many rows at once (default 1000)")
 	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: table on a terminal, by the ending of -o, else ndjson)")
 	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears when it is complete")
+	flags.BoolVar(&f.flat, "flatten", false, "give the columns of relations beside the others, as in customer.name, and a row for each related row")
 	flags.StringVar(&f.stats, "stats", "", `write what was read and held to standard error; --stats=json writes one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
 	return c
@@ -67,58 +57,31 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 
 // run checks what was typed, opens the source, and writes its rows.
 func (f *readFlags) run(c *cobra.Command, uri, table string) error {
-	q := core.Query{Table: table, Limit: f.limit}
-	var err error
-	if c.Flags().Changed("limit") && f.limit <= 0 {
-		return usagef("--limit is %d: it must be at least 1", f.limit)
-	}
-	if c.Flags().Changed("chunk-rows") && f.chunkRows <= 0 {
-		return usagef("--chunk-rows is %d: it must be at least 1", f.chunkRows)
+	q, options, err := f.parse(c, table)
+	if err != nil {
+		return err
 	}
 	if f.stats != "" && f.stats != "text" && f.stats != "json" {
 		return usagef("--stats is %q: write --stats or --stats=json", f.stats)
 	}
-	if c.Flags().Changed("columns") {
-		if q.Columns, err = parseColumns(f.columns); err != nil {
-			return err
-		}
-	}
-	if c.Flags().Changed("order-by") {
-		if q.OrderBy, err = parseOrder(f.orderBy); err != nil {
-			return err
-		}
-	}
 	format, err := f.chooseFormat(c.OutOrStdout())
-	if err != nil {
-		return err
-	}
-	limit, err := f.sourceFlags.limit()
 	if err != nil {
 		return err
 	}
 	// The budget counts what rows need. This keeps what the runtime needs beside
 	// them, garbage above all, from growing with what is read.
 	debug.SetGCPercent(10)
-	debug.SetMemoryLimit(limit + 32<<20)
+	debug.SetMemoryLimit(options.Memory + 32<<20)
 	return f.open(c, uri, func(ctx context.Context, source *host.Source) error {
-		if c.Flags().Changed("where") {
-			catalog, err := source.Catalog(ctx)
-			if err != nil {
-				return err
-			}
-			t, err := findTable(catalog, table)
-			if err != nil {
-				return err
-			}
-			if q.Where, err = compileWhere(f.where, t); err != nil {
-				return err
-			}
+		if err := f.compile(ctx, c, source, &q); err != nil {
+			return err
 		}
-		stream, err := source.Stream(ctx, q, core.Options{Memory: limit, ChunkRows: f.chunkRows, ReadAhead: true})
+		options.ReadAhead = true
+		stream, err := source.Stream(ctx, q, options)
 		if err != nil {
 			return err
 		}
-		err = f.write(c.OutOrStdout(), format, stream)
+		err = f.write(ctx, c.OutOrStdout(), format, stream, q.Load.Optional)
 		err = errors.Join(err, stream.Close())
 		if f.stats == "" {
 			return err
@@ -183,16 +146,20 @@ func lookOf(w io.Writer) tableLook {
 }
 
 // write writes the stream's rows to standard output or to the file of -o.
-func (f *readFlags) write(stdout io.Writer, format string, stream *core.Stream) (err error) {
+func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, stream *core.Stream, optional []core.Branch) (err error) {
+	rows, err := resultOf(stream, optional)
+	if err != nil {
+		return err
+	}
 	if f.output == "" {
-		return writeRows(stdout, format, lookOf(stdout), stream)
+		return f.writeRows(ctx, stdout, format, lookOf(stdout), rows)
 	}
 	out, err := createOutput(f.output)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Discard()) }()
-	if err := writeRows(out, format, tableLook{}, stream); err != nil {
+	if err := f.writeRows(ctx, out, format, tableLook{}, rows); err != nil {
 		return err
 	}
 	return out.Commit()
@@ -201,20 +168,31 @@ func (f *readFlags) write(stdout io.Writer, format string, stream *core.Stream) 
 // outputBuffer is how much is gathered for one write to the system.
 const outputBuffer = 64 << 10
 
-func writeRows(w io.Writer, format string, look tableLook, stream *core.Stream) error {
+func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, look tableLook, from *result) error {
 	buffered := bufio.NewWriterSize(w, outputBuffer)
-	rows, err := newRowWriter(format, buffered, stream.Schema(), stream.Allocator(), look)
+	choose := newRowWriter
+	if f.flat {
+		choose = newFlatWriter
+	}
+	rows, err := choose(format, buffered, from.schema, from.Allocator(), look)
 	if err != nil {
 		return err
 	}
-	for chunk, fault := range stream.Chunks() {
+	for chunk, fault := range from.Chunks() {
 		if fault != nil {
 			// What came before the fault is good, and is given.
 			err = fault
 			break
 		}
-		if err := rows.Write(chunk.Record); err != nil {
-			return err
+		record, fault := from.record(ctx, chunk)
+		if fault != nil {
+			err = fault
+			break
+		}
+		fault = rows.Write(record)
+		record.Release()
+		if fault != nil {
+			return fault
 		}
 		if look.Width > 0 { // somebody is watching
 			if err := buffered.Flush(); err != nil {
@@ -238,6 +216,11 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\nheld at most %s of %s, checksum %s\n",
 		r.Table, state, r.Rows, r.Chunks, core.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		core.FormatBytes(r.PeakBytes), core.FormatBytes(r.LimitBytes), r.Checksum)
+	for _, relation := range r.Relations {
+		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys, of which %d were remembered; %d rows, %d dangling\n",
+			relation.Path, relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)
+		err = errors.Join(err, relationErr)
+	}
 	if r.Skipped > 0 {
 		_, skipErr := fmt.Fprintf(w, "skipped %d records:\n", r.Skipped)
 		err = errors.Join(err, skipErr)

@@ -49,15 +49,16 @@ var literalFor = [][2]*cel.Type{{celUUID, cel.StringType}, {celLocal, cel.Timest
 
 // compileWhere turns a CEL expression into a predicate over the table's
 // columns. Its literals have the types of their columns. A fault is a usage
-// error that shows the expression with a caret under the place.
-func compileWhere(expression string, table *sources.Table) (sources.Predicate, error) {
-	w := &where{text: expression, table: table}
+// error that shows the expression, by the name that it has for the user, with a
+// caret under the place.
+func compileWhere(name, expression string, table *sources.Table) (sources.Predicate, error) {
+	w := &where{name: name, text: expression, table: table}
 	if !utf8.ValidString(expression) {
-		return nil, usagef("--where is not valid UTF-8")
+		return nil, usagef("%s is not valid UTF-8", name)
 	}
 	env, err := whereEnv(table.Schema)
 	if err != nil {
-		return nil, fmt.Errorf("preparing --where: %w", err)
+		return nil, fmt.Errorf("preparing %s: %w", name, err)
 	}
 	parsed, issues := env.Parse(expression)
 	if issues.Err() != nil {
@@ -191,6 +192,7 @@ func celTypeOf(t arrow.DataType) *cel.Type {
 
 // where translates one checked expression.
 type where struct {
+	name  string
 	text  string
 	table *sources.Table
 	info  *celast.SourceInfo
@@ -211,7 +213,7 @@ func (w *where) faultAt(line, column int, message string) error {
 	column = min(max(column, 0), len(shown))
 	pad := strings.Repeat(" ", textWidth(printable(string(shown[:column]))))
 	return &usageError{
-		message: fmt.Sprintf("--where, line %d, column %d: %s", line, column+1, message),
+		message: fmt.Sprintf("%s, line %d, column %d: %s", w.name, line, column+1, message),
 		detail:  "  " + printable(string(shown)) + "\n  " + pad + "^",
 	}
 }

@@ -86,7 +86,7 @@ func TestWhereBecomesPredicates(t *testing.T) {
 		{`took > duration("1s")`, `took > 1000`},
 		{`uid == "00000000-0000-0000-0000-0000000000ff"`, `uid = 0x000000000000000000000000000000ff`},
 	} {
-		p, err := compileWhere(test.where, whereTable())
+		p, err := compileWhere("--where", test.where, whereTable())
 		if err != nil {
 			t.Errorf("%s: %v", test.where, err)
 			continue
@@ -131,7 +131,7 @@ func TestWhereFaultsHaveACaret(t *testing.T) {
 		{"active &&\n  nme == \"ü\"", `line 2, column 3: table "orders" has no column "nme"`, "  ^"},
 		{`name == "日本" && idd == 1`, `has no column "idd"`, "                  ^"},
 	} {
-		_, err := compileWhere(test.where, whereTable())
+		_, err := compileWhere("--where", test.where, whereTable())
 		if err == nil {
 			t.Errorf("%s: no error", test.where)
 			continue
@@ -154,7 +154,7 @@ func TestWhereComparesExactly(t *testing.T) {
 			"<": func(c int) bool { return c < 0 }, "<=": func(c int) bool { return c <= 0 },
 			">": func(c int) bool { return c > 0 }, ">=": func(c int) bool { return c >= 0 },
 		} {
-			p, err := compileWhere(fmt.Sprintf("small %s %s", op, literal), whereTable())
+			p, err := compileWhere("--where", fmt.Sprintf("small %s %s", op, literal), whereTable())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +187,7 @@ func FuzzWhere(f *testing.F) {
 	}
 	table := whereTable()
 	f.Fuzz(func(t *testing.T, expression string) {
-		p, err := compileWhere(expression, table)
+		p, err := compileWhere("--where", expression, table)
 		if err != nil {
 			if !errorIsUsage(err) {
 				t.Fatalf("%q: not a usage error: %v", expression, err)

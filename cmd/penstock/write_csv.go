@@ -17,6 +17,9 @@ type csvRows struct {
 func newCSV(w io.Writer, schema *arrow.Schema) (*csvRows, error) {
 	c := &csvRows{w: w, buffer: make([]byte, 0, flushBytes+4096)}
 	for i, f := range schema.Fields() {
+		if _, rows := rowsOf(f.Type); rows || f.Type.ID() == arrow.STRUCT {
+			return nil, usagef("column %q is a %s, which CSV cannot hold: --flatten gives its values columns of their own; or leave it out, or use --format ndjson", f.Name, f.Type.Name())
+		}
 		if isNested(f.Type) {
 			return nil, usagef("column %q is a %s, which CSV cannot hold: leave it out with --columns, or use --format ndjson", f.Name, f.Type.Name())
 		}
@@ -30,11 +33,11 @@ func newCSV(w io.Writer, schema *arrow.Schema) (*csvRows, error) {
 }
 
 func (c *csvRows) Write(record arrow.RecordBatch) error {
-	columns := make([]*cells, record.NumCols())
-	for i := range columns {
-		columns[i] = cellsOf(record.Column(i))
-	}
-	for row := range int(record.NumRows()) {
+	return c.writeCells(cellsOfAll(record), int(record.NumRows()))
+}
+
+func (c *csvRows) writeCells(columns []*cells, rows int) error {
+	for row := range rows {
 		for i, column := range columns {
 			if i > 0 {
 				c.buffer = append(c.buffer, ',')

@@ -26,11 +26,11 @@ func newNDJSON(w io.Writer, schema *arrow.Schema) *ndjson {
 }
 
 func (n *ndjson) Write(record arrow.RecordBatch) error {
-	columns := make([]*cells, record.NumCols())
-	for i := range columns {
-		columns[i] = cellsOf(record.Column(i))
-	}
-	for row := range int(record.NumRows()) {
+	return n.writeCells(cellsOfAll(record), int(record.NumRows()))
+}
+
+func (n *ndjson) writeCells(columns []*cells, rows int) error {
+	for row := range rows {
 		if len(columns) == 0 {
 			n.buffer = append(n.buffer, '{')
 		}

@@ -45,14 +45,14 @@ func newTable(w io.Writer, schema *arrow.Schema, look tableLook) *tableRows {
 }
 
 func (t *tableRows) Write(record arrow.RecordBatch) error {
-	columns := make([]*cells, record.NumCols())
-	for i := range columns {
-		columns[i] = cellsOf(record.Column(i))
+	return t.writeCells(cellsOfAll(record), int(record.NumRows()))
+}
+
+func (t *tableRows) writeCells(columns []*cells, rows int) error {
+	if rows > 0 && t.widths == nil {
+		t.begin(columns, min(rows, sampledRows))
 	}
-	if record.NumRows() > 0 && t.widths == nil {
-		t.begin(columns, int(min(record.NumRows(), sampledRows)))
-	}
-	for row := range int(record.NumRows()) {
+	for row := range rows {
 		for i, c := range columns {
 			text := t.render(c, row)
 			t.put(i, text, c.null(row), "\x1b[2m")
