@@ -265,27 +265,47 @@ func CompareBy(s sources.Sort, a, b sources.Value) int {
 
 // among keeps the rows that match a key, the first so many of each.
 func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
-	var kept []int
-	given := map[string]int{}
-	for _, row := range rows {
-		for k := range int(keys.Values.NumRows()) {
-			equal := true
-			var text strings.Builder
-			for i, name := range keys.Columns {
-				v, w := t.values[row][t.column[name]], sources.ValueAt(keys.Values.Column(i), k)
-				equal = equal && !v.IsNull() && !w.IsNull() && sources.Compare(v, w) == 0
-				fmt.Fprintf(&text, "%q,", v.String())
-			}
-			if !equal {
-				continue
-			}
-			if given[text.String()]++; keys.PerKey == 0 || given[text.String()] <= keys.PerKey {
-				kept = append(kept, row)
-			}
-			break // a key that is listed twice gives its rows once
+	given := map[string]int{} // rows of each key so far
+	for k := range int(keys.Values.NumRows()) {
+		values := make([]sources.Value, len(keys.Columns))
+		for i := range values {
+			values[i] = sources.ValueAt(keys.Values.Column(i), k)
+		}
+		if key, ok := keyText(values); ok {
+			given[key] = 0 // a key that is listed twice gives its rows once
 		}
 	}
+	var kept []int
+	for _, row := range rows {
+		values := make([]sources.Value, len(keys.Columns))
+		for i, name := range keys.Columns {
+			values[i] = t.values[row][t.column[name]]
+		}
+		key, ok := keyText(values)
+		n, asked := given[key]
+		if !ok || !asked || keys.PerKey > 0 && n >= keys.PerKey {
+			continue
+		}
+		given[key]++
+		kept = append(kept, row)
+	}
 	return kept
+}
+
+// keyText writes values so that two keys of the same types are the same text
+// where they are equal; false for one with a NULL, which equals nothing.
+func keyText(values []sources.Value) (string, bool) {
+	var text strings.Builder
+	for _, v := range values {
+		if v.IsNull() {
+			return "", false
+		}
+		if f, ok := v.V.(float64); ok && f == 0 {
+			v.V = 0.0 // which -0 equals
+		}
+		fmt.Fprintf(&text, "%q,", v.String())
+	}
+	return text.String(), true
 }
 
 // give gives rows with the cursor behind each, until the context ends.
