@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -605,5 +607,35 @@ func TestExplain(t *testing.T) {
 	}
 	if _, err := core.Explain(t.Context(), source, core.Query{Table: "boks"}, core.Options{}); err == nil || sources.KindOf(err) != sources.NotFound {
 		t.Errorf("a table that is not there: %v", err)
+	}
+}
+
+// TestNestedRecordsOverIPC: records whose children are slices of larger columns
+// are the same on the other side of a wire.
+func TestNestedRecordsOverIPC(t *testing.T) {
+	for _, test := range libraryLoads {
+		stream := open(t, library(t), core.Query{Table: test.table, Load: core.Load{Required: parseLoad(t, test.load), MaxDepth: 4}}, core.Options{ChunkRows: 7, Budget: parent(t)})
+		for chunk, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wire bytes.Buffer
+			w := ipc.NewWriter(&wire, ipc.WithSchema(stream.Schema()))
+			if err := errors.Join(w.Write(chunk.Record), w.Close()); err != nil {
+				t.Fatal(err)
+			}
+			r, err := ipc.NewReader(&wire)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := r.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := gocmp.Diff(objects(chunk.Record), objects(back)); diff != "" {
+				t.Fatalf("%s --load %s (-sent +received):\n%s", test.table, test.load, diff)
+			}
+			r.Release()
+		}
 	}
 }

@@ -404,7 +404,7 @@ func TestLoadIsTheSameHowever(t *testing.T) {
 					want = append(want, truth.answer(test.table, row, nil, load))
 				}
 				var dangling, checksum string
-				for _, chunk := range []int64{1, 7, 1000} {
+				for _, chunk := range []int64{3, 50, 1000} {
 					h := humbled(t, source, change)
 					got, receipt := readObjects(t, h, core.Query{Table: test.table, Load: core.Load{Required: load, MaxDepth: 4}}, core.Options{ChunkRows: chunk, Memory: 16 << 20})
 					if diff := gocmp.Diff(want, got); diff != "" {
