@@ -1,17 +1,19 @@
-// Package csv is the CSV source: a directory of CSV files, one file, or those
-// that match a pattern. Tables are files.
+// Package csv is the CSV source: a directory of CSV files, one file, those that
+// match a pattern, or standard input. Tables are files.
 //
 // A datapackage.json beside the files (Frictionless Data Package) declares
 // types, keys and relations. What is not declared is inferred from the first
 // records, conservatively: leading zeros stay text, and a value that does not
 // fit later is an error that names its file, line and column, never a changed
-// value. Files are UTF-8 and as RFC 4180 says: an unquoted field without text is
-// NULL, a quoted one is the empty text.
+// value. Files are as RFC 4180 says, in UTF-8 or what a mark or an option names,
+// and may be packed with gzip or zstd: an unquoted field without text is NULL, a
+// quoted one is the empty text.
 //
 // Of a datapackage's field types, number becomes a decimal whose scale is the
-// property "scale" or else the largest in the sample; datetime becomes a
-// timestamp with a zone where the sample's values have one; object, array,
-// geopoint, geojson, duration and yearmonth stay text.
+// property "scale" or else the largest in the sample, or with the format "float"
+// a float of 64 bits; datetime becomes a timestamp with a zone where the
+// sample's values have one; object, array, geopoint, geojson, duration and
+// yearmonth stay text.
 package csv
 
 import (
@@ -19,90 +21,30 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Options are how files are read that no datapackage.json describes. The zero
-// value is RFC 4180 with a header.
-type Options struct {
-	Delimiter byte   // between fields; 0 is a comma
-	Comment   byte   // begins a line that is skipped; 0: none does
-	NoHeader  bool   // the first record is data, and columns are column_1, column_2, ...
-	Null      string // a further text that stands for NULL
-	Distinct  bool   // empty and repeated names in a header get a number, instead of an error
-	Sample    int    // records to infer types from; 0 is 1000
-}
-
-const defaultSample = 1000
-
-var optionNames = []string{"comment", "delimiter", "header", "names", "null", "sample"}
-
-// parseOptions reads the options of a URI.
-func parseOptions(given map[string]string) (o Options, err error) {
-	var faults []error
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		value, fault := given[key], error(nil)
-		switch key {
-		case "comment", "delimiter":
-			if value == `\t` || value == "tab" {
-				value = "\t"
-			}
-			if len(value) != 1 || value[0] >= 0x80 || value == "\n" || value == "\r" {
-				fault = errors.New(`want one ASCII character, or "tab"`)
-			} else if key == "comment" {
-				o.Comment = value[0]
-			} else {
-				o.Delimiter = value[0]
-			}
-		case "header":
-			var header bool
-			if header, fault = strconv.ParseBool(value); fault != nil {
-				fault = errors.New("want true or false")
-			}
-			o.NoHeader = !header
-		case "names":
-			if o.Distinct = value == "distinct"; !o.Distinct && value != "strict" {
-				fault = errors.New("want strict or distinct")
-			}
-		case "null":
-			o.Null = value
-		case "sample":
-			if o.Sample, fault = strconv.Atoi(value); fault != nil || o.Sample < 1 || o.Sample > 1_000_000 {
-				fault = errors.New("want a number of records from 1 to 1000000")
-			}
-		default:
-			fault = errors.New("there is no such option" + sources.Nearest(key, optionNames))
-		}
-		if fault != nil {
-			faults = append(faults, fmt.Errorf("option %q: %w", key, fault))
-		}
-	}
-	return o, errors.Join(faults...)
-}
-
-func (o Options) dialect() dialect {
-	d := standard
-	if o.Delimiter != 0 {
-		d.delimiter = o.Delimiter
-	}
-	d.comment, d.header = o.Comment, !o.NoHeader
-	return d
-}
-
 // Open opens a directory, a file, or a pattern of files in one directory, as in
-// data/*.csv. The options are delimiter and comment (a character, or tab),
-// header (true or false), names (strict, or distinct for headers with empty or
-// repeated names), null (a further text for NULL), and sample (how many records
-// types are inferred from).
+// data/*.csv; - is standard input, which can be read once. Of a directory the
+// files .csv and .tsv are read, also with .gz or .zst behind that, and what its
+// datapackage.json names.
+//
+// The options are those of [Options]: delimiter, quote, escape and comment (a
+// character, tab, or \xHH; quote=none), header (true or false), skip (lines
+// before the header), names (strict, or distinct for headers with empty or
+// repeated names), encoding, compression, null (a further text for NULL; several
+// are on lines), types (infer or text), sample (how many records types are
+// inferred from), on_error (fail or skip), max_field (in bytes), table (all files
+// are one table of that name), filename (a column that has the file's name),
+// relations (declared, or names for foreign keys by the names of columns) and
+// index (a directory for key indexes).
 func Open(_ context.Context, c sources.Config) (sources.Source, error) {
 	s, err := open(c)
 	if err != nil {
@@ -116,8 +58,11 @@ func open(c sources.Config) (sources.Source, error) {
 	if err != nil {
 		return nil, &sources.Error{Kind: sources.Invalid, Err: err}
 	}
-	if c.URI == "" {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no directory or file is named: write csv:DIR or csv:FILE")}
+	switch c.URI {
+	case "":
+		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no directory or file is named: write csv:DIR, csv:FILE or csv:-")}
+	case "-":
+		return newStream(os.Stdin, o)
 	}
 	info, err := os.Stat(c.URI)
 	dir, pattern := c.URI, ""
@@ -153,9 +98,10 @@ func escape(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
-// New makes a source of a file system: of its files that end in .csv, and those
-// that its datapackage.json names. The file system must be safe for concurrent
-// use. Files should be seekable, or a scan that resumes reads from the start.
+// New makes a source of a file system: of its files that end in .csv or .tsv,
+// and those that its datapackage.json names. The file system must be safe for
+// concurrent use. Files should be seekable, or a scan that resumes reads from
+// the start.
 func New(fsys fs.FS, o Options) (sources.Source, error) {
 	s, err := newSource(fsys, "", o)
 	if err != nil {
@@ -168,38 +114,41 @@ func New(fsys fs.FS, o Options) (sources.Source, error) {
 type source struct {
 	fsys    fs.FS
 	root    *os.Root // below which fsys is; nil where the caller made fsys
+	stdin   *stream  // instead of fsys; nil where there are files
 	options Options
-	files   []described // what is known of each file, in the order of tables
+	files   []described // what is known of each table, in the order of their names
 	// declared are the tables of the package, whether or not they are opened.
 	declared map[string]bool
 
-	shelf shelf
+	shelf  shelf
+	parity parity
 
 	mu      sync.Mutex
 	catalog *sources.Catalog
 	tables  map[string]*table
 }
 
-// table is a file whose columns are known.
-type table struct {
-	described
-	identity string // of the file when it was sampled
-	start    int64  // where the first record begins
-	line     int    // of the first record
-	rowBytes int64  // of a record in the sample, on average
+// bare makes a source without files.
+func bare(o Options) (*source, dialect, error) {
+	if o.Sample == 0 {
+		o.Sample = defaultSample
+	}
+	d, err := o.dialect()
+	if err != nil {
+		return nil, d, &sources.Error{Kind: sources.Invalid, Err: err}
+	}
+	return &source{options: o, tables: map[string]*table{}, declared: map[string]bool{}}, d, nil
 }
 
 // newSource finds the files: those of the pattern, or with an empty one all of
 // the top folder and what the package names.
 func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
-	if o.Sample == 0 {
-		o.Sample = defaultSample
+	s, standard, err := bare(o)
+	if err != nil {
+		return nil, err
 	}
-	if faults := o.dialect().conflict(); faults != nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.Join(faults...)}
-	}
-	s := &source{fsys: fsys, options: o, tables: map[string]*table{}, declared: map[string]bool{}}
-	declared, err := readPackage(fsys, o.dialect())
+	s.fsys = fsys
+	declared, err := readPackage(fsys, standard)
 	if err != nil {
 		kind := sources.KindOf(err)
 		if kind == sources.Internal {
@@ -221,24 +170,70 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 	taken := map[string]bool{}
 	for _, d := range declared {
 		s.declared[d.table] = true
-		if taken[d.file] = true; wanted(d.file) {
+		for _, name := range d.names {
+			taken[name] = true
+		}
+		if slices.ContainsFunc(d.names, wanted) && o.Table == "" {
 			s.files = append(s.files, d)
 		}
 	}
 	for _, e := range entries {
 		name := e.Name()
-		isCSV := strings.EqualFold(filepath.Ext(name), ".csv") || pattern != ""
-		if e.IsDir() || taken[name] || !isCSV || !wanted(name) || name == packageFile {
+		if e.IsDir() || taken[name] && o.Table == "" || pattern == "" && !isTable(name) || !wanted(name) || name == packageFile {
 			continue
 		}
-		d := described{table: tableName(name), file: name, dialect: o.dialect()}
-		if slices.ContainsFunc(s.files, func(f described) bool { return f.table == d.table }) {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s: there is already a table %q", name, d.table)}
+		if err := s.add(name, standard); err != nil {
+			return nil, &sources.Error{Kind: sources.Invalid, Err: err}
 		}
-		s.files = append(s.files, d)
 	}
 	slices.SortFunc(s.files, func(a, b described) int { return strings.Compare(a.table, b.table) })
 	return s, nil
+}
+
+// add makes a table of a file, or the file a part of the one table.
+func (s *source) add(name string, standard dialect) error {
+	d := described{table: tableName(name), names: []string{name}, dialect: standard}
+	if base, _ := unpackedName(name); strings.EqualFold(path.Ext(base), ".tsv") && s.options.Delimiter == 0 {
+		d.dialect.delimiter = '\t'
+	}
+	if s.options.Table != "" {
+		d.table = s.options.Table
+		if len(s.files) > 0 {
+			s.files[0].names = append(s.files[0].names, name)
+			return nil
+		}
+	}
+	if slices.ContainsFunc(s.files, func(f described) bool { return f.table == d.table }) {
+		return fmt.Errorf("%s: there is already a table %q; table=NAME makes one table of all files", name, d.table)
+	}
+	s.files = append(s.files, d)
+	return nil
+}
+
+// unpackedName is a file's name without .gz and .zst, and whether it had one.
+func unpackedName(file string) (string, bool) {
+	ext := path.Ext(file)
+	if (strings.EqualFold(ext, ".gz") || strings.EqualFold(ext, ".zst")) && ext != path.Base(file) {
+		return strings.TrimSuffix(file, ext), true
+	}
+	return file, false
+}
+
+// isTable reports whether a file of a directory is a table by its name.
+func isTable(file string) bool {
+	name, _ := unpackedName(file)
+	ext := path.Ext(name)
+	return strings.EqualFold(ext, ".csv") || strings.EqualFold(ext, ".tsv")
+}
+
+// tableName is the name of the table in a file: the file's own without what says
+// how it is written, where that leaves a name.
+func tableName(file string) string {
+	base, _ := unpackedName(path.Base(file))
+	if ext := path.Ext(base); ext != base && (isTable(base) || strings.EqualFold(ext, ".txt")) {
+		return strings.TrimSuffix(base, ext)
+	}
+	return base
 }
 
 // Close gives the directory back. Files are open only while they are read.

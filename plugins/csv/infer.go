@@ -45,8 +45,7 @@ func (g *guess) add(text []byte) {
 	}
 	if _, rest, ok := parseDate(text); ok && len(rest) == 0 {
 		is |= mayDate
-	}
-	if _, zoned, ok := parseTimestamp(text); ok {
+	} else if _, zoned, ok := parseTimestamp(text); ok {
 		if zoned {
 			is |= mayInstant
 		} else {

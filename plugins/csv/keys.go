@@ -2,6 +2,7 @@ package csv
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -13,9 +14,14 @@ import (
 
 // addLookups declares by which columns tables find rows: their keys, the columns
 // that refer to other tables, and those that relations lead to and through.
-func addLookups(c *sources.Catalog) {
-	add := func(table string, columns []string) {
-		t := c.Table(table)
+//
+// What can be read only once has none.
+func addLookups(c *sources.Catalog, tables map[string]*table) {
+	add := func(name string, columns []string) {
+		t := c.Table(name)
+		if tables[name].streams() {
+			return
+		}
 		same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
 		if len(columns) > 0 && !slices.ContainsFunc(t.Lookups, same) {
 			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns})
@@ -49,12 +55,15 @@ func addLookups(c *sources.Catalog) {
 
 func (c *column) appendKey(to []byte, d datum) []byte {
 	switch c.kind {
-	case textKind:
+	case textKind, fileKind:
 		to = binary.AppendUvarint(to, uint64(len(d.text)))
 		return append(to, d.text...)
 	case decimalKind:
 		to = binary.LittleEndian.AppendUint64(to, uint64(d.n))
 		return binary.LittleEndian.AppendUint64(to, uint64(d.high))
+	}
+	if c.kind == floatKind && d.n == math.MinInt64 { // -0 equals 0
+		d.n = 0
 	}
 	return binary.LittleEndian.AppendUint64(to, uint64(d.n))
 }
@@ -78,6 +87,8 @@ func datumAt(a arrow.Array, i int) datum {
 		return datum{n: int64(a.Value(i))}
 	case *array.Timestamp:
 		return datum{n: int64(a.Value(i))}
+	case *array.Float64:
+		return datum{n: int64(math.Float64bits(a.Value(i)))}
 	case *array.String:
 		return datum{text: []byte(a.Value(i))}
 	}
@@ -114,23 +125,22 @@ func (t *table) keySet(k *sources.Keys) *keySet {
 	return s
 }
 
-// keyOf writes the key of the record that was read last; ok is false where it has
-// a NULL in it.
-func (t *table) keyOf(in *scanner, columns []int, buf []byte) (key []byte, ok bool, err error) {
+// key writes the key of a record; ok is false where it has a NULL in it.
+func (r *row) key(columns []int, buf []byte) (key []byte, ok bool, err error) {
 	for _, i := range columns {
-		d, null, err := t.datum(in, i)
+		d, null, err := r.datum(i)
 		if err != nil || null {
 			return buf, false, err
 		}
-		buf = t.columns[i].appendKey(buf, d)
+		buf = r.walk.table.columns[i].appendKey(buf, d)
 	}
 	return buf, true, nil
 }
 
-// takes reports whether the record that was read last has a key of the set that
-// wants more rows, and counts it.
-func (s *keySet) takes(t *table, in *scanner) (bool, error) {
-	key, ok, err := t.keyOf(in, s.columns, s.buf[:0])
+// takes reports whether a record has a key of the set that wants more rows, and
+// counts it.
+func (s *keySet) takes(r *row) (bool, error) {
+	key, ok, err := r.key(s.columns, s.buf[:0])
 	s.buf = key
 	if err != nil || !ok {
 		return false, err
@@ -151,8 +161,11 @@ func (t *table) sortable(columns []int) bool {
 	if len(columns) != 1 {
 		return false
 	}
-	k := t.columns[columns[0]].kind
-	return k != textKind && k != decimalKind
+	switch t.columns[columns[0]].kind {
+	case textKind, fileKind, decimalKind, floatKind:
+		return false
+	}
+	return true
 }
 
 // rank makes a uint64 of a key: in the key's order where it is sortable, else a

@@ -41,6 +41,9 @@ type dialectJSON struct {
 	EscapeChar  *string `json:"escapeChar"`
 	CommentChar *string `json:"commentChar"`
 	Header      *bool   `json:"header"`
+	// What version 1 of the format lacks, by the names of the options.
+	Skip     *int   `json:"skip"`
+	MaxField *int64 `json:"max_field"`
 }
 
 type schemaJSON struct {
@@ -93,10 +96,11 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 // described is what a package says of one file.
 type described struct {
 	table    string
-	file     string
+	names    []string // of its files
 	dialect  dialect
 	comment  string
 	columns  []column // nil: nothing is declared
+	inferred bool     // the columns are
 	measured []int    // the columns whose scale is to be found in the sample
 	key      []string
 	unique   [][]string
@@ -124,8 +128,8 @@ func parsePackage(text []byte, standard dialect) ([]described, error) {
 	var all []described
 	var faults []error
 	tables := map[string]bool{}
-	for i, r := range p.Resources {
-		d, err := r.describe(standard)
+	for i := range p.Resources {
+		d, err := p.Resources[i].describe(standard)
 		where := fmt.Sprintf("%s: resources[%d]", packageFile, i)
 		for _, fault := range err {
 			faults = append(faults, fmt.Errorf("%s%w", where, fault))
@@ -167,24 +171,43 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 	if d.comment == "" {
 		d.comment = r.Title
 	}
-	switch {
-	case len(r.Path) != 1:
-		fault(".path: want one file, there are %d", len(r.Path))
-	case !fs.ValidPath(path.Clean(r.Path[0])) || path.Clean(r.Path[0]) == ".":
-		fault(".path: %q is not a file below the package", r.Path[0])
-	default:
-		d.file = path.Clean(r.Path[0])
+	if len(r.Path) == 0 {
+		fault(".path: there is no file")
 	}
-	if d.table == "" {
-		d.table = tableName(d.file)
+	for _, p := range r.Path {
+		if !fs.ValidPath(path.Clean(p)) || path.Clean(p) == "." {
+			fault(".path: %q is not a file below the package", p)
+			continue
+		}
+		d.names = append(d.names, path.Clean(p))
 	}
-	if e := strings.ToLower(strings.ReplaceAll(r.Encoding, "-", "")); e != "" && e != "utf8" && e != "ascii" && e != "usascii" {
-		fault(".encoding: %q is not read: write the file as UTF-8", r.Encoding)
+	if d.table == "" && len(d.names) > 0 {
+		d.table = tableName(d.names[0])
 	}
-	if r.Compression != "" && r.Compression != "no" {
-		fault(".compression: %q is not read: unpack the file", r.Compression)
+	if len(d.names) > 0 && r.Dialect.Delimiter == nil && d.dialect.delimiter == ',' {
+		if base, _ := unpackedName(d.names[0]); strings.EqualFold(path.Ext(base), ".tsv") {
+			d.dialect.delimiter = '\t'
+		}
 	}
-	faults = append(faults, r.Dialect.apply(&d.dialect)...)
+	if r.Encoding != "" {
+		encoding, err := parseEncoding(r.Encoding)
+		if err != nil {
+			fault(".encoding: %w", err)
+		}
+		if d.dialect.encoding = encoding; encoding == encodingUTF8 {
+			d.dialect.encoding = encodingAuto // the format's default, which a mark may contradict
+		}
+	}
+	if r.Compression != "" {
+		compression, err := parseCompression(r.Compression)
+		if err != nil {
+			fault(".compression: %w", err)
+		}
+		d.dialect.compression = compression
+	}
+	for _, err := range r.Dialect.apply(&d.dialect) {
+		fault(".dialect%w", err)
+	}
 	if r.Schema == nil {
 		return d, faults
 	}
@@ -239,31 +262,42 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 }
 
 func (j *dialectJSON) apply(d *dialect) (faults []error) {
-	one := func(name string, text *string, to *byte) {
-		switch {
-		case text == nil:
-		case len(*text) == 1 && (*text)[0] < 0x80 && (*text)[0] != '\n' && (*text)[0] != '\r':
-			*to = (*text)[0]
-		default:
-			faults = append(faults, fmt.Errorf(".dialect.%s: want one ASCII character, not %q", name, *text))
+	char := func(name string, text *string, to *byte) {
+		if text == nil {
+			return
 		}
+		c, err := one(*text)
+		if err != nil {
+			faults = append(faults, fmt.Errorf(".%s: %w", name, err))
+			return
+		}
+		*to = c
 	}
-	one("delimiter", j.Delimiter, &d.delimiter)
-	one("quoteChar", j.QuoteChar, &d.quote)
-	one("commentChar", j.CommentChar, &d.comment)
+	char("delimiter", j.Delimiter, &d.delimiter)
+	char("quoteChar", j.QuoteChar, &d.quote)
+	char("escapeChar", j.EscapeChar, &d.escape)
+	char("commentChar", j.CommentChar, &d.comment)
 	if j.Header != nil {
 		d.header = *j.Header
 	}
-	if j.EscapeChar != nil || j.DoubleQuote != nil && !*j.DoubleQuote {
-		faults = append(faults, errors.New(".dialect: escape characters are not read: a quote within a field is written twice"))
+	if j.DoubleQuote != nil {
+		d.doubleQuote = *j.DoubleQuote
 	}
-	return append(faults, d.conflict()...)
-}
-
-// conflict returns the faults of characters that cannot be told apart.
-func (d dialect) conflict() (faults []error) {
-	if d.delimiter == d.quote || d.delimiter == d.comment || d.quote == d.comment && d.quote != 0 {
-		faults = append(faults, fmt.Errorf(".dialect: delimiter %q, quote %q and comment %q must differ", d.delimiter, d.quote, d.comment))
+	if j.Skip != nil {
+		if d.skip = *j.Skip; d.skip < 0 {
+			faults = append(faults, fmt.Errorf(".skip: %d is negative", d.skip))
+		}
+	}
+	if j.MaxField != nil {
+		if d.maxField = *j.MaxField; d.maxField < 1 || d.maxField > largestField {
+			faults = append(faults, fmt.Errorf(".max_field: want 1 to %d, not %d", int64(largestField), d.maxField))
+		}
+	}
+	if d.escape == d.quote { // a quote that is written twice, said in another way
+		d.escape, d.doubleQuote = 0, true
+	}
+	for _, err := range d.conflict() {
+		faults = append(faults, fmt.Errorf(": %w", err))
 	}
 	return faults
 }
@@ -285,14 +319,16 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 	case "integer":
 		c.kind, c.group = integerKind, f.GroupChar
 	case "number":
-		c.kind, c.group = decimalKind, f.GroupChar
+		if c.kind, c.group = decimalKind, f.GroupChar; f.Format == "float" {
+			c.kind = floatKind
+		}
 		if f.DecimalChar != "" {
 			if len(f.DecimalChar) != 1 {
 				return c, false, fmt.Errorf(".decimalChar: want one character, not %q", f.DecimalChar)
 			}
 			c.decimal = f.DecimalChar[0]
 		}
-		if measure = f.Scale == nil; !measure {
+		if measure = f.Scale == nil && c.kind == decimalKind; f.Scale != nil {
 			if *f.Scale < 0 || *f.Scale > maxPrecision {
 				return c, false, fmt.Errorf(".scale: want 0 to %d, not %d", maxPrecision, *f.Scale)
 			}
@@ -373,14 +409,4 @@ func layoutOf(format string) (layout string, zoned bool, err error) {
 		b.WriteString(part)
 	}
 	return b.String(), zoned, nil
-}
-
-// tableName is the name of the table in a file: the file's own without .csv,
-// where that leaves a name.
-func tableName(file string) string {
-	base := path.Base(file)
-	if ext := path.Ext(base); strings.EqualFold(ext, ".csv") && ext != base {
-		return strings.TrimSuffix(base, ext)
-	}
-	return base
 }

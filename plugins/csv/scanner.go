@@ -5,314 +5,294 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
-// dialect is how a file is written.
-type dialect struct {
-	delimiter byte
-	quote     byte // 0: nothing is quoted
-	comment   byte // 0: no comments
-	header    bool
+// cell is one field of a record. Its places are in the record's bytes.
+type cell struct {
+	from, to int32 // without quotes
+	quoted   bool
+	escaped  bool // it holds doubled quotes or escape characters
 }
 
-// standard is RFC 4180.
-var standard = dialect{delimiter: ',', quote: '"', header: true}
+// padding is how many bytes behind what is read may be looked at, so that a word
+// of eight bytes can be taken at any place. What stands there counts for nothing.
+const padding = 8
 
-// The limits of a record. A file that is not CSV at all would otherwise be one
-// record.
+// The size of a scanner's buffer when it starts: large enough to read at the
+// speed of memory, small enough for a processor's cache.
 const (
-	maxRecord  = 64 << 20 // bytes
-	readBuffer = 64 << 10
+	largestBuffer  = 256 << 10
+	smallestBuffer = 16 << 10
 )
 
-// field is one field of the record that was read last.
-type field struct {
-	start, end int  // in the record's bytes, without quotes
-	column     int  // where the field begins in its line, in bytes, from 1
-	line       int  // of the field's beginning, from 1
-	quoted     bool // it was in quotes
-	escaped    bool // and holds doubled quotes
-}
+// maxColumns bounds a record whose number of columns is not known.
+const maxColumns = 100_000
 
-// scanner divides a file into records and fields as RFC 4180 says, and no
-// other way: what a lenient reader would guess at is an error with its place.
-// LF, CRLF and CR end a record. Lines without anything in them are skipped,
-// unless blank says that they are records of one field.
+// scanner divides bytes into records and fields as RFC 4180 says, and no other
+// way: what a lenient reader would guess at is a fault with its place. LF, CRLF
+// and CR end a record. Lines without anything in them are skipped, unless blank
+// says that they are records of one field.
+//
+// It holds the bytes of the record that was read last, and of those behind it
+// what was read in one go. A record is divided by one pure function over bytes;
+// where it wants more, more is read, and it is called again.
 type scanner struct {
 	in      io.Reader
 	dialect dialect
-	name    string // of the file, for errors
+	name    string // of the file, for faults
 	blank   bool   // a line without anything in it is a record
+	columns int    // how many cells are kept of a record; what is more is counted
 	ahead   int    // how much is read at once, in bytes
 
-	buf    []byte
-	from   int   // where the next record begins in buf
-	filled int   // how much of buf is read
-	base   int64 // the place of buf[0] in the file
+	mem    memory.Allocator
+	buf    []byte // from mem; its last bytes are padding
+	from   int    // where the next record begins in buf
+	filled int    // how much of buf is read
+	base   int64  // the place of buf[0] in the file
 	eof    bool
 
-	start    int64 // where the record that was read last begins in the file
-	line     int   // of the next record, from 1
-	records  int64 // that were read
-	fields   []field
-	record   []byte // of the fields
-	lineFrom int    // where the line that is read begins in buf, relative to from
+	lines *counter // of what is behind base; nil where the file can be read again
+
+	start  int64  // where the record that was read last begins in the file
+	record []byte // its bytes, with its end
+	cells  []cell
+	count  int  // the record's fields, also those that are not among cells
+	ascii  bool // every cell that is not quoted is ASCII
+
+	delimiters, quotes, escapes uint64 // each byte of the word is the character
 }
 
-func newScanner(in io.Reader, name string, d dialect) *scanner {
-	return &scanner{in: in, dialect: d, name: name, buf: make([]byte, readBuffer), ahead: readBuffer, line: 1}
+// newScanner makes a scanner over what begins at the place base in the file. Its
+// buffer of size bytes comes from mem; the caller releases it.
+func newScanner(in io.Reader, name string, d dialect, size int, mem memory.Allocator) *scanner {
+	s := &scanner{in: in, dialect: d, name: name, mem: mem, columns: maxColumns}
+	size = min(max(size, smallestBuffer), largestBuffer)
+	s.buf, s.ahead = mem.Allocate(size+padding), size
+	s.delimiters, s.quotes, s.escapes = uint64(d.delimiter)*ones, uint64(d.quote)*ones, uint64(d.escape)*ones
+	if d.quote == 0 { // nothing is a quote: look for delimiters twice
+		s.quotes = s.delimiters
+	}
+	return s
 }
 
-// at returns a fault in the file with its place.
-func (s *scanner) at(line, column int, format string, args ...any) error {
-	return fmt.Errorf("%s:%d:%d: %w", s.name, line, column, fmt.Errorf(format, args...))
+func (s *scanner) release() {
+	if s.buf != nil {
+		s.mem.Free(s.buf)
+		s.buf = nil
+	}
 }
 
-// fill reads more. What belongs to the record that is being read stays.
-func (s *scanner) fill() error {
-	if s.from > 0 {
-		copy(s.buf, s.buf[s.from:s.filled])
-		s.base += int64(s.from)
-		s.filled -= s.from
-		s.from = 0
-	}
-	if s.filled == len(s.buf) {
-		if len(s.buf) >= maxRecord {
-			return s.at(s.line, 1, "the record has more than %d MiB: is a quote missing its end, or is this not CSV?", maxRecord>>20)
-		}
-		larger := make([]byte, 2*len(s.buf))
-		copy(larger, s.buf[:s.filled])
-		s.buf = larger
-	}
-	for range 100 {
-		n, err := s.in.Read(s.buf[s.filled:min(s.filled+s.ahead, len(s.buf))])
-		s.filled += n
-		if errors.Is(err, io.EOF) {
-			s.eof = true
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		if n > 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: %w", s.name, io.ErrNoProgress)
+// reset begins anew with bytes whose place in the file is base.
+func (s *scanner) reset(in io.Reader, base int64) {
+	s.in, s.base, s.from, s.filled, s.eof = in, base, 0, 0, false
 }
 
 // offset is the place in the file where the next record begins.
 func (s *scanner) offset() int64 { return s.base + int64(s.from) }
 
-// peek returns the byte at i, counted from the record's beginning.
-func (s *scanner) peek(i int) (byte, bool, error) {
-	for s.from+i >= s.filled {
-		if s.eof {
-			return 0, false, nil
-		}
-		if err := s.fill(); err != nil {
-			return 0, false, err
-		}
-	}
-	return s.buf[s.from+i], true, nil
-}
+// room is how many bytes the buffer holds.
+func (s *scanner) room() int { return len(s.buf) - padding }
 
-// skipBOM skips the mark that some programs begin UTF-8 with.
-func (s *scanner) skipBOM() error {
-	if _, _, err := s.peek(2); err != nil {
-		return err
+// fill reads more. What belongs to the record that is being read stays.
+func (s *scanner) fill() error {
+	if s.from > 0 {
+		if s.lines != nil {
+			s.lines.count(s.buf[:s.from])
+		}
+		copy(s.buf, s.buf[s.from:s.filled])
+		s.base += int64(s.from)
+		s.filled -= s.from
+		s.from = 0
 	}
-	head := s.buf[s.from:s.filled]
-	switch {
-	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf")):
-		s.from += 3
-	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")):
-		return s.at(1, 1, "the file is UTF-16: write it as UTF-8")
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")), bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		return s.at(1, 1, "the file is compressed: unpack it first")
+	if s.filled == s.room() {
+		if err := s.grow(); err != nil {
+			return err
+		}
+	}
+	// A pipe gives little at a time, and what is divided again should have
+	// grown.
+	wanted := min(s.filled+max(s.ahead, s.filled/2), s.room())
+	for idle := 0; s.filled < wanted && idle < 100; idle++ {
+		n, err := s.in.Read(s.buf[s.filled:wanted])
+		if s.filled += n; n > 0 {
+			idle = 0
+		}
+		if err == io.EOF {
+			s.eof = true
+			return nil
+		}
+		if err != nil {
+			return s.broken(err)
+		}
+	}
+	if s.filled < wanted {
+		return s.broken(io.ErrNoProgress)
 	}
 	return nil
 }
 
-// next reads a record into fields, and reports whether there was one. Bytes of
-// fields are valid until the next call.
+// broken is what the system, or what unpacks the file, says of a read.
+func (s *scanner) broken(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the compressed file is cut short: %w", err)
+	}
+	return fmt.Errorf("%s: after byte %d: %w", s.name, s.base+int64(s.filled), err)
+}
+
+// grow doubles the buffer.
+func (s *scanner) grow() error {
+	size := min(2*int64(s.room()), s.dialect.maxRecord())
+	if size <= int64(s.room()) {
+		return s.fault(0, 0, "the record has more than %d bytes: is a quote missing its end, or is this not CSV?", s.dialect.maxRecord()).
+			with("max_field=BYTES allows longer ones")
+	}
+	larger, err := sources.Call("", "", func() ([]byte, error) { return s.mem.Allocate(int(size) + padding), nil })
+	if err != nil {
+		return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("%s: the record at byte %d has more than %d bytes, and there is no memory to hold it: %w", s.name, s.offset(), s.filled, err)}
+	}
+	copy(larger, s.buf[:s.filled])
+	s.mem.Free(s.buf)
+	s.buf = larger
+	s.ahead = max(s.ahead, int(size)/2)
+	return nil
+}
+
+// need makes n bytes from the next record's beginning readable, if there are so
+// many, and returns what there is.
+func (s *scanner) need(n int) ([]byte, error) {
+	for s.filled-s.from < n && !s.eof {
+		if err := s.fill(); err != nil {
+			return nil, err
+		}
+	}
+	return s.buf[s.from:s.filled], nil
+}
+
+// next reads a record into cells, and reports whether there was one. Its bytes
+// are valid until the next call.
 func (s *scanner) next() (bool, error) {
 	for {
-		b, ok, err := s.peek(0)
-		switch {
-		case err != nil || !ok:
-			return false, err
-		case (b == '\n' || b == '\r') && !s.blank:
-			size, err := s.ending(0)
-			if err != nil {
+		if s.from == s.filled {
+			if s.eof {
+				return false, nil
+			}
+			if err := s.fill(); err != nil {
 				return false, err
 			}
+			continue
+		}
+		switch c := s.buf[s.from]; {
+		case (c == '\n' || c == '\r') && !s.blank:
+			if _, err := s.need(2); err != nil {
+				return false, err
+			}
+			s.from += lineEnd(s.buf[s.from:s.filled])
+			continue
+		case c == s.dialect.comment && c != 0:
+			if err := s.skipLine(); err != nil {
+				return false, err
+			}
+			continue
+		}
+		size, fault := s.split(s.filled-s.from, s.eof)
+		if fault != nil {
+			return false, fault
+		}
+		if size > 0 {
+			s.start = s.offset()
+			s.record = s.buf[s.from : s.from+size]
 			s.from += size
-			s.line++
-		case b == s.dialect.comment && b != 0:
-			if err := s.comment(); err != nil {
-				return false, err
-			}
-		default:
-			return true, s.read()
+			return true, nil
+		}
+		if err := s.fill(); err != nil {
+			return false, err
 		}
 	}
 }
 
-// ending returns how long the line's end at i is.
-func (s *scanner) ending(i int) (int, error) {
-	if s.buf[s.from+i] == '\n' {
-		return 1, nil
+// lineEnd is how long the line's end is that b begins with; 0 where it begins
+// with none.
+func lineEnd(b []byte) int {
+	switch {
+	case len(b) > 0 && b[0] == '\n':
+		return 1
+	case len(b) > 1 && b[0] == '\r' && b[1] == '\n':
+		return 2
+	case len(b) > 0 && b[0] == '\r':
+		return 1
 	}
-	b, ok, err := s.peek(i + 1)
-	if ok && b == '\n' {
-		return 2, err
-	}
-	return 1, err
+	return 0
 }
 
-func (s *scanner) comment() error {
-	for i := 0; ; i++ {
-		b, ok, err := s.peek(i)
-		if err != nil || !ok {
-			s.from = min(s.from+i, s.filled)
-			return err
-		}
-		if b == '\n' || b == '\r' {
+// skipLine goes behind the end of the line, whatever is in it.
+func (s *scanner) skipLine() error {
+	for {
+		rest := s.buf[s.from:s.filled]
+		if i := bytes.IndexAny(rest, "\r\n"); i >= 0 {
 			s.from += i
+			if _, err := s.need(2); err != nil {
+				return err
+			}
+			s.from += lineEnd(s.buf[s.from:s.filled])
 			return nil
 		}
-		if i == readBuffer/2 { // a long comment need not be held
-			s.from += i
-			i = 0
-		}
-	}
-}
-
-// read reads the record at from.
-func (s *scanner) read() error {
-	s.fields, s.lineFrom, s.start = s.fields[:0], 0, s.offset()
-	line := s.line
-	for i := 0; ; {
-		next, more, err := s.field(i, &line)
-		if err != nil {
-			return err
-		}
-		if !more {
-			size := 0
-			if s.from+next < s.filled {
-				if size, err = s.ending(next); err != nil {
-					return err
-				}
-			}
-			s.record = s.buf[s.from : s.from+next]
-			s.from += next + size
-			s.line = line + 1
-			s.records++
+		s.from = s.filled
+		if s.eof {
 			return nil
 		}
-		i = next
-	}
-}
-
-// field reads the field at i. It returns where the next one begins and true, or
-// where the line's end is and false.
-func (s *scanner) field(i int, line *int) (int, bool, error) {
-	f := field{start: i, column: i - s.lineFrom + 1, line: *line}
-	b, ok, err := s.peek(i)
-	if err != nil {
-		return 0, false, err
-	}
-	if ok && b == s.dialect.quote && b != 0 {
-		return s.quoted(i, line, f)
-	}
-	for {
-		window := s.buf[s.from+i : s.filled]
-		for at, b := range window {
-			switch {
-			case b == s.dialect.delimiter:
-				f.end = i + at
-				s.fields = append(s.fields, f)
-				return f.end + 1, true, nil
-			case b == '\n' || b == '\r':
-				f.end = i + at
-				s.fields = append(s.fields, f)
-				return f.end, false, nil
-			case b == s.dialect.quote && b != 0:
-				return 0, false, s.at(*line, i+at-s.lineFrom+1, "a quote within a field that does not begin with one: put the whole field in quotes and write the quote twice")
-			}
-		}
-		i += len(window)
-		if _, ok, err := s.peek(i); err != nil {
-			return 0, false, err
-		} else if !ok {
-			f.end = i
-			s.fields = append(s.fields, f)
-			return i, false, nil
+		if err := s.fill(); err != nil {
+			return err
 		}
 	}
 }
 
-// quoted reads the field whose opening quote is at i.
-func (s *scanner) quoted(i int, line *int, f field) (int, bool, error) {
-	f.quoted = true
-	i++
-	f.start = i
-	for {
-		b, ok, err := s.peek(i)
-		if err != nil {
-			return 0, false, err
+// discard goes forward to a place in the file, by reading.
+func (s *scanner) discard(to int64) error {
+	for s.offset() < to {
+		s.from = int(min(to-s.base, int64(s.filled)))
+		if s.from < s.filled {
+			return nil
 		}
-		if !ok {
-			return 0, false, s.at(f.line, f.column, "the quote that begins here has no end")
+		if s.offset() == to {
+			return nil
 		}
-		switch b {
-		case s.dialect.quote:
-			b, ok, err := s.peek(i + 1)
-			switch {
-			case err != nil:
-				return 0, false, err
-			case ok && b == s.dialect.quote:
-				f.escaped = true
-				i += 2
-				continue
-			}
-			f.end = i
-			s.fields = append(s.fields, f)
-			switch {
-			case !ok || b == '\n' || b == '\r':
-				return i + 1, false, nil
-			case b == s.dialect.delimiter:
-				return i + 2, true, nil
-			}
-			return 0, false, s.at(*line, i+2-s.lineFrom, "%q after a closing quote: a quote within a field is written twice", b)
-		case '\n', '\r':
-			size, err := s.ending(i)
-			if err != nil {
-				return 0, false, err
-			}
-			i += size
-			*line++
-			s.lineFrom = i
-		default:
-			i++
+		if s.eof {
+			return nil
+		}
+		if err := s.fill(); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-// text returns the bytes of a field. It unescapes in place.
-func (s *scanner) text(f *field) []byte {
-	text := s.record[f.start:f.end]
-	if !f.escaped {
+// locate counts the lines before a fault in what the scanner holds.
+func (s *scanner) locate(f *fault) {
+	c := *s.lines
+	c.count(s.buf[:min(max(f.offset-s.base, 0), int64(s.filled))])
+	f.line, f.column = c.line+1, int(f.offset-c.lineStart)+1
+}
+
+// text returns the bytes of a cell. It takes the escapes out in place.
+func (s *scanner) text(i int) []byte {
+	c := &s.cells[i]
+	text := s.record[c.from:c.to]
+	if !c.escaped {
 		return text
 	}
 	out := text[:0]
 	for i := 0; i < len(text); i++ {
-		out = append(out, text[i])
-		if text[i] == s.dialect.quote {
+		b := text[i]
+		if i+1 < len(text) && (b == s.dialect.escape && b != 0 || c.quoted && b == s.dialect.quote) {
 			i++
+			b = text[i]
 		}
+		out = append(out, b)
 	}
-	f.end, f.escaped = f.start+len(out), false
+	c.to, c.escaped = c.from+int32(len(out)), false
 	return out
 }

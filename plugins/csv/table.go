@@ -3,6 +3,7 @@ package csv
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,9 +12,46 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
 )
+
+// table is a table whose columns are known.
+type table struct {
+	described
+	files    []tableFile
+	identity string // of its files when they were sampled
+	width    int    // the fields of a record
+	rowBytes int64  // of a record in the sample, on average
+	packed   bool   // a file cannot be read from the middle
+}
+
+// tableFile is one of a table's files.
+type tableFile struct {
+	name      string
+	nameBytes []byte
+	identity  string  // when it was sampled
+	size      int64   // on the disk
+	start     int64   // where the first record begins
+	stream    *stream // instead of a file that can be opened; else nil
+}
+
+func (t *table) streams() bool { return t.files[0].stream != nil }
+
+// resumes reports whether a scan can begin where another was.
+func (t *table) resumes() bool { return !t.streams() }
+
+func (t *table) can() sources.Ability {
+	can := sources.Project | sources.Limit | sources.Logic
+	if t.resumes() {
+		can |= sources.Resume | sources.Stable
+	}
+	if t.divides() {
+		can |= sources.Partition
+	}
+	return can
+}
 
 // Catalog reads the header and a sample of every file, once.
 func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
@@ -29,7 +67,7 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, sources.WithOp("catalog", "", err)
 		}
-		t, rows, err := s.load(d)
+		t, rows, err := s.load(ctx, d)
 		if err != nil {
 			return nil, sources.WithOp("catalog", d.table, invalid(err))
 		}
@@ -39,11 +77,14 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	}
 	// Some of a package's files may refer to tables that were not opened with
 	// them.
+	if s.options.ByName {
+		keys = append(keys, keysByName(catalog, keys)...)
+	}
 	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.Target] == nil && s.declared[k.Target] })
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}
-	addLookups(catalog)
+	addLookups(catalog, tables)
 	s.catalog, s.tables = catalog, tables
 	return catalog, nil
 }
@@ -78,74 +119,137 @@ func (t *table) describe(rows int64) sources.Table {
 	}
 	return sources.Table{
 		Name: t.table, Schema: arrow.NewSchema(fields, nil), Key: t.key, Unique: t.unique, Comment: t.comment, Rows: rows,
-		Can: sources.Project | sources.Limit | sources.Resume | sources.Stable,
+		Can: t.can(), Filters: t.filtersOf(),
 	}
 }
 
-// load reads the header and the sample of a file. The estimate of its rows is
-// exact where the sample is the whole file.
-func (s *source) load(d described) (*table, int64, error) {
-	file, err := s.fsys.Open(d.file)
+// load reads the header of every file and the sample of the first. The estimate
+// of the rows is exact where the sample is the whole table.
+func (s *source) load(ctx context.Context, d described) (*table, int64, error) {
+	t := &table{described: d}
+	for _, name := range d.names {
+		f := tableFile{name: name, nameBytes: []byte(name)}
+		if s.stdin != nil {
+			f.stream, f.identity = s.stdin, "stdin"
+		} else {
+			info, err := fs.Stat(s.fsys, name)
+			if err != nil {
+				return nil, 0, err
+			}
+			if info.IsDir() {
+				return nil, 0, fmt.Errorf("%s is a directory", name)
+			}
+			f.identity, f.size = identity(info), info.Size()
+		}
+		t.files = append(t.files, f)
+		t.identity += name + "\x00" + f.identity + "\x00"
+	}
+	rows := int64(0)
+	for i := range t.files {
+		n, err := s.loadFile(ctx, t, i)
+		if err != nil {
+			return nil, 0, err
+		}
+		if rows += n; n < 0 || rows < 0 {
+			rows = -1
+		}
+	}
+	return t, rows, nil
+}
+
+// loadFile reads the header of one file, and what the table lacks: the columns
+// of the first, and the sample of their values. It returns an estimate of the
+// file's rows, -1 where there is none.
+func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err error) {
+	f := &t.files[i]
+	input, err := s.openFile(ctx, f, t.dialect)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, 0, err
+	defer input.Close()
+	t.packed = t.packed || !input.seekable
+	in := newScanner(input.reader, f.name, t.dialect, largestBuffer, memory.DefaultAllocator)
+	defer in.release()
+	in.base = input.from
+	if f.stream != nil {
+		in.lines = &counter{}
 	}
-	if info.IsDir() {
-		return nil, 0, fmt.Errorf("%s is a directory", d.file)
-	}
-	t := &table{described: d, identity: identity(info)}
-	in := newScanner(file, d.file, d.dialect)
-	if err := in.skipBOM(); err != nil {
-		return nil, 0, err
+	defer func() {
+		var at *fault
+		if errors.As(err, &at) {
+			w := &walk{ctx: ctx, source: s, table: t, file: i, scanner: in}
+			err = errors.Join(err, w.locate(at))
+		}
+	}()
+	for range t.dialect.skip {
+		if err := in.skipLine(); err != nil {
+			return 0, err
+		}
 	}
 	names, err := s.header(in, t)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	t.start, t.line = in.offset(), in.line
-	inferred := t.columns == nil
-	if inferred {
+	if f.start = in.offset(); t.columns == nil {
 		t.columns = make([]column, len(names))
 		for i, name := range names {
-			t.columns[i] = column{name: name}
-			if s.options.Null != "" {
-				t.columns[i].missing = []string{s.options.Null}
-			}
+			t.columns[i] = column{name: name, missing: s.options.Null, inferred: 1}
 		}
-	} else if err := t.matches(names); err != nil {
-		return nil, 0, err
+		t.inferred = true
+	} else if err := t.matches(f.name, names); err != nil {
+		return 0, err
 	}
-	in.blank = len(t.columns) == 1
-	guesses := make([]guess, len(t.columns))
+	if i > 0 {
+		if t.rowBytes == 0 || !input.seekable {
+			return -1, nil
+		}
+		return (f.size - f.start) / t.rowBytes, nil
+	}
+	if t.width = len(t.columns); s.options.FileColumn != "" {
+		if t.index(s.options.FileColumn) >= 0 {
+			return 0, fmt.Errorf("%s: there is a column %q already: filename=NAME takes another", f.name, s.options.FileColumn)
+		}
+		t.columns = append(t.columns, column{name: s.options.FileColumn, kind: fileKind, required: true, source: "file name"})
+	}
+	for i := range t.columns {
+		c := &t.columns[i]
+		c.words = slices.ContainsFunc(c.missing, func(m string) bool { return m != "" })
+	}
+	in.blank, in.columns = t.width == 1, t.width+1
+	return s.sample(in, t, f, input.seekable)
+}
+
+// sample reads the first records, and settles what they have to say.
+func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int64, error) {
+	guesses := make([]guess, t.width)
 	records, whole := 0, false
 	for records < s.options.Sample {
 		// A fault in a record is the scan's to tell: the other tables, and the
 		// records before it, are good.
 		more, err := in.next()
-		if err == nil && more {
-			err = t.width(in)
+		if whole = !more && err == nil; whole || err != nil {
+			break
 		}
-		if whole = !more || err != nil; whole {
+		if in.count != t.width {
+			if s.options.SkipBad {
+				continue
+			}
 			break
 		}
 		records++
-		for i, f := range in.fields {
-			text := in.text(&f)
-			if c := &t.columns[i]; !c.isNull(text, f.quoted) {
-				if c.kind == decimalKind {
-					guesses[i].places = max(guesses[i].places, c.places(text))
-				} else {
-					guesses[i].add(text)
-				}
+		for i := range t.width {
+			text, c := in.text(i), &t.columns[i]
+			switch {
+			case c.isNull(text, in.cells[i].quoted):
+			case c.kind == decimalKind:
+				guesses[i].places = max(guesses[i].places, c.places(text))
+			case !s.options.Text || !t.inferred:
+				guesses[i].add(text)
 			}
 		}
 	}
-	if inferred {
-		for i := range t.columns {
+	if t.inferred {
+		for i := range t.width {
 			guesses[i].settle(&t.columns[i])
 			t.columns[i].inferred = max(records, 1)
 		}
@@ -156,12 +260,15 @@ func (s *source) load(d described) (*table, int64, error) {
 	}
 	rows := int64(records)
 	if records > 0 {
-		t.rowBytes = max(1, (in.offset()-t.start)/int64(records))
+		t.rowBytes = max(1, (in.offset()-f.start)/int64(records))
 	}
-	if !whole && records > 0 {
-		rows = max(rows, (info.Size()-t.start)/t.rowBytes)
+	switch {
+	case whole:
+		return rows, nil
+	case !seekable:
+		return -1, nil
 	}
-	return t, rows, nil
+	return max(rows, (f.size-f.start)/max(t.rowBytes, 1)), nil
 }
 
 // places is how many decimals a declared number has; 0 for what is none, which is the scan's to tell.
@@ -193,7 +300,7 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 		if t.columns != nil {
 			return namesOf(t.columns), nil
 		}
-		return s.unnamed(t)
+		return unnamed(in)
 	}
 	more, err := in.next()
 	if err != nil {
@@ -203,22 +310,25 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 		if t.columns != nil {
 			return namesOf(t.columns), nil
 		}
-		return nil, errors.New(t.file + ": the file is empty: it has no header")
+		return nil, errors.New(in.name + ": the file is empty: it has no header")
+	}
+	if in.count > len(in.cells) {
+		return nil, in.wrong(0, "the header has %d columns, more than the %d that are read", in.count, maxColumns)
 	}
 	var names []string
 	seen := map[string]bool{}
-	for i, f := range in.fields {
-		text := in.text(&f)
+	for i := range in.cells {
+		text, at := in.text(i), in.cells[i].begin()
 		if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
-			return nil, in.at(f.line, f.column, "the header is not text in UTF-8: is this a CSV file?")
+			return nil, in.wrong(at, "the header is not text in UTF-8: is this a CSV file?").with("encoding=latin-1, windows-1252 or utf-16 reads others")
 		}
 		name := string(text)
 		if name == "" || seen[name] {
 			if !s.options.Distinct {
 				if name == "" {
-					return nil, in.at(f.line, f.column, "column %d has no name: names=distinct gives it one", i+1)
+					return nil, in.wrong(at, "column %d has no name", i+1).with("names=distinct gives it one")
 				}
-				return nil, in.at(f.line, f.column, "the column name %q is there twice: names=distinct gives it a number", name)
+				return nil, in.wrong(at, "the column name %q is there twice", name).with("names=distinct gives it a number")
 			}
 			name = distinct(name, i, seen)
 		}
@@ -239,25 +349,18 @@ func distinct(name string, i int, seen map[string]bool) string {
 	return name
 }
 
-// unnamed counts the fields of the first record of a file without a header.
-func (s *source) unnamed(t *table) ([]string, error) {
-	file, err := s.fsys.Open(t.file)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	in := newScanner(file, t.file, t.dialect)
-	if err := in.skipBOM(); err != nil {
-		return nil, err
-	}
+// unnamed counts the fields of the first record of a file without a header, and
+// goes back to it.
+func unnamed(in *scanner) ([]string, error) {
 	more, err := in.next()
 	if err != nil {
 		return nil, err
 	}
 	if !more {
-		return nil, errors.New(t.file + ": the file is empty: it has no columns")
+		return nil, errors.New(in.name + ": the file is empty: it has no columns")
 	}
-	names := make([]string, len(in.fields))
+	in.from = int(in.start - in.base)
+	names := make([]string, len(in.cells))
 	for i := range names {
 		names[i] = fmt.Sprintf("column_%d", i+1)
 	}
@@ -277,32 +380,49 @@ func namesOf(columns []column) []string {
 	return names
 }
 
-// matches holds the header against the declared columns.
-func (t *table) matches(names []string) error {
-	declared := namesOf(t.columns)
+// matches holds a file's header against the columns that are known, from the
+// package or from the first file.
+func (t *table) matches(file string, names []string) error {
+	declared, by := namesOf(t.columns), packageFile+" declares"
+	if t.inferred {
+		by = t.files[0].name + " has"
+	}
+	if n := len(declared); n > 0 && t.columns[n-1].kind == fileKind {
+		declared = declared[:n-1]
+		if !t.dialect.header && len(names) > len(declared) {
+			names = names[:n-1]
+		}
+	}
 	if slices.Equal(names, declared) {
 		return nil
 	}
 	for i, name := range names {
 		if i >= len(declared) {
-			return fmt.Errorf("%s: column %d is %q, which %s does not declare", t.file, i+1, name, packageFile)
+			return fmt.Errorf("%s: column %d is %q, which is more than %s", file, i+1, name, by)
 		}
 		if name != declared[i] {
-			return fmt.Errorf("%s: column %d is %q, where %s declares %q", t.file, i+1, name, packageFile, declared[i])
+			return fmt.Errorf("%s: column %d is %q, where %s %q", file, i+1, name, by, declared[i])
 		}
 	}
-	return fmt.Errorf("%s: there is no column %s, which %s declares", t.file, strings.Join(declared[len(names):], ", "), packageFile)
+	return fmt.Errorf("%s: there is no column %s, which %s", file, strings.Join(declared[len(names):], ", "), by)
 }
 
-// width refuses a record that has more or fewer fields than the table columns.
-func (t *table) width(in *scanner) error {
-	if len(in.fields) == len(t.columns) {
-		return nil
+// version names the state of a table's files, and adds up their sizes.
+func (s *source) version(t *table) (version string, size int64, err error) {
+	if t.streams() {
+		return "", -1, nil
 	}
-	last := in.fields[len(in.fields)-1]
-	place := last
-	if len(in.fields) > len(t.columns) {
-		place = in.fields[len(t.columns)]
+	var b strings.Builder
+	for _, f := range t.files {
+		info, err := fs.Stat(s.fsys, f.name)
+		if err != nil {
+			return "", 0, err
+		}
+		size += info.Size()
+		fmt.Fprintf(&b, "%s-%s;", f.name, identity(info))
 	}
-	return in.at(place.line, place.column, "the record has %d fields, the table %d columns", len(in.fields), len(t.columns))
+	if version = b.String(); len(version) > 200 {
+		version = fmt.Sprintf("%d files, %x", len(t.files), sha256.Sum256([]byte(version)))
+	}
+	return version, size, nil
 }

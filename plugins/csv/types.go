@@ -3,13 +3,10 @@ package csv
 import (
 	"bytes"
 	"fmt"
-	"strconv"
-	"time"
+	"math"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
 
 // kind is how the text of a column is read.
@@ -25,6 +22,8 @@ const (
 	localKind   // timestamps without a zone
 	instantKind // timestamps with one
 	yearKind
+	floatKind
+	fileKind // the name of the file, which is in no field
 )
 
 // maxPrecision is how many digits a decimal has at most.
@@ -39,6 +38,7 @@ type column struct {
 	required bool     // it has no NULL
 	inferred int      // from so many records; 0 where it is declared
 	missing  []string // the texts that stand for NULL, beside the unquoted empty one
+	words    bool     // missing has one that is not empty
 	trues    []string // of a boolean; nil: true and false in any case
 	falses   []string
 	layout   string // of a date or time, in Go's form; empty: ISO 8601
@@ -68,6 +68,8 @@ func (c *column) dataType() arrow.DataType {
 		return utc
 	case yearKind:
 		return arrow.PrimitiveTypes.Int32
+	case floatKind:
+		return arrow.PrimitiveTypes.Float64
 	}
 	return arrow.BinaryTypes.String
 }
@@ -98,8 +100,10 @@ func (c *column) describe() string {
 		return "a date and time with a zone"
 	case yearKind:
 		return "a year"
+	case floatKind:
+		return "a number that a float of 64 bits holds"
 	}
-	return "text in UTF-8: is this a CSV file?"
+	return "text in UTF-8: is the encoding another one?"
 }
 
 // isNull reports whether a field is NULL: an unquoted field without text, or one
@@ -108,6 +112,9 @@ func (c *column) describe() string {
 func (c *column) isNull(text []byte, quoted bool) bool {
 	if len(text) == 0 && !quoted {
 		return true
+	}
+	if len(c.missing) == 0 || len(text) > 0 && !c.words {
+		return false
 	}
 	for _, m := range c.missing {
 		if string(text) == m && (len(text) > 0 || c.kind != textKind) {
@@ -118,7 +125,8 @@ func (c *column) isNull(text []byte, quoted bool) bool {
 }
 
 // datum is a value that is not NULL: a number in the unit of its column's type,
-// a boolean's 0 or 1, a decimal's 128 bits, or text in the scanner's buffer.
+// a boolean's 0 or 1, a float's or a decimal's bits, or text in the scanner's
+// buffer.
 type datum struct {
 	n    int64 // of a decimal, the low bits
 	high int64
@@ -126,34 +134,57 @@ type datum struct {
 }
 
 // parse reads a field that is not NULL, and reports whether the text is of the
-// column's type.
-func (c *column) parse(text []byte) (d datum, ok bool) {
+// column's type. ascii says that there is nothing else in it.
+func (c *column) parse(text []byte, ascii bool) (d datum, ok bool) {
 	switch c.kind {
 	case textKind:
-		return datum{text: text}, utf8.Valid(text) && bytes.IndexByte(text, 0) < 0
+		return datum{text: text}, ascii || utf8.Valid(text)
 	case integerKind:
 		n, ok := parseInteger(c.plain(text))
-		return datum{n: n}, ok && c.faithful(text)
-	case yearKind:
-		n, ok := parseInteger(text)
-		return datum{n: n}, ok && n >= -9999 && n <= 9999
+		return datum{n: n}, ok && (c.declared() || faithful(text, n == 0))
 	case decimalKind:
-		n, ok := parseDecimal(c.plain(text), c.precision(), c.scale)
-		return datum{n: int64(n.LowBits()), high: n.HighBits()}, ok && c.faithful(text)
+		low, high, ok := parseDecimal(c.plain(text), c.precision(), c.scale, c.declared())
+		return datum{n: low, high: high}, ok && (c.declared() || faithful(text, low|high == 0))
+	case dateKind:
+		if c.layout != "" {
+			n, ok := parseLayout(c.layout, text)
+			return datum{n: floorDays(n)}, ok && n%dayMicros == 0
+		}
+		n, rest, ok := parseDate(text)
+		return datum{n: n}, ok && len(rest) == 0
+	case localKind, instantKind:
+		if c.layout != "" {
+			n, ok := parseLayout(c.layout, text)
+			return datum{n: n}, ok
+		}
+		n, zoned, ok := parseTimestamp(text)
+		return datum{n: n}, ok && zoned == (c.kind == instantKind)
+	case timeKind:
+		if c.layout != "" {
+			n, ok := parseLayout(c.layout, text)
+			return datum{n: n - floorDays(n)*dayMicros}, ok
+		}
+		n, rest, ok := parseClock(text)
+		return datum{n: n}, ok && len(rest) == 0
 	case booleanKind:
 		v, ok := c.boolean(text)
 		return datum{n: boolToInt(v)}, ok
-	case dateKind:
-		t, _, ok := c.moment(text)
-		return datum{n: t.Unix() / 86400}, ok && t.Unix()%86400 == 0
-	case timeKind:
-		n, ok := c.timeOfDay(text)
-		return datum{n: n}, ok
-	case localKind, instantKind:
-		t, zoned, ok := c.moment(text)
-		return datum{n: t.UnixMicro()}, ok && zoned == (c.kind == instantKind)
+	case yearKind:
+		n, ok := parseInteger(text)
+		return datum{n: n}, ok && n >= -9999 && n <= 9999
+	case floatKind:
+		f, ok := parseFloat(c.plain(text))
+		return datum{n: int64(math.Float64bits(f))}, ok
 	}
 	return d, false
+}
+
+func floorDays(micros int64) int64 {
+	days := micros / dayMicros
+	if micros%dayMicros < 0 {
+		days--
+	}
+	return days
 }
 
 func boolToInt(b bool) int64 {
@@ -163,42 +194,29 @@ func boolToInt(b bool) int64 {
 	return 0
 }
 
-// appendTo adds the value to the builder of its column.
-func (d datum) appendTo(b array.Builder) {
-	switch b := b.(type) {
-	case *array.StringBuilder:
-		b.BinaryBuilder.Append(d.text)
-	case *array.Int64Builder:
-		b.Append(d.n)
-	case *array.Int32Builder:
-		b.Append(int32(d.n))
-	case *array.Decimal128Builder:
-		b.Append(decimal128.New(d.high, uint64(d.n)))
-	case *array.BooleanBuilder:
-		b.Append(d.n != 0)
-	case *array.Date32Builder:
-		b.Append(arrow.Date32(d.n))
-	case *array.Time64Builder:
-		b.Append(arrow.Time64(d.n))
-	case *array.TimestampBuilder:
-		b.Append(arrow.Timestamp(d.n))
-	}
-}
+// declared reports whether the column's type is, rather than found in a sample.
+func (c *column) declared() bool { return c.source != "" || c.inferred == 0 }
 
-// faithful reports whether a number in a column whose type was inferred is
-// written as this program would write it: else it may be a code, and is no
-// number only because the sample did not show it.
-func (c *column) faithful(text []byte) bool {
-	if c.source != "" || c.inferred == 0 {
-		return true
+// faithful reports whether what was read as a number is written as this program
+// would write it. In a column whose type was inferred anything else may be a
+// code, and is no number only because the sample did not show it.
+func faithful(text []byte, zero bool) bool {
+	negative := text[0] == '-'
+	if negative {
+		text = text[1:]
 	}
-	_, _, ok := number(text)
-	return ok
+	if text[0] == '+' || text[0] == '.' || negative && zero {
+		return false
+	}
+	return text[0] != '0' || len(text) == 1 || text[1] == '.'
 }
 
 // plain brings a number's digits into their plain form, without group
 // separators and with a point.
 func (c *column) plain(text []byte) []byte {
+	if c.group == "" && (c.decimal == 0 || c.decimal == '.') {
+		return text
+	}
 	if c.group != "" {
 		text = bytes.ReplaceAll(text, []byte(c.group), nil)
 	}
@@ -209,86 +227,6 @@ func (c *column) plain(text []byte) []byte {
 		text = bytes.ReplaceAll(text, []byte{c.decimal}, []byte{'.'})
 	}
 	return text
-}
-
-// parseInteger reads an integer of 64 bits.
-func parseInteger(text []byte) (int64, bool) {
-	digits, negative := text, false
-	if len(digits) > 0 && (digits[0] == '-' || digits[0] == '+') {
-		negative = digits[0] == '-'
-		digits = digits[1:]
-	}
-	if len(digits) == 0 {
-		return 0, false
-	}
-	if len(digits) > 18 {
-		n, err := strconv.ParseInt(string(text), 10, 64)
-		return n, err == nil
-	}
-	n := int64(0)
-	for _, b := range digits {
-		if b < '0' || b > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(b-'0')
-	}
-	if negative {
-		n = -n
-	}
-	return n, true
-}
-
-// parseDecimal reads a number of at most so many digits and decimals, and never
-// rounds.
-func parseDecimal(text []byte, precision, scale int32) (decimal128.Num, bool) {
-	negative := false
-	if len(text) > 0 && (text[0] == '-' || text[0] == '+') {
-		negative = text[0] == '-'
-		text = text[1:]
-	}
-	whole, fraction, pointed := bytes.Cut(text, []byte{'.'})
-	if len(whole)+len(fraction) == 0 || pointed && len(fraction) == 0 {
-		return decimal128.Num{}, false
-	}
-	fraction = bytes.TrimRight(fraction, "0")
-	whole = bytes.TrimLeft(whole, "0")
-	if len(fraction) > int(scale) || len(whole)+int(scale) > int(precision) {
-		return decimal128.Num{}, false
-	}
-	// Up to 18 digits fit an int64, and most numbers have no more.
-	if len(whole)+int(scale) <= 18 {
-		n, ok := int64(0), true
-		for _, part := range [][]byte{whole, fraction} {
-			for _, b := range part {
-				ok = ok && b >= '0' && b <= '9'
-				n = n*10 + int64(b-'0')
-			}
-		}
-		for range int(scale) - len(fraction) {
-			n *= 10
-		}
-		if negative {
-			n = -n
-		}
-		return decimal128.FromI64(n), ok
-	}
-	n := decimal128.Num{}
-	ten := decimal128.FromI64(10)
-	for _, part := range [][]byte{whole, fraction} {
-		for _, b := range part {
-			if b < '0' || b > '9' {
-				return decimal128.Num{}, false
-			}
-			n = n.Mul(ten).Add(decimal128.FromI64(int64(b - '0')))
-		}
-	}
-	for range int(scale) - len(fraction) {
-		n = n.Mul(ten)
-	}
-	if negative {
-		n = n.Negate()
-	}
-	return n, true
 }
 
 func (c *column) boolean(text []byte) (value, ok bool) {
@@ -312,127 +250,4 @@ func (c *column) boolean(text []byte) (value, ok bool) {
 		}
 	}
 	return false, false
-}
-
-// moment reads a date, or a date and time; zoned says whether the text named its
-// zone. A date alone is a moment only in a column of dates.
-func (c *column) moment(text []byte) (t time.Time, zoned, ok bool) {
-	if c.layout != "" {
-		t, err := time.Parse(c.layout, string(text))
-		// Parse takes a fraction that the layout lacks.
-		return t.UTC(), c.kind == instantKind, err == nil && t.Nanosecond()%1000 == 0
-	}
-	if c.kind == dateKind {
-		t, rest, ok := parseDate(text)
-		return t, false, ok && len(rest) == 0
-	}
-	return parseTimestamp(text)
-}
-
-func (c *column) timeOfDay(text []byte) (int64, bool) {
-	if c.layout != "" {
-		t, err := time.Parse(c.layout, string(text))
-		return t.Sub(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())).Microseconds(), err == nil && t.Nanosecond()%1000 == 0
-	}
-	n, rest, ok := parseClock(text)
-	return n, ok && len(rest) == 0
-}
-
-// digits reads n digits.
-func digits(text []byte, n int) (value int, rest []byte, ok bool) {
-	if len(text) < n {
-		return 0, nil, false
-	}
-	for _, b := range text[:n] {
-		if b < '0' || b > '9' {
-			return 0, nil, false
-		}
-		value = value*10 + int(b-'0')
-	}
-	return value, text[n:], true
-}
-
-// parseDate reads YYYY-MM-DD.
-func parseDate(text []byte) (t time.Time, rest []byte, ok bool) {
-	year, rest, ok1 := digits(text, 4)
-	if !ok1 || len(rest) == 0 || rest[0] != '-' {
-		return t, nil, false
-	}
-	month, rest, ok2 := digits(rest[1:], 2)
-	if !ok2 || len(rest) == 0 || rest[0] != '-' {
-		return t, nil, false
-	}
-	day, rest, ok3 := digits(rest[1:], 2)
-	if !ok3 {
-		return t, nil, false
-	}
-	t = time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	return t, rest, t.Day() == day && int(t.Month()) == month && t.Year() == year
-}
-
-// parseClock reads HH:MM:SS with up to six decimals, in microseconds.
-func parseClock(text []byte) (micros int64, rest []byte, ok bool) {
-	hour, rest, ok1 := digits(text, 2)
-	if !ok1 || hour > 23 || len(rest) == 0 || rest[0] != ':' {
-		return 0, nil, false
-	}
-	minute, rest, ok2 := digits(rest[1:], 2)
-	if !ok2 || minute > 59 || len(rest) == 0 || rest[0] != ':' {
-		return 0, nil, false
-	}
-	second, rest, ok3 := digits(rest[1:], 2)
-	if !ok3 || second > 59 {
-		return 0, nil, false
-	}
-	micros = int64(hour*3600+minute*60+second) * 1e6
-	if len(rest) == 0 || rest[0] != '.' {
-		return micros, rest, true
-	}
-	rest = rest[1:]
-	unit, n := int64(1e5), 0
-	for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-		if unit == 0 && rest[n] != '0' {
-			return 0, nil, false // beyond a microsecond: nothing is rounded
-		}
-		micros += int64(rest[n]-'0') * unit
-		unit /= 10
-		n++
-	}
-	return micros, rest[n:], n > 0
-}
-
-// parseTimestamp reads a date, T or a space, a time of day, and perhaps a zone.
-func parseTimestamp(text []byte) (t time.Time, zoned, ok bool) {
-	t, rest, ok := parseDate(text)
-	if !ok || len(rest) == 0 || rest[0] != 'T' && rest[0] != ' ' {
-		return t, false, false
-	}
-	micros, rest, ok := parseClock(rest[1:])
-	if !ok {
-		return t, false, false
-	}
-	t = t.Add(time.Duration(micros) * time.Microsecond)
-	if len(rest) == 0 {
-		return t, false, true
-	}
-	if rest[0] == 'Z' {
-		return t, true, len(rest) == 1
-	}
-	if rest[0] != '+' && rest[0] != '-' {
-		return t, false, false
-	}
-	hours, after, ok := digits(rest[1:], 2)
-	minutes := 0
-	if ok && len(after) > 0 {
-		after = bytes.TrimPrefix(after, []byte{':'})
-		minutes, after, ok = digits(after, 2)
-	}
-	if !ok || len(after) > 0 || hours > 23 || minutes > 59 {
-		return t, false, false
-	}
-	shift := time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute
-	if rest[0] == '+' {
-		shift = -shift
-	}
-	return t.Add(shift), true, true
 }

@@ -1,0 +1,215 @@
+package csv
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// vector is one column of a page that is being made: Arrow's buffers, written
+// into without anything in between. Its memory is the session's; until the page
+// has taken it, it is freed by release, also where growing was refused.
+type vector struct {
+	mem    memory.Allocator
+	column *column
+	typ    arrow.DataType
+	place  int // of the column in the record
+	width  int // bytes of a value; 0: text, -1: bits
+
+	rows   int
+	nulls  int
+	valid  []byte // a bit for each row; nil while there is no NULL
+	values []byte // of a text, the offsets: one more than there are rows
+	text   []byte
+	used   int // of text
+
+	roomRows int // how many rows there is room for
+	lastRows int // of the page before, which this one will be like
+	lastText int
+}
+
+func newVector(mem memory.Allocator, c *column, place int) vector {
+	v := vector{mem: mem, column: c, typ: c.dataType(), place: place}
+	switch t := v.typ.(type) {
+	case *arrow.StringType:
+	case *arrow.BooleanType:
+		v.width = -1
+	case arrow.FixedWidthDataType:
+		v.width = t.BitWidth() / 8
+	}
+	return v
+}
+
+// size is what a value adds to the page's size, as sources.Size counts, without
+// the bytes of a text.
+func (v *vector) size() int64 {
+	switch v.width {
+	case 0:
+		return 4
+	case -1:
+		return 1
+	}
+	return int64(v.width)
+}
+
+// firstRows is how many rows a vector has room for at first.
+const firstRows = 32
+
+// grow makes room for more rows.
+func (v *vector) grow() {
+	rows := max(2*v.roomRows, v.lastRows, firstRows)
+	switch v.width {
+	case 0:
+		v.values = v.larger(v.values, 4*(rows+1))
+	case -1:
+		v.values = v.larger(v.values, (rows+7)/8)
+	default:
+		v.values = v.larger(v.values, v.width*rows)
+	}
+	if v.valid != nil {
+		v.valid = v.larger(v.valid, (rows+7)/8)
+	}
+	v.roomRows = rows
+}
+
+func (v *vector) larger(b []byte, n int) []byte {
+	if b == nil {
+		return v.mem.Allocate(n)
+	}
+	return v.mem.Reallocate(n, b)
+}
+
+// null appends a NULL.
+func (v *vector) null() {
+	if v.rows == v.roomRows {
+		v.grow()
+	}
+	if v.valid == nil {
+		v.valid = v.mem.Allocate((v.roomRows + 7) / 8)
+		for i := range v.rows / 8 {
+			v.valid[i] = 0xff
+		}
+		if rest := v.rows % 8; rest > 0 {
+			v.valid[v.rows/8] = 1<<rest - 1
+		}
+	}
+	switch v.width {
+	case 0:
+		binary.LittleEndian.PutUint32(v.values[4*v.rows+4:], uint32(v.used))
+	case -1:
+	default:
+		clear(v.values[v.width*v.rows : v.width*(v.rows+1)])
+	}
+	v.nulls++
+	v.rows++
+}
+
+// put appends a value.
+func (v *vector) put(d datum) {
+	i := v.rows
+	if i == v.roomRows {
+		v.grow()
+	}
+	switch v.width {
+	case 8:
+		binary.LittleEndian.PutUint64(v.values[8*i:], uint64(d.n))
+	case 0:
+		end := v.used + len(d.text)
+		if end > len(v.text) {
+			v.growText(end)
+		}
+		copy(v.text[v.used:end], d.text)
+		v.used = end
+		binary.LittleEndian.PutUint32(v.values[4*i+4:], uint32(end))
+	case 4:
+		binary.LittleEndian.PutUint32(v.values[4*i:], uint32(d.n))
+	case 16:
+		binary.LittleEndian.PutUint64(v.values[16*i:], uint64(d.n))
+		binary.LittleEndian.PutUint64(v.values[16*i+8:], uint64(d.high))
+	case -1:
+		if d.n != 0 {
+			v.values[i/8] |= 1 << (i % 8)
+		}
+	}
+	if v.valid != nil {
+		v.valid[i/8] |= 1 << (i % 8)
+	}
+	v.rows++
+}
+
+func (v *vector) growText(need int) {
+	v.text = v.larger(v.text, max(need, min(2*len(v.text), math.MaxInt32), v.lastText, 16*firstRows))
+}
+
+// truncate takes back the rows behind the first so many, of which there is one
+// at most.
+func (v *vector) truncate(rows int) {
+	if v.rows <= rows {
+		return
+	}
+	v.rows = rows
+	bit := byte(1) << (rows % 8)
+	if v.valid != nil {
+		if v.valid[rows/8]&bit == 0 {
+			v.nulls--
+		}
+		v.valid[rows/8] &^= bit
+	}
+	switch v.width {
+	case 0:
+		v.used = int(binary.LittleEndian.Uint32(v.values[4*rows:]))
+	case -1:
+		v.values[rows/8] &^= bit
+	}
+}
+
+// array makes an array of the rows, and begins anew. The array owns the memory.
+func (v *vector) array() arrow.Array {
+	buffers := []*memory.Buffer{nil, nil}
+	if v.valid != nil {
+		buffers[0] = v.buffer(v.valid, (v.rows+7)/8)
+	}
+	switch v.width {
+	case 0:
+		buffers[1] = v.buffer(v.values, 4*(v.rows+1))
+		buffers = append(buffers, v.buffer(v.text, v.used))
+	case -1:
+		buffers[1] = v.buffer(v.values, (v.rows+7)/8)
+	default:
+		buffers[1] = v.buffer(v.values, v.width*v.rows)
+	}
+	data := array.NewData(v.typ, v.rows, buffers, nil, v.nulls, 0)
+	defer data.Release()
+	for _, b := range buffers {
+		if b != nil {
+			b.Release()
+		}
+	}
+	v.lastRows, v.lastText = max(v.lastRows, v.rows), max(v.lastText, v.used)
+	v.valid, v.values, v.text = nil, nil, nil
+	v.rows, v.nulls, v.used, v.roomRows = 0, 0, 0, 0
+	return array.MakeFromData(data)
+}
+
+// buffer hands memory over to a buffer of n bytes.
+func (v *vector) buffer(b []byte, n int) *memory.Buffer {
+	if b == nil {
+		return memory.NewBufferBytes(nil)
+	}
+	whole := memory.NewBufferWithAllocator(b, v.mem)
+	defer whole.Release()
+	return memory.SliceBuffer(whole, 0, n)
+}
+
+// release frees what no array has taken.
+func (v *vector) release() {
+	for _, b := range [][]byte{v.valid, v.values, v.text} {
+		if b != nil {
+			v.mem.Free(b)
+		}
+	}
+	v.valid, v.values, v.text = nil, nil, nil
+}
