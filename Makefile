@@ -4,7 +4,7 @@ DEMO ?= demo
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench bench-postgres
+.PHONY: help build demo test check fuzz bench bench-csv bench-postgres
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 
 bench: ## run the benchmarks, with what they allocate
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-csv: ## measure CSV beside encoding/csv, arrow-go and DuckDB, then parts of the columns and rows
+	cd bench && go build -o ../bin/bench-csv ./csv
+	bin/bench-csv
+	bin/bench-csv -part
 
 bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and bun
 	cd bench && go build -o ../bin/bench-postgres ./postgres
