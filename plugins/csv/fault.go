@@ -102,7 +102,7 @@ func (s *scanner) misfit(c *column, at *cell, text []byte) *fault {
 	f := s.wrong(at.begin(), "column %q: %s is not %s", c.name, shown(text), c.describe())
 	switch {
 	case c.kind == textKind:
-		f.with("encoding=latin-1, windows-1252 or utf-16 reads others")
+		f = f.with("encoding=latin-1, windows-1252 or utf-16 reads others")
 	case c.inferred > 0:
 		what, line := "type", fmt.Sprintf(`{"name": %q, "type": "string"}`, c.name)
 		switch {
@@ -112,7 +112,7 @@ func (s *scanner) misfit(c *column, at *cell, text []byte) *fault {
 			what, line = "zone", fmt.Sprintf(`{"name": %q, "type": "datetime", "format": PATTERN}`, c.name)
 		}
 		f.text += fmt.Sprintf(", the %s found in the first %d records", what, c.inferred)
-		f.with(fmt.Sprintf("declare it in %s, as in %s", packageFile, line))
+		f = f.with(fmt.Sprintf("declare it in %s, as in %s", packageFile, line))
 	}
 	return f
 }

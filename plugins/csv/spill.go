@@ -239,4 +239,3 @@ func (h *runHeap) Pop() any {
 	*h = (*h)[:len(*h)-1]
 	return last
 }
-

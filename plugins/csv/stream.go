@@ -62,4 +62,3 @@ func (streamFile) Close() error               { return nil }
 
 // view is a text as a string, valid as long as its bytes are.
 func view(text []byte) string { return unsafe.String(unsafe.SliceData(text), len(text)) }
-
