@@ -4,7 +4,7 @@ DEMO ?= demo
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench bench-csv bench-postgres
+.PHONY: help build demo test check fuzz bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,11 +44,23 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 bench: ## run the benchmarks, with what they allocate
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-csv
 bench-csv: ## measure CSV beside encoding/csv, arrow-go and DuckDB, then parts of the columns and rows
 	cd bench && go build -o ../bin/bench-csv ./csv
 	bin/bench-csv
 	bin/bench-csv -part
 
+.PHONY: bench-postgres
 bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and bun
 	cd bench && go build -o ../bin/bench-postgres ./postgres
 	bin/bench-postgres
+
+.PHONY: bench-memory
+bench-memory: build ## measure the peak of memory against the limit; writes docs/memory.md
+	cd bench && go build -o ../bin/bench-memory ./memory
+	bin/bench-memory -bin bin -to docs
+
+.PHONY: bench-streams
+bench-streams: ## measure 200 streams at once against one after another
+	cd bench && go build -o ../bin/bench-streams ./streams
+	bin/bench-streams

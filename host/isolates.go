@@ -12,7 +12,7 @@ import (
 // children of the application that run modules. The zero value is good.
 type Isolates struct {
 	// Memory caps the private memory of each, in bytes; 0 is what the stream may
-	// hold that reads there, and at least [process.DefaultIsolate], or 192 MiB
+	// hold that reads there (with Share, what all streams of the host may), and at least [process.DefaultIsolate], or 192 MiB
 	// for a module, whose guest and runner want some 100 MiB before they read a
 	// row. One that holds more is killed, and its stream ends with an
 	// [sources.Exhausted] error which says so. See [process.Options] for what
@@ -38,6 +38,9 @@ func (i Isolates) check() error {
 // processes are the options that all processes of the host have.
 func (h *Host) processes(name string) process.Options {
 	i := h.options.Isolates
+	if i.Share && i.Memory == 0 {
+		i.Memory = max(h.options.Memory, process.DefaultIsolate)
+	}
 	return process.Options{Name: name, Logger: h.options.Logger, Isolate: i.Memory, Warm: i.Warm, Idle: i.Idle, Share: i.Share}
 }
 
