@@ -222,7 +222,7 @@ func (l *loader) scan(ctx context.Context, a *access, q *sources.Query) sources.
 		}
 		return nil
 	})
-	return shape(pages, a.rest, l.mem, l.env.Page)
+	return shape(pages, a.rest, l.pace.ledger, l.env.Page)
 }
 
 // match finds the groups of a page's rows, by their keys. It returns the page, or

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,9 +15,9 @@ import (
 // sorted holds all rows, or with a limit only those that may be among the first
 // so many, and gives them in order. Rows that compare equal stay in the order in
 // which they came. What does not fit is [sources.Exhausted].
-func sorted(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, page sources.Limits) sources.Batches {
+func sorted(pages sources.Batches, order []sources.Sort, limit int64, l *ledger, page sources.Limits) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		s := sorter{order: order, limit: limit, mem: mem}
+		s := sorter{order: order, limit: limit, ledger: l, mem: l.budget}
 		defer s.drop()
 		for page, err := range pages {
 			if err == nil {
@@ -57,15 +58,17 @@ func sorted(pages sources.Batches, order []sources.Sort, limit int64, mem memory
 
 // sorter holds the rows to sort.
 type sorter struct {
-	order []sources.Sort
-	limit int64 // 0 is none
-	mem   memory.Allocator
+	order  []sources.Sort
+	limit  int64 // 0 is none
+	ledger *ledger
+	mem    memory.Allocator
 
-	schema *arrow.Schema
-	pages  []arrow.RecordBatch // retained
-	starts []int64             // of each page, the number of rows before it
-	rows   int64
-	bytes  int64
+	schema  *arrow.Schema
+	pages   []arrow.RecordBatch // retained
+	counted []func()            // ends the count of each
+	starts  []int64             // of each page, the number of rows before it
+	rows    int64
+	bytes   int64
 }
 
 // compactRows is how many rows more than twice the limit are held before those
@@ -86,29 +89,31 @@ func (s *sorter) add(page arrow.RecordBatch) {
 	}
 	ranks := s.rank()
 	defer ranks.release()
-	best := sorter{}
+	best := sorter{ledger: s.ledger}
 	defer best.drop()
 	for rows := range slices.Chunk(ranks.rows, int(sources.DefaultLimits.Rows)) {
 		best.hold(s.pick(rows))
 	}
 	s.drop()
-	s.pages, s.starts, s.rows, s.bytes = best.pages, best.starts, best.rows, best.bytes
-	best.pages = nil
+	s.pages, s.counted, s.starts, s.rows, s.bytes = best.pages, best.counted, best.starts, best.rows, best.bytes
+	best.pages, best.counted = nil, nil
 }
 
 // hold takes a record over.
 func (s *sorter) hold(page arrow.RecordBatch) {
 	s.pages = append(s.pages, page)
+	s.counted = append(s.counted, s.ledger.hold(Shape, page))
 	s.starts = append(s.starts, s.rows)
 	s.rows += page.NumRows()
 	s.bytes += sources.Size(page)
 }
 
 func (s *sorter) drop() {
-	for _, page := range s.pages {
+	for i, page := range s.pages {
+		s.counted[i]()
 		page.Release()
 	}
-	s.pages, s.starts, s.rows, s.bytes = nil, nil, 0, 0
+	s.pages, s.counted, s.starts, s.rows, s.bytes = nil, nil, nil, 0, 0
 }
 
 // ranks are the numbers of the rows that are held, in order, and as many of
@@ -212,7 +217,11 @@ func (s *sorter) explain(err error) error {
 	if sources.KindOf(err) != sources.Exhausted {
 		return err
 	}
-	if e, ok := err.(*sources.Error); ok && e.Op == "" {
+	// The remedy is said once, at the end.
+	var short *Shortage
+	if errors.As(err, &short) && short.Refusal != nil {
+		err = short.Refusal
+	} else if e, ok := err.(*sources.Error); ok && e.Op == "" {
 		err = e.Err
 	}
 	names := make([]string, len(s.order))

@@ -158,7 +158,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	pages := sources.Guard("scan", q.Table, session.Scan(s.ctx, asked))
 	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
 	pages = paced(s.ctx, pages, pace, o.ReadAhead, s.cancel)
-	pages = shape(pages, rest, budget, page)
+	pages = shape(pages, rest, ledger, page)
 	chunks := cut(pages, scanned, budget, pace)
 	chunks = loader.load(s.ctx, chunks)
 	s.chunks = sources.Guard("read", q.Table, chunks)
