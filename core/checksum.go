@@ -30,10 +30,14 @@ func newChecksum(schema *arrow.Schema) *checksum {
 	return c
 }
 
-func (c *checksum) add(record arrow.RecordBatch) {
-	c.rows += record.NumRows()
+func (c *checksum) add(record arrow.RecordBatch) { c.addSlice(record, 0, record.NumRows()) }
+
+// addSlice adds rows [from, to). Columns behind those of the schema are not
+// looked at.
+func (c *checksum) addSlice(record arrow.RecordBatch, from, to int64) {
+	c.rows += to - from
 	for i, sum := range c.sums {
-		sum.add(record.Column(i).Data(), 0, int(record.NumRows()))
+		sum.add(record.Column(i).Data(), int(from), int(to-from))
 	}
 }
 

@@ -14,6 +14,10 @@ type Chunk struct {
 	// to keep it longer, and Release it then. Its bytes are the stream's until
 	// they are released.
 	Record arrow.RecordBatch
+	// Token is the place behind this chunk, for [Query.After]. It is empty unless
+	// [Options.Tokens] is set, and where the table has neither cursors nor an order
+	// of its own to find the place again.
+	Token Token
 
 	loader   *loader
 	step     *step // that has the chunk's rows; nil until a relation is asked for

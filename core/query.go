@@ -22,6 +22,10 @@ type Query struct {
 	OrderBy []sources.Sort
 	// Limit is the number of rows at most; 0 is no limit.
 	Limit int64
+	// After goes on right behind the chunk that had this token: all else but Limit
+	// is what it was then, and Limit counts only the rows that are still to come.
+	// Empty is the beginning.
+	After Token
 	// Load says which relations come along.
 	Load Load
 }

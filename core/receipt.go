@@ -37,6 +37,15 @@ type Receipt struct {
 	Events       []Event       `json:"events,omitempty"`
 	LevelChanges int           `json:"level_changes,omitempty"`
 	Paused       time.Duration `json:"paused_ns,omitempty"`
+	// Retries is how often the source failed and was tried again, Stalls how often
+	// it gave nothing for half of [Timeouts.Stall]; Faults are the first 64 of both.
+	Retries int64   `json:"retries,omitempty"`
+	Stalls  int64   `json:"stalls,omitempty"`
+	Faults  []Fault `json:"faults,omitempty"`
+	// Token is where a stream of the same query goes on: behind the last chunk that
+	// the consumer is done with, which is the one after which it came back to its
+	// loop. Empty where [Options.Tokens] is not set, or there is no such place.
+	Token Token `json:"token,omitempty"`
 	// Lookups is how many look-ups the relations took together.
 	Lookups int64 `json:"lookups,omitempty"`
 	// Relations says what each relation of the load took, parents first.

@@ -40,6 +40,19 @@ type Options struct {
 	// OnEvent is told when the stream changes its [Level]; nil is nobody. It is
 	// called within the loop, and holds the stream up until it returns.
 	OnEvent func(Event)
+	// Retry says how often and when the source is asked again after a fault, and
+	// Timeouts how long it is waited for.
+	Retry    Retry
+	Timeouts Timeouts
+	// Breaker keeps the stream from a source that fails again and again: all
+	// streams of a source share one. nil is none.
+	Breaker *Breaker
+	// OnFault is told of what went wrong and did not end the stream; nil is nobody.
+	// It must not wait, and is called from any goroutine.
+	OnFault func(Fault)
+	// Tokens gives every chunk a token, at the cost of a checksum over the rows
+	// since the last page.
+	Tokens bool
 	// Strategy and MaxDepth are those of a load that does not say them: 0 is
 	// [Selective] and [DefaultMaxDepth].
 	Strategy Strategy
@@ -63,6 +76,8 @@ type Stream struct {
 	schema  *arrow.Schema
 	chunks  sources.Batches
 	loader  *loader
+	faults  *faultLog
+	tracker *tracker // nil without tokens
 
 	done     chan struct{} // closed once everything is given back
 	closeErr error         // set before done is closed
@@ -93,7 +108,15 @@ const (
 // stream, and the source after it.
 func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stream, error) {
 	started := time.Now()
-	catalog, err := sources.Call("catalog", "", func() (*sources.Catalog, error) { return source.Catalog(ctx) })
+	for _, err := range []error{o.Pressure.Check(), o.Retry.Check()} {
+		if err != nil {
+			return nil, sources.WithOp("stream", q.Table, err)
+		}
+	}
+	o.Pressure, o.Retry, o.Timeouts = o.Pressure.OrDefault(), o.Retry.orDefault(), o.Timeouts.orDefault()
+	faults := &faultLog{started: started, notify: o.OnFault}
+	source = newSteady(source, o, faults)
+	catalog, err := source.Catalog(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +131,18 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	if o.ChunkRows < 0 {
 		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("chunks of %d rows", o.ChunkRows)}
 	}
-	if err := o.Pressure.Check(); err != nil {
-		return nil, sources.WithOp("stream", q.Table, err)
+	from, err := after(q.After, bind(table, q))
+	if err != nil {
+		return nil, sources.WithOp("query", q.Table, err)
 	}
-	o.Pressure = o.Pressure.OrDefault()
+	asked.After = from.cursor
+	if q.Limit > 0 { // the rows since the cursor come once more
+		if rest.limit > 0 {
+			rest.limit += from.since
+		} else {
+			asked.Limit += from.since
+		}
+	}
 	limit := o.Memory
 	if limit == 0 {
 		limit = DefaultMemory
@@ -131,7 +162,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		return nil, sources.WithOp("stream", q.Table, err)
 	}
 	env := sources.Env{Mem: budget, Page: page}
-	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) { return source.Begin(ctx, env) })
+	session, err := source.Begin(ctx, env)
 	if err != nil {
 		budget.Close()
 		return nil, err
@@ -148,17 +179,22 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 
 	s := &Stream{
 		budget: budget, ledger: ledger, pace: pace, session: session, table: q.Table, started: started, done: make(chan struct{}),
-		schema: loader.schema, loader: loader,
-		receipt: Receipt{Table: q.Table, LimitBytes: limit},
+		schema: loader.schema, loader: loader, faults: faults,
+		receipt: Receipt{Table: q.Table, LimitBytes: limit, Token: q.After},
 	}
 	s.checksum = newChecksum(s.schema)
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.ctx, s.cancel = o.Timeouts.within(ctx)
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
-	pages := sources.Guard("scan", q.Table, session.Scan(s.ctx, asked))
+	scanning, stop := context.WithCancel(s.ctx)
+	pages := sources.Guard("scan", q.Table, session.Scan(scanning, asked))
 	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
-	pages = paced(s.ctx, pages, pace, o.ReadAhead, s.cancel)
+	pages = paced(s.ctx, pages, pace, o.ReadAhead, stop)
 	pages = shape(pages, rest, ledger, page)
+	if o.Tokens || q.After != "" {
+		s.tracker = newTracker(from, table, scanned, tree.shown)
+		pages = s.tracker.behind(q.Table, pages)
+	}
 	chunks := cut(pages, scanned, budget, pace)
 	chunks = loader.load(s.ctx, chunks)
 	s.chunks = sources.Guard("read", q.Table, chunks)
@@ -199,22 +235,43 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 				continue
 			}
 			s.count(batch.Record)
-			if !s.hand(batch.Record, yield) {
+			token := s.place(batch.Record)
+			if !s.hand(batch.Record, token, yield) {
 				return
 			}
+			s.passed(token)
 		}
 		s.complete()
 	}
 }
 
 // hand gives a chunk to the consumer for its iteration.
-func (s *Stream) hand(record arrow.RecordBatch, yield func(*Chunk, error) bool) bool {
+func (s *Stream) hand(record arrow.RecordBatch, token Token, yield func(*Chunk, error) bool) bool {
 	record.Retain()
 	handed := s.ledger.hand(record)
 	defer handed.Release()
 	chunk := s.loader.chunkOf(handed)
 	defer chunk.end()
+	chunk.Token = token
 	return yield(chunk, nil)
+}
+
+// place is the token behind a chunk that is about to be handed out.
+func (s *Stream) place(record arrow.RecordBatch) Token {
+	if s.tracker == nil {
+		return ""
+	}
+	return s.tracker.chunk(record)
+}
+
+// passed notes the token of a chunk that the consumer is done with.
+func (s *Stream) passed(token Token) {
+	if s.tracker == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipt.Token = token
 }
 
 // Holding says who holds how much of the stream's memory now.
@@ -235,6 +292,7 @@ func (s *Stream) Receipt() Receipt {
 	r := s.receipt
 	r.PeakBytes = s.budget.Peak()
 	s.pace.report(&r)
+	s.faults.report(&r)
 	r.Lookups, r.Relations = s.loader.receipt()
 	if s.ledger.isolated != nil {
 		_, r.IsolatePeakBytes, r.IsolateLimitBytes = s.ledger.isolated.Isolate()

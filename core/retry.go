@@ -1,0 +1,217 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// How a stream tries again when nobody says otherwise.
+const (
+	DefaultTries  = 3
+	DefaultFirst  = time.Second
+	DefaultMost   = 4 * time.Second
+	DefaultJitter = 0.2
+)
+
+// Retry says how often a stream tries again what its source could not do now:
+// errors of kind [sources.Unavailable], and no others. A scan goes on behind the
+// last page that it gave, so that no row is lost and none comes twice:
+//
+//   - at the page's cursor, where there is one;
+//   - where the table is [sources.Stable] it is read again up to there, and what
+//     was given is held against what comes by a checksum;
+//   - elsewhere a fault after the first rows is the stream's error.
+//
+// A session that cannot be read any more is begun anew. Where it saw a moment of
+// the data that the stream has seen something of, the new one joins that moment
+// ([sources.Env.Join]), or the stream ends with an error. The zero value of a
+// field is its default.
+type Retry struct {
+	// Tries is how many tries in a row may follow a fault: 3; less than 0 is none.
+	// A page that comes, or an answer, counts them from the start again.
+	Tries int
+	// First is the wait before the first of them: 1 s. Each further one is twice as
+	// long, up to Most: 4 s.
+	First, Most time.Duration
+	// Jitter is how much longer or shorter each wait is by chance, as a part of it:
+	// 0.2, so that streams that failed together do not come back together; less
+	// than 0 is nothing.
+	Jitter float64
+}
+
+func (r Retry) orDefault() Retry {
+	if r.Tries == 0 {
+		r.Tries = DefaultTries
+	}
+	if r.First <= 0 {
+		r.First = DefaultFirst
+	}
+	if r.Most <= 0 {
+		r.Most = max(DefaultMost, r.First)
+	}
+	if r.Jitter == 0 {
+		r.Jitter = DefaultJitter
+	}
+	return r
+}
+
+// Check returns what is wrong with r, an error of kind [sources.Invalid]; the
+// zero value is good.
+func (r Retry) Check() error {
+	if d := r.orDefault(); d.First > d.Most || d.Jitter > 1 {
+		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
+			"Retry: First %s must not be more than Most %s, and Jitter %g not more than 1", d.First, d.Most, d.Jitter)}
+	}
+	return nil
+}
+
+// steady is the source of one stream: it asks again what failed, in sessions
+// that outlive the source's own. The catalogue's tables say how a scan can go on.
+type steady struct {
+	sources.Source
+	catalog  *sources.Catalog
+	timeouts Timeouts
+	probe    probe
+	faults   *faultLog
+	tries    int
+	policy   failsafe.Executor[any] // nil where nothing is tried again
+}
+
+// newSteady returns a source that retries. Its catalogue is asked for first.
+func newSteady(source sources.Source, o Options, faults *faultLog) *steady {
+	s := &steady{Source: source, timeouts: o.Timeouts, probe: probe{breaker: o.Breaker}, faults: faults, tries: o.Retry.Tries}
+	if s.tries < 0 {
+		return s
+	}
+	policy := retrypolicy.NewBuilder[any]().
+		HandleIf(func(_ any, err error) bool { return retriable(err) }).
+		WithMaxRetries(s.tries).WithBackoff(o.Retry.First, o.Retry.Most).ReturnLastFailure().
+		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {
+			faults.add(Fault{Kind: Retried, Err: e.LastError(), Try: e.Attempts(), Wait: e.Delay})
+		})
+	if o.Retry.Jitter > 0 {
+		policy.WithJitterFactor(o.Retry.Jitter)
+	}
+	s.policy = failsafe.With[any](policy.Build())
+	return s
+}
+
+// retriable reports whether it can help to try again.
+func retriable(err error) bool {
+	return err != nil && sources.KindOf(err) == sources.Unavailable &&
+		!errors.As(err, new(hopeless)) && !errors.As(err, new(*Tripped)) && !errors.As(err, new(progressed))
+}
+
+// progressed is an error of a try that gave something before it failed: it ends
+// one row of tries, and is the first fault of the next.
+type progressed struct{ error }
+
+func (p progressed) Unwrap() error { return p.error }
+
+// persist tries until the attempt succeeds, fails in a way that no retry mends, or
+// has failed once too often in a row. An attempt is told how many tries were in
+// vain before it, and says whether it gave something.
+func (s *steady) persist(ctx context.Context, op, table string, attempt func(try int) (gave bool, err error)) error {
+	if s.policy == nil {
+		_, err := attempt(0)
+		return err
+	}
+	var fault, first error
+	started, count := time.Now(), 0
+	for {
+		err := s.policy.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) error {
+			if fault != nil { // of the row of tries before
+				err := fault
+				fault = nil
+				return err
+			}
+			gave, err := attempt(e.Retries())
+			if count++; gave {
+				started, count, first = time.Now(), 1, nil
+			}
+			if first == nil {
+				first = err
+			}
+			if gave && retriable(err) {
+				return progressed{err}
+			}
+			return err
+		})
+		var p progressed
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return canceled(ctx, op, table)
+		case errors.As(err, &p):
+			fault = p.error
+			continue
+		case retriable(err):
+			return exhaust(err, first, count, time.Since(started))
+		}
+		return err
+	}
+}
+
+// exhaust is the error of something that was tried in vain. It keeps the last
+// fault's words, and says the first one's where they differ.
+func exhaust(last, first error, count int, took time.Duration) error {
+	e := &sources.Error{Kind: sources.Unavailable, Err: last}
+	if own, ok := last.(*sources.Error); ok {
+		e = &sources.Error{Op: own.Op, Table: own.Table, Kind: own.Kind, Err: own.Err}
+	}
+	text := fmt.Sprintf("tried %d times in %s", count, took.Round(time.Millisecond))
+	if first != nil && first.Error() != last.Error() {
+		text += ", first: " + first.Error()
+	}
+	e.Err = fmt.Errorf("%w (%s)", e.Err, text)
+	return e
+}
+
+// ask makes a call, and tries it again.
+func ask[T any](ctx context.Context, s *steady, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+	err = s.persist(ctx, op, table, func(int) (bool, error) {
+		result, err = once(ctx, s, op, table, f)
+		return false, err
+	})
+	return result, err
+}
+
+// once makes a call that the breaker allows, and that has to answer in time.
+func once[T any](ctx context.Context, s *steady, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+	if err := s.probe.ask(op, table); err != nil {
+		return result, err
+	}
+	result, err = call(ctx, s.timeouts.Call, op, table, f)
+	if err != nil {
+		s.probe.failed(err)
+	}
+	return result, err
+}
+
+// Catalog asks the source's, and keeps it for what follows.
+func (s *steady) Catalog(ctx context.Context) (*sources.Catalog, error) {
+	catalog, err := ask(ctx, s, "catalog", "", s.Source.Catalog)
+	if err == nil {
+		s.catalog = catalog
+	}
+	return catalog, err
+}
+
+// Begin begins a session that is begun again when it is lost.
+func (s *steady) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
+	n := &steadySession{of: s, env: env, join: env.Join, turn: make(chan struct{}, 1)}
+	session, err := ask(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
+	if err != nil {
+		return nil, err
+	}
+	n.current = &lease{session: session}
+	return n, nil
+}

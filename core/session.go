@@ -1,0 +1,218 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// steadySession is a session that is begun again when it is lost, in the moment
+// that the first one saw. It is safe for concurrent use, as the source's is.
+type steadySession struct {
+	of   *steady
+	env  sources.Env
+	turn chan struct{} // held by who begins a session: others wait for that one
+
+	mu      sync.Mutex
+	current *lease // nil where it is lost, and nobody has needed it since
+	lost    []*lease
+	join    string // names the moment; empty where nothing does
+	seen    bool   // the stream knows something of the moment: no other will do
+	bound   bool   // the moment matters: a table that was read has snapshots
+	peak    int64  // of the isolates of sessions that are closed
+	limit   int64
+}
+
+// lease is a session of the source's, and how many scans and plans are at work
+// in it.
+type lease struct {
+	session sources.Session
+	users   int
+	closed  bool
+}
+
+var errMomentLost = errors.New("the session is lost, and its moment cannot be joined: read again from the start")
+
+// acquire returns the session to use next, and whether it was begun for that.
+// The caller releases it.
+func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease, fresh bool, err error) {
+	if l := n.take(); l != nil {
+		return l, false, nil
+	}
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return nil, false, canceled(ctx, op, table)
+	}
+	if l := n.take(); l != nil {
+		return l, false, nil
+	}
+	env := n.env
+	n.mu.Lock()
+	if n.seen && n.bound {
+		if n.join == "" {
+			n.mu.Unlock()
+			return nil, false, giveUp(op, table, errMomentLost)
+		}
+		env.Join = n.join
+	}
+	n.mu.Unlock()
+	session, err := once(ctx, n.of, "begin", table, func(ctx context.Context) (sources.Session, error) { return n.of.Source.Begin(ctx, env) })
+	if err != nil {
+		return nil, false, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.current = &lease{session: session, users: 1}
+	return n.current, true, nil
+}
+
+// take returns the current session, if there is one.
+func (n *steadySession) take() *lease {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current != nil {
+		n.current.users++
+	}
+	return n.current
+}
+
+// lose has the next one who needs a session begin it anew.
+func (n *steadySession) lose(l *lease) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current == l {
+		n.current = nil
+		n.lost = append(n.lost, l)
+	}
+}
+
+// release ends one use. A session that is lost is closed by the last one who
+// leaves it: what it held is wanted for the next.
+func (n *steadySession) release(l *lease) {
+	n.mu.Lock()
+	l.users--
+	ends := l.users == 0 && n.current != l && !l.closed
+	n.mu.Unlock()
+	if ends {
+		_ = n.end(l) // whoever lost it has told why
+	}
+}
+
+// end closes one of the source's sessions, once.
+func (n *steadySession) end(l *lease) error {
+	n.mu.Lock()
+	if l.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	n.mu.Unlock()
+	_, err := sources.Call("close", "", func() (struct{}, error) { return struct{}{}, l.session.Close() })
+	if i, ok := l.session.(Isolated); ok {
+		_, peak, limit := i.Isolate()
+		n.mu.Lock()
+		n.peak, n.limit = max(n.peak, peak), max(n.limit, limit)
+		n.mu.Unlock()
+	}
+	return err
+}
+
+// Close closes what is open of the source's sessions.
+func (n *steadySession) Close() error {
+	n.of.probe.gaveUp()
+	n.mu.Lock()
+	current, lost := n.current, n.lost
+	n.current, n.lost = nil, nil
+	n.mu.Unlock()
+	for _, l := range lost {
+		_ = n.end(l) // whoever lost it has told why
+	}
+	if current == nil {
+		return nil
+	}
+	return n.end(current)
+}
+
+// Isolate is that of the current session, with the peak of all.
+func (n *steadySession) Isolate() (held, peak, limit int64) {
+	n.mu.Lock()
+	l := n.current
+	peak, limit = n.peak, n.limit
+	n.mu.Unlock()
+	if l == nil {
+		return 0, peak, limit
+	}
+	i, ok := l.session.(Isolated)
+	if !ok {
+		return 0, peak, limit
+	}
+	held, itsPeak, itsLimit := i.Isolate()
+	return held, max(peak, itsPeak), max(limit, itsLimit)
+}
+
+// Plan asks the current session, or the next one.
+func (n *steadySession) Plan(ctx context.Context, q *sources.Query) (plan *sources.Plan, err error) {
+	err = n.of.persist(ctx, "plan", q.Table, func(int) (bool, error) {
+		plan, err = n.plan(ctx, q)
+		return false, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = n.seen || plan.Snapshot != "" || plan.Parts != nil
+	n.bound = n.bound || n.momentary(q)
+	return plan, nil
+}
+
+// plan tries once. A session that does not answer is not asked again.
+func (n *steadySession) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	l, _, err := n.acquire(ctx, "plan", q.Table)
+	if err != nil {
+		return nil, err
+	}
+	defer n.release(l)
+	plan, err := once(ctx, n.of, "plan", q.Table, func(ctx context.Context) (*sources.Plan, error) { return l.session.Plan(ctx, q) })
+	if retriable(err) {
+		n.lose(l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current == l && plan.Snapshot != "" {
+		n.join = plan.Snapshot // the latest name is good for longest
+	}
+	return plan, nil
+}
+
+func (n *steadySession) momentary(q *sources.Query) bool {
+	t := n.of.catalog.Table(q.Table)
+	return t != nil && t.Can.Has(sources.Snapshot)
+}
+
+// name makes sure that the moment which a scan will see has a name, where the
+// table's moments have some: once the session is lost nobody can ask any more.
+func (n *steadySession) name(ctx context.Context, q *sources.Query) error {
+	if !n.momentary(q) {
+		return nil
+	}
+	n.mu.Lock()
+	n.bound = true
+	named := n.join != ""
+	n.mu.Unlock()
+	if named {
+		return nil
+	}
+	_, err := n.plan(ctx, q)
+	if retriable(err) || sources.KindOf(err) == sources.Canceled {
+		return err
+	}
+	return nil // the scan says what is wrong with the query
+}

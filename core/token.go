@@ -1,0 +1,258 @@
+package core
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/zeebo/xxh3"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// Token is a place between two chunks of a stream's rows, as a text: a stream of
+// the same query goes on right there ([Query.After]), also in another process,
+// and long after. It is bound to the query, but for its Limit, and to the table
+// as the catalogue had it. It holds no rows and no secret, but where the source's
+// cursor does: PostgreSQL's has the values of the order's columns in one row.
+//
+// Chunks end within pages. So a token is the cursor of the last page that was
+// given whole, how many rows were given since, and their checksum: they are read
+// once more, and must be the same.
+type Token string
+
+// tokenVersion is the first byte of every token. The format is not append only: a
+// token of another version is refused.
+const tokenVersion = 1
+
+const (
+	bindingBytes  = 8 // of the digest of a query or a table
+	checksumBytes = 16
+)
+
+// binding is what a token belongs to.
+type binding struct {
+	query, table [bindingBytes]byte
+}
+
+// bookmark is what a token says.
+type bookmark struct {
+	binding
+	cursor sources.Cursor // nil: the beginning
+	since  int64          // rows given since, after shaping
+	sum    []byte         // of those; nil where there are none
+}
+
+// bind digests a query without its limit and its place, and its table.
+func bind(table *sources.Table, q Query) binding {
+	var b binding
+	h := sha256.New()
+	part := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		fmt.Fprintf(h, "%d %s", len(text), text)
+	}
+	predicate := func(p sources.Predicate) {
+		part("%v", p)
+		// A text and a number may be written alike.
+		sources.Leaves(p, func(p sources.Predicate) {
+			switch p := p.(type) {
+			case sources.Comparison:
+				part("%v", p.Value.Type)
+			case sources.In:
+				for _, v := range p.Values {
+					part("%v", v.Type)
+				}
+			}
+		})
+	}
+	part("%q %q", q.Table, q.Columns)
+	predicate(q.Where)
+	part("%v", q.OrderBy)
+	copy(b.query[:], h.Sum(nil))
+
+	h.Reset()
+	for _, f := range table.Schema.Fields() {
+		part("%q %s %t", f.Name, f.Type, f.Nullable)
+	}
+	part("%q %q %s", table.Name, table.Key, table.Can)
+	copy(b.table[:], h.Sum(nil))
+	return b
+}
+
+// token writes the bookmark as a text.
+func (p bookmark) token() Token {
+	b := make([]byte, 0, 64+len(p.cursor))
+	b = append(b, tokenVersion)
+	b = append(b, p.query[:]...)
+	b = append(b, p.table[:]...)
+	b = binary.AppendUvarint(b, uint64(p.since))
+	if p.since > 0 {
+		b = append(b, p.sum...)
+	}
+	if p.cursor != nil {
+		b = append(append(b, 1), p.cursor...)
+	} else {
+		b = append(b, 0)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(xxh3.Hash(b)))
+	return Token(base64.RawURLEncoding.EncodeToString(b))
+}
+
+var errToken = errors.New("this is no token, or a part of it is missing")
+
+// parseToken reads what token wrote.
+func parseToken(t Token) (bookmark, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(string(t))
+	if err != nil || len(b) < 4 || binary.BigEndian.Uint32(b[len(b)-4:]) != uint32(xxh3.Hash(b[:len(b)-4])) {
+		return bookmark{}, errToken
+	}
+	in := bytes.NewReader(b[:len(b)-4])
+	if version, err := in.ReadByte(); err == nil && version != tokenVersion {
+		return bookmark{}, fmt.Errorf("the token is of version %d, this program's are of version %d: read from the start", version, tokenVersion)
+	}
+	var p bookmark
+	_, err1 := io.ReadFull(in, p.query[:])
+	_, err2 := io.ReadFull(in, p.table[:])
+	since, err3 := binary.ReadUvarint(in)
+	if errors.Join(err1, err2, err3) != nil || since > math.MaxInt64 {
+		return bookmark{}, errToken
+	}
+	if p.since = int64(since); since > 0 {
+		p.sum = make([]byte, checksumBytes)
+		if _, err := io.ReadFull(in, p.sum); err != nil {
+			return bookmark{}, errToken
+		}
+	}
+	switch has, err := in.ReadByte(); {
+	case err != nil || has > 1 || has == 0 && in.Len() > 0:
+		return bookmark{}, errToken
+	case has == 1:
+		p.cursor = make([]byte, in.Len())
+		_, _ = io.ReadFull(in, p.cursor) // a reader of bytes has as many
+	}
+	return p, nil
+}
+
+// after reads a query's token and holds it against what is asked. An error is of
+// kind [sources.Invalid] and says why the token does not fit.
+func after(t Token, now binding) (bookmark, error) {
+	if t == "" {
+		return bookmark{binding: now}, nil
+	}
+	p, err := parseToken(t)
+	switch {
+	case err != nil:
+	case p.query != now.query:
+		err = errors.New("the token belongs to another query: ask for the same table, columns, conditions and order as then")
+	case p.table != now.table:
+		err = errors.New("the table is not what it was when the token was made: its columns, their types, its key or its abilities have changed; read from the start")
+	}
+	if err != nil {
+		return p, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("after: %w", err)}
+	}
+	return p, nil
+}
+
+// tracker follows a stream's rows and knows the token behind each chunk. It is
+// for the goroutine that ranges over the stream.
+type tracker struct {
+	place  bookmark        // behind the last chunk
+	able   sources.Ability // of the table
+	schema *arrow.Schema   // of the columns that are compared: the result's, without relations
+	sum    *checksum       // of the rows since the cursor
+	marks  []mark          // of pages that were not given whole yet
+	passed int64           // rows that came through
+	given  int64           // rows that the consumer got
+	resume bookmark        // where the stream began
+}
+
+// mark is the end of a page with a cursor.
+type mark struct {
+	rows   int64 // that came up to it
+	cursor sources.Cursor
+}
+
+func newTracker(from bookmark, table *sources.Table, scanned *arrow.Schema, shown int) *tracker {
+	t := &tracker{place: from, resume: from, able: table.Can, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
+	t.sum = newChecksum(t.schema)
+	return t
+}
+
+var errNotTheSame = errors.New("the rows before the token are not those that were given then: the data has changed; read from the start")
+
+// behind passes over the rows that were given since the token's cursor, after
+// holding them against its checksum, and notes where pages end.
+func (t *tracker) behind(table string, pages sources.Batches) sources.Batches {
+	return func(yield func(sources.Batch, error) bool) {
+		left := t.resume.since
+		fail := func() {
+			yield(sources.Batch{}, &sources.Error{Op: "scan", Table: table, Kind: sources.Invalid, Err: errNotTheSame})
+		}
+		for page, err := range pages {
+			if err != nil {
+				yield(sources.Batch{}, err)
+				return
+			}
+			if left > 0 {
+				known := min(left, page.Record.NumRows())
+				t.sum.addSlice(page.Record, 0, known)
+				if left -= known; left == 0 && t.sum.sum() != hex.EncodeToString(t.resume.sum) {
+					fail()
+					return
+				}
+				if !t.rest(page, known, yield) {
+					return
+				}
+				continue
+			}
+			if !t.rest(page, 0, yield) {
+				return
+			}
+		}
+		if left > 0 {
+			fail()
+		}
+	}
+}
+
+// rest yields a page without its first rows.
+func (t *tracker) rest(page sources.Batch, known int64, yield func(sources.Batch, error) bool) bool {
+	if known > 0 {
+		page.Record = page.Record.NewSlice(known, page.Record.NumRows())
+		defer page.Record.Release()
+	}
+	t.passed += page.Record.NumRows()
+	if page.Cursor != nil && t.able.Has(sources.Resume) {
+		t.marks = append(t.marks, mark{t.passed, bytes.Clone(page.Cursor)})
+	}
+	return yield(page, nil)
+}
+
+// chunk returns the token behind the next chunk, or an empty one where there is
+// no way to come back there.
+func (t *tracker) chunk(record arrow.RecordBatch) Token {
+	rows := record.NumRows()
+	from := int64(0)
+	for len(t.marks) > 0 && t.marks[0].rows <= t.given+rows {
+		from = t.marks[0].rows - t.given
+		t.place.cursor, t.place.since = t.marks[0].cursor, 0
+		t.sum = newChecksum(t.schema)
+		t.marks = t.marks[1:]
+	}
+	t.given += rows
+	if t.place.since += rows - from; t.place.since > 0 {
+		t.sum.addSlice(record, from, rows)
+		t.place.sum, _ = hex.DecodeString(t.sum.sum())
+	}
+	if t.place.cursor == nil && !t.able.Has(sources.Stable) {
+		return ""
+	}
+	return t.place.token()
+}
