@@ -39,8 +39,8 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 ` + whereHelp + `
 
 ` + loadHelp,
-		Example: `  penstock read csv:shop orders --where 'total > 100.0' --order-by total:desc --limit 10
-  penstock read csv:shop orders --columns id,total --format csv -o orders.csv
+		Example: `  penstock read csv:shop orders --where 'freight > 100.00' --order-by freight:desc --limit 10
+  penstock read csv:shop orders --columns id,freight --format csv -o orders.csv
   penstock read postgres://localhost/shop orders --memory 64MiB --stats`,
 		Args: wantArgs(2, "SOURCE", "TABLE"),
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0], args[1]) },
