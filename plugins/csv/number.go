@@ -133,6 +133,9 @@ func longDecimal(text []byte, precision, scale int32, mayExponent bool) (n decim
 	mantissa, exponent := text, int64(0)
 	if e := bytes.IndexAny(text, "eE"); e >= 0 && mayExponent {
 		power, negative := sign(text[e+1:])
+		for len(power) > 1 && power[0] == '0' {
+			power = power[1:]
+		}
 		p, ok := digits(power)
 		if !ok || p > 1000 {
 			return n, false

@@ -1,0 +1,219 @@
+package csv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// hard are files whose every byte matters to where records begin and end.
+var hard = []string{
+	"a,b\n1,x\n2,y\n",
+	"a,b\r\n1,\"x\r\n\"\"y\"\"\"\r\n\"\",2\r\n",
+	"a,b\r1,x\r\r2,\"y\r\"\r",
+	"a,b\n\n\r\n\r1,x\n\"multi\n\nline\",\"a,b\"\n,\n\"\",\"\"\"\"\n",
+	"a,b\r\n\"\r\",\"\n\"\r\n\"\r\n\",x",
+	"a,b\n12345678,abcdefgh\n1234567,abcdefghi\n123456789012345678,\"abcdefgh\"\"ijklmnop\"\n",
+	"a,b\n\"a very long field, longer than some words of eight bytes, with a \"\"quote\"\" or two\",\xc3\xa9\xe2\x82\xac\n",
+	"a,b\nx,y",
+	"a,b\nx,",
+	"a,b\n",
+	"a,b",
+}
+
+// halves reads a text in two goes.
+type halves struct {
+	text string
+	at   int
+}
+
+func (h *halves) Read(p []byte) (int, error) {
+	if h.text == "" {
+		return 0, io.EOF
+	}
+	n := len(h.text)
+	if h.at > 0 {
+		n, h.at = min(h.at, n), 0
+	}
+	n = copy(p, h.text[:n])
+	h.text = h.text[n:]
+	return n, nil
+}
+
+// TestChunkBoundaries: wherever the bytes are cut, the records are the same.
+func TestChunkBoundaries(t *testing.T) {
+	escaped := standard
+	escaped.escape, escaped.comment = '\\', '#'
+	for _, text := range append(hard, "a\\,b,c\n\"x\\\"y\",\\\\\n# no, \"\n1,2\n") {
+		for _, d := range []dialect{standard, escaped} {
+			want, fault := scanAll(strings.NewReader(text), d)
+			if fault != nil {
+				continue
+			}
+			for at := range len(text) {
+				got, err := scanAll(&halves{text, at}, d)
+				if diff := cmp.Diff(want, got); err != nil || diff != "" {
+					t.Errorf("%q cut at %d: %v\n%s", text, at, err, diff)
+				}
+			}
+		}
+	}
+}
+
+// TestParts: wherever a file is divided, its parts hold every record once.
+func TestParts(t *testing.T) {
+	for _, text := range hard {
+		fsys := fstest.MapFS{"t.csv": {Data: []byte(text), ModTime: time.Unix(1e9, 0)}}
+		opened, err := New(fsys, Options{Text: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := opened.(*source)
+		if _, err := s.Catalog(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		table := s.tables["t"]
+		records := func(spans ...span) (all []string) {
+			w := s.walk(t.Context(), table, memory.DefaultAllocator, smallestBuffer, spans...)
+			defer w.close()
+			for {
+				more, err := w.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !more {
+					return all
+				}
+				all = append(all, string(w.scanner.record))
+			}
+		}
+		want := records(table.everything())
+		for at := table.files[0].start; at <= int64(len(text)); at++ {
+			s.parity = parity{}
+			var got []string
+			for _, part := range []span{{placeOf(0, table.files[0].start), at}, {at, placeOf(0, 1<<offsetBits-1)}} {
+				part, err := s.boundaries(t.Context(), table, part)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, records(part)...)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%q divided at %d (-want +got):\n%s", text, at, diff)
+			}
+		}
+	}
+}
+
+// TestPlaces: a fault has the place that an editor shows, also when its record
+// was found without reading what is before it.
+func TestPlaces(t *testing.T) {
+	text := "a,b\r\n1,\"x\ny\"\n2,z\r3,z,z\n4,z\n"
+	at := int64(strings.Index(text, "3,z"))
+	fsys := fstest.MapFS{"t.csv": {Data: []byte(text)}}
+	opened, err := New(fsys, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := opened.(*source)
+	if _, err := s.Catalog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := s.walk(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, span{at, math.MaxInt64})
+	defer w.close()
+	_, err = w.next()
+	want := fmt.Sprintf("t.csv:5:5: the record has 3 fields, the table 2 columns (at byte %d); on_error=skip leaves such records out", at+4)
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// TestResync: after a fault in the middle of a line the next line is a record.
+func TestResync(t *testing.T) {
+	for text, want := range map[string]struct {
+		records []string
+		places  []string
+	}{
+		"a,b\n1,2\nx\"y,3\n4,5\n":          {[]string{"1,2\n", "4,5\n"}, []string{"t.csv:3:2: a quote within"}},
+		"a,b\n\"x\"y,3\n4,5\n":             {[]string{"4,5\n"}, []string{"t.csv:2:4: 'y' after a closing quote"}},
+		"a,b\n\"x,3\n4,5\n":                {[]string{"4,5\n"}, []string{"t.csv:2:1: the quote that begins here has no end"}},
+		"a,b\n1\n2,3,4\n5,6":               {[]string{"5,6"}, []string{"t.csv:2:1: the record has 1 fields", "t.csv:3:5: the record has 3 fields"}},
+		"a,b\nx,\"two\nlines\"z\n\n4,5\r\n": {[]string{"4,5\r\n"}, []string{"t.csv:3:7: 'z' after a closing quote"}},
+		"a,b\n1,\"1234567890123\"\n4,5\n":   {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
+		"a,b\n1,1234567890123\n4,5\n":       {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
+	} {
+		fsys := fstest.MapFS{"t.csv": {Data: []byte(text)}}
+		opened, err := New(fsys, Options{SkipBad: true, MaxField: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := opened.(*source)
+		if _, err := s.Catalog(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w := s.walk(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, s.tables["t"].everything())
+		var records []string
+		for {
+			more, err := w.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !more {
+				break
+			}
+			records = append(records, string(w.scanner.record))
+		}
+		skipped := w.takeSkipped()
+		w.close()
+		if diff := cmp.Diff(want.records, records); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+		if len(skipped.First) != len(want.places) || skipped.Records != int64(len(want.places)) {
+			t.Errorf("%q: %+v is skipped, want %q", text, skipped, want.places)
+			continue
+		}
+		for i, place := range want.places {
+			if !strings.HasPrefix(skipped.First[i], place) {
+				t.Errorf("%q: %s, want %s", text, skipped.First[i], place)
+			}
+		}
+	}
+}
+
+// TestFieldWithoutMemory: a field that the session has no memory for is an error
+// that says where it is.
+func TestFieldWithoutMemory(t *testing.T) {
+	in := io.MultiReader(strings.NewReader("a\n\""), io.LimitReader(endless{}, 1<<20), strings.NewReader("\"\n"))
+	s := newScanner(in, "t.csv", standard, smallestBuffer, &bounded{left: 256 << 10})
+	defer s.release()
+	if _, err := s.next(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.next()
+	if sources.KindOf(err) != sources.Exhausted || !strings.Contains(err.Error(), "t.csv: the record at byte 2 has more than") {
+		t.Errorf("%v", err)
+	}
+}
+
+// bounded refuses what is over.
+type bounded struct {
+	memory.GoAllocator
+	left int
+}
+
+func (b *bounded) Allocate(n int) []byte {
+	if b.left -= n; b.left < 0 {
+		panic(&sources.Error{Kind: sources.Exhausted, Err: errors.New("no memory")})
+	}
+	return b.GoAllocator.Allocate(n)
+}
