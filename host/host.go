@@ -118,7 +118,7 @@ func (h *Host) Holding() core.Holding {
 // [sources.NotFound]; the source's own errors pass through. The caller closes
 // the source, or the host.
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
-	name, config, err := parseURI(uri)
+	name, config, err := ParseURI(uri)
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
 	}

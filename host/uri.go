@@ -10,14 +10,16 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// parseURI divides a URI into the name of its source and what the source is
+// ParseURI divides a URI into the name of its source and what the source is
 // opened with. In "csv:shop?header=false" the name is a prefix: the rest up to
 // the first question mark is taken as it stands, so that paths need no escapes,
 // and what follows are the options. In "postgres://host/db?sslmode=require" it is
 // part of a URL, which goes to the source whole.
 //
+// An option that is there several times has its values on lines.
+//
 // Errors repeat nothing but the name: the rest may hold a secret.
-func parseURI(uri string) (name string, c sources.Config, err error) {
+func ParseURI(uri string) (name string, c sources.Config, err error) {
 	name, rest, ok := strings.Cut(uri, ":")
 	if !ok {
 		return "", c, fmt.Errorf("%q names no source: write SOURCE:WHERE, as in csv:%s", uri, uri)
@@ -35,13 +37,10 @@ func parseURI(uri string) (name string, c sources.Config, err error) {
 		return "", c, fmt.Errorf("the options after the ? of the %s URI are malformed: write ?key=value&key=value, with %%26 for & and %%25 for %%", name)
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if len(values[key]) > 1 {
-			return "", c, fmt.Errorf("the option %q of the %s URI is there twice", key, name)
-		}
 		if c.Options == nil {
 			c.Options = map[string]string{}
 		}
-		c.Options[key] = values[key][0]
+		c.Options[key] = strings.Join(values[key], "\n")
 	}
 	return name, c, nil
 }

@@ -2,16 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
 )
 
 func newCatalog() *cobra.Command {
 	var f sourceFlags
-	var asJSON bool
+	var asJSON, describe bool
 	c := &cobra.Command{
 		Use:   "catalog SOURCE [TABLE]",
 		Short: "Show what there is to read: tables, columns, keys and relations",
@@ -19,9 +21,13 @@ func newCatalog() *cobra.Command {
 
 ` + sourceHelp,
 		Example: `  penstock catalog csv:shop
-  penstock catalog csv:shop orders --json`,
+  penstock catalog csv:shop orders --json
+  penstock catalog 'csv:shop?relations=names' --write-datapackage`,
 		Args: wantArgs(1, "SOURCE", "TABLE"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if describe {
+				return writePackage(c, args)
+			}
 			return f.open(c, args[0], func(ctx context.Context, source *host.Source) error {
 				catalog, err := source.Catalog(ctx)
 				if err != nil {
@@ -44,5 +50,21 @@ func newCatalog() *cobra.Command {
 	}
 	f.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	c.Flags().BoolVar(&describe, "write-datapackage", false, "write what was found in CSV files into a datapackage.json beside them, to be corrected by hand")
 	return c
+}
+
+// writePackage describes CSV files. It reads them in this process, for it is to
+// write beside them.
+func writePackage(c *cobra.Command, args []string) error {
+	name, config, err := host.ParseURI(args[0])
+	if err != nil || name != "csv" || len(args) > 1 {
+		return usagef("--write-datapackage describes all of a directory or a file of CSV: write csv:DIR")
+	}
+	file, err := csv.WritePackage(c.Context(), config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), file)
+	return err
 }

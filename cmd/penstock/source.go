@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,8 @@ var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open,
 
 const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
-                                       options follow a ?, as in 'csv:FILE?header=false&delimiter=tab'
+                                       options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
+                                       csv:- is standard input
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales
   'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which sees DIR and nothing else
   'plugin:PATH?uri=URI'                an executable that serves a source
@@ -63,7 +65,7 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	}
 	h, err := host.New(host.Options{
 		Sources:   linked,
-		Isolation: host.Isolation(f.isolation),
+		Isolation: wallFor(host.Isolation(f.isolation), uri),
 		Memory:    limit,
 		Logger:    slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
 	})
@@ -80,4 +82,13 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 		return err
 	}
 	return use(c.Context(), source)
+}
+
+// wallFor is where the source of a URI runs: standard input is this process's
+// own, and no other can read it.
+func wallFor(wall host.Isolation, uri string) host.Isolation {
+	if uri == "csv:-" || strings.HasPrefix(uri, "csv:-?") {
+		return host.InProcess
+	}
+	return wall
 }

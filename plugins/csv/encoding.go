@@ -91,7 +91,7 @@ func (d *decoder) decode(b []byte) {
 			break // half a character
 		}
 		if size <= 0 {
-			d.err = fmt.Errorf("the bytes %x at byte %d are no character in %s", b[i:min(i+2, len(b))], d.read+int64(i), encodingName(d.encoding))
+			d.err = fmt.Errorf("the bytes %x at byte %d are no character in %s", b[i:min(i+2, len(b))], d.read+int64(i), d.encoding)
 			break
 		}
 		d.out = utf8.AppendRune(d.out, r)
@@ -140,14 +140,4 @@ func (d *decoder) rune(b []byte) (rune, int) {
 		return 0, -1
 	}
 	return r, 4
-}
-
-func encodingName(e encoding) string {
-	switch e {
-	case encodingLatin1:
-		return "latin-1"
-	case encodingCP1252:
-		return "windows-1252"
-	}
-	return "utf-16"
 }

@@ -70,7 +70,7 @@ var options = []option{
 	{"null", func(o *Options, v string) error { o.Null = strings.Split(v, "\n"); return nil }},
 	{"on_error", func(o *Options, v string) error { o.SkipBad = v == "skip"; return choice(v, "fail", "skip") }},
 	{"quote", func(o *Options, v string) (err error) {
-		if o.NoQuote = v == "none" || v == ""; !o.NoQuote {
+		if o.NoQuote = isNone(v); !o.NoQuote {
 			o.Quote, err = one(v)
 		}
 		return err

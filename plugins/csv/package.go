@@ -26,50 +26,50 @@ type dataPackage struct {
 type resource struct {
 	Name        string      `json:"name"`
 	Path        oneOrMore   `json:"path"`
-	Title       string      `json:"title"`
-	Description string      `json:"description"`
-	Encoding    string      `json:"encoding"`
-	Compression string      `json:"compression"`
-	Dialect     dialectJSON `json:"dialect"`
-	Schema      *schemaJSON `json:"schema"`
+	Title       string      `json:"title,omitempty"`
+	Description string      `json:"description,omitempty"`
+	Encoding    string      `json:"encoding,omitempty"`
+	Compression string      `json:"compression,omitempty"`
+	Dialect     dialectJSON `json:"dialect,omitzero"`
+	Schema      *schemaJSON `json:"schema,omitempty"`
 }
 
 type dialectJSON struct {
-	Delimiter   *string `json:"delimiter"`
-	QuoteChar   *string `json:"quoteChar"`
-	DoubleQuote *bool   `json:"doubleQuote"`
-	EscapeChar  *string `json:"escapeChar"`
-	CommentChar *string `json:"commentChar"`
-	Header      *bool   `json:"header"`
+	Delimiter   *string `json:"delimiter,omitempty"`
+	QuoteChar   *string `json:"quoteChar,omitempty"`
+	DoubleQuote *bool   `json:"doubleQuote,omitempty"`
+	EscapeChar  *string `json:"escapeChar,omitempty"`
+	CommentChar *string `json:"commentChar,omitempty"`
+	Header      *bool   `json:"header,omitempty"`
 	// What version 1 of the format lacks, by the names of the options.
-	Skip     *int   `json:"skip"`
-	MaxField *int64 `json:"max_field"`
+	Skip     *int   `json:"skip,omitempty"`
+	MaxField *int64 `json:"max_field,omitempty"`
 }
 
 type schemaJSON struct {
 	Fields        []fieldJSON   `json:"fields"`
-	MissingValues []string      `json:"missingValues"`
-	PrimaryKey    oneOrMore     `json:"primaryKey"`
-	ForeignKeys   []foreignJSON `json:"foreignKeys"`
+	MissingValues []string      `json:"missingValues,omitempty"`
+	PrimaryKey    oneOrMore     `json:"primaryKey,omitempty"`
+	ForeignKeys   []foreignJSON `json:"foreignKeys,omitempty"`
 }
 
 type fieldJSON struct {
 	Name        string   `json:"name"`
-	Type        string   `json:"type"`
-	Format      string   `json:"format"`
-	Title       string   `json:"title"`
-	Description string   `json:"description"`
-	Precision   *int32   `json:"precision"`
-	Scale       *int32   `json:"scale"`
-	TrueValues  []string `json:"trueValues"`
-	FalseValues []string `json:"falseValues"`
-	DecimalChar string   `json:"decimalChar"`
-	GroupChar   string   `json:"groupChar"`
-	BareNumber  *bool    `json:"bareNumber"`
+	Type        string   `json:"type,omitempty"`
+	Format      string   `json:"format,omitempty"`
+	Title       string   `json:"title,omitempty"`
+	Description string   `json:"description,omitempty"`
+	Precision   *int32   `json:"precision,omitempty"`
+	Scale       *int32   `json:"scale,omitempty"`
+	TrueValues  []string `json:"trueValues,omitempty"`
+	FalseValues []string `json:"falseValues,omitempty"`
+	DecimalChar string   `json:"decimalChar,omitempty"`
+	GroupChar   string   `json:"groupChar,omitempty"`
+	BareNumber  *bool    `json:"bareNumber,omitempty"`
 	Constraints struct {
-		Required bool `json:"required"`
-		Unique   bool `json:"unique"`
-	} `json:"constraints"`
+		Required bool `json:"required,omitempty"`
+		Unique   bool `json:"unique,omitempty"`
+	} `json:"constraints,omitzero"`
 }
 
 type foreignJSON struct {
@@ -274,7 +274,11 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 		*to = c
 	}
 	char("delimiter", j.Delimiter, &d.delimiter)
-	char("quoteChar", j.QuoteChar, &d.quote)
+	if j.QuoteChar != nil && isNone(*j.QuoteChar) {
+		d.quote = 0
+	} else {
+		char("quoteChar", j.QuoteChar, &d.quote)
+	}
 	char("escapeChar", j.EscapeChar, &d.escape)
 	char("commentChar", j.CommentChar, &d.comment)
 	if j.Header != nil {

@@ -144,10 +144,10 @@ func TestResync(t *testing.T) {
 		records []string
 		places  []string
 	}{
-		"a,b\n1,2\nx\"y,3\n4,5\n":          {[]string{"1,2\n", "4,5\n"}, []string{"t.csv:3:2: a quote within"}},
-		"a,b\n\"x\"y,3\n4,5\n":             {[]string{"4,5\n"}, []string{"t.csv:2:4: 'y' after a closing quote"}},
-		"a,b\n\"x,3\n4,5\n":                {[]string{"4,5\n"}, []string{"t.csv:2:1: the quote that begins here has no end"}},
-		"a,b\n1\n2,3,4\n5,6":               {[]string{"5,6"}, []string{"t.csv:2:1: the record has 1 fields", "t.csv:3:5: the record has 3 fields"}},
+		"a,b\n1,2\nx\"y,3\n4,5\n":           {[]string{"1,2\n", "4,5\n"}, []string{"t.csv:3:2: a quote within"}},
+		"a,b\n\"x\"y,3\n4,5\n":              {[]string{"4,5\n"}, []string{"t.csv:2:4: 'y' after a closing quote"}},
+		"a,b\n\"x,3\n4,5\n":                 {[]string{"4,5\n"}, []string{"t.csv:2:1: the quote that begins here has no end"}},
+		"a,b\n1\n2,3,4\n5,6":                {[]string{"5,6"}, []string{"t.csv:2:1: the record has 1 fields", "t.csv:3:5: the record has 3 fields"}},
 		"a,b\nx,\"two\nlines\"z\n\n4,5\r\n": {[]string{"4,5\r\n"}, []string{"t.csv:3:7: 'z' after a closing quote"}},
 		"a,b\n1,\"1234567890123\"\n4,5\n":   {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
 		"a,b\n1,1234567890123\n4,5\n":       {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
