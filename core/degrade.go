@@ -168,9 +168,12 @@ func (g *governor) reserve() error {
 	return nil
 }
 
+// calm reports whether memory is plenty. It may be asked by any goroutine.
+func (g *governor) calm() bool { return g.levelNow() == Normal && g.used() < g.pressure.Degrade }
+
 // ahead reports whether there is room to fetch a page before it is asked for.
 func (g *governor) ahead() bool {
-	return g.levelNow() == Normal && g.used() < g.pressure.Degrade && g.room() == nil
+	return g.calm() && g.room() == nil
 }
 
 // room makes room for a page, and where a chunk begins with it for the chunk: in
@@ -240,10 +243,10 @@ func (g *governor) report(r *Receipt) {
 
 // admission waits until the budget has its floor, which is the stream's for as
 // long as it is open: with it, it can always take its smallest step.
-func admission(ctx context.Context, b *Budget, page sources.Limits, p Pressure) error {
+func admission(ctx context.Context, b *Budget, floor int64, p Pressure) error {
 	wait, cancel := p.wait(ctx)
 	defer cancel()
-	err := b.Admit(wait, least(page))
+	err := b.Admit(wait, floor)
 	if err != nil && ctx.Err() != nil {
 		return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
 	}

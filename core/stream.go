@@ -37,6 +37,14 @@ type Options struct {
 	// is room for both. The source then runs on another goroutine than the
 	// consumer, at the same time; it ends with the loop.
 	ReadAhead bool
+	// Parallel reads so many partitions of the table at once, where it has some and
+	// is asked for neither an order nor a limit that it keeps to, and no tokens are
+	// wanted. Each costs a scan of the source, on a goroutine that ends with the
+	// loop, and memory for three pages or more. The rows come partition by partition in the order of the
+	// source's plan, which is the table's where the source divides it so; with
+	// Unordered page by page as they come. 0 and 1 read the table as one.
+	Parallel  int
+	Unordered bool
 	// OnEvent is told when the stream changes its [Level]; nil is nobody. It is
 	// called within the loop, and holds the stream up until it returns.
 	OnEvent func(Event)
@@ -131,6 +139,9 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	if o.ChunkRows < 0 {
 		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("chunks of %d rows", o.ChunkRows)}
 	}
+	if o.Parallel < 0 {
+		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("%d partitions at once", o.Parallel)}
+	}
 	from, err := after(q.After, bind(table, q))
 	if err != nil {
 		return nil, sources.WithOp("query", q.Table, err)
@@ -157,11 +168,13 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	// An accumulating builder holds two buffers while it grows, and pages of a
 	// size that does not follow the chunks' can be cached and resumed.
 	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
-	if err := admission(ctx, budget, page, o.Pressure); err != nil {
+	lanes := newLanes(o, table, asked, len(tree.nodes) > 0, page, limit)
+	page = lanes.page
+	if err := admission(ctx, budget, least(page)+lanes.floor(), o.Pressure); err != nil {
 		budget.Close()
 		return nil, sources.WithOp("stream", q.Table, err)
 	}
-	env := sources.Env{Mem: budget, Page: page}
+	env := sources.Env{Mem: budget, Page: page, Scans: lanes.scans(len(tree.nodes) > 0)}
 	session, err := source.Begin(ctx, env)
 	if err != nil {
 		budget.Close()
@@ -187,7 +200,9 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
 	scanning, stop := context.WithCancel(s.ctx)
-	pages := sources.Guard("scan", q.Table, session.Scan(scanning, asked))
+	pages := parts(scanning, lanes, session, asked, pace.calm, ledger, func(ctx context.Context, q *sources.Query) sources.Batches {
+		return sources.Guard("scan", q.Table, session.Scan(ctx, q))
+	})
 	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
 	pages = paced(s.ctx, pages, pace, o.ReadAhead, stop)
 	pages = shape(pages, rest, ledger, page)

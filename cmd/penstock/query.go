@@ -28,7 +28,8 @@ type queryFlags struct {
 	columns, where, orderBy, strategy string
 	load, optional                    []string
 	limit, chunkRows                  int64
-	maxDepth                          int
+	maxDepth, parallel                int
+	unordered                         bool
 }
 
 func (f *queryFlags) add(c *cobra.Command) {
@@ -39,6 +40,8 @@ func (f *queryFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.orderBy, "order-by", "", "the order of the rows: column[:asc|:desc][:nulls-first|:nulls-last],...")
 	flags.Int64Var(&f.limit, "limit", 0, "give so many rows at most")
 	flags.Int64Var(&f.chunkRows, "chunk-rows", 0, "handle so many rows at once (default 1000)")
+	flags.IntVar(&f.parallel, "parallel", 0, "read so many partitions of the table at once, where the source divides it")
+	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, give rows as they come and not one partition after the other")
 	flags.StringArrayVar(&f.load, "load", nil, "load these relations, as columns of rows; may be repeated")
 	flags.StringArrayVar(&f.optional, "optional", nil, "load these too, behind them, each for itself; may be repeated")
 	flags.StringVar(&f.strategy, "strategy", "", "selective, eager (every relation, down to --max-depth) or lazy (default selective)")
@@ -48,12 +51,15 @@ func (f *queryFlags) add(c *cobra.Command) {
 // parse reads what can be read without the catalogue.
 func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Options, error) {
 	q := core.Query{Table: table, Limit: f.limit, Load: core.Load{MaxDepth: f.maxDepth}}
-	o := core.Options{ChunkRows: f.chunkRows}
+	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered}
 	var err error
-	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth)} {
+	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth), "parallel": int64(f.parallel)} {
 		if c.Flags().Changed(name) && value <= 0 {
 			return q, o, usagef("--%s is %d: it must be at least 1", name, value)
 		}
+	}
+	if f.unordered && f.parallel < 2 {
+		return q, o, usagef("--unordered goes with --parallel 2 or more: read as one, rows come in the table's order")
 	}
 	if c.Flags().Changed("columns") {
 		if q.Columns, err = parseColumns(f.columns); err != nil {

@@ -168,7 +168,7 @@ func (f *form) enum(t *typeInfo, nested bool) {
 	for i, l := range t.labels {
 		f.labels[l] = i
 	}
-	var index arrow.DataType = arrow.PrimitiveTypes.Int16
+	index := arrow.PrimitiveTypes.Int16
 	if f.width = 2; len(t.labels) > math.MaxInt16 {
 		index, f.width = arrow.PrimitiveTypes.Int32, 4
 	}

@@ -1,0 +1,265 @@
+package core
+
+import (
+	"context"
+	"sync"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// lanes is how a stream reads several partitions of its table at once: so many
+// goroutines, each with a scan of one partition after the other. The zero value
+// reads the table as one.
+type lanes struct {
+	n         int
+	unordered bool
+	page      sources.Limits
+	most      int // pages that wait for the consumer at most, beside the one in each lane's hands
+}
+
+// lanePages is how many pages a lane may take up that nobody waits for yet: the
+// one that is being read, twice, since a builder that grows has two buffers; and
+// the one that it has read.
+const lanePages = 3
+
+// deepest is how many pages wait for each lane at most. Without an order few
+// wait; in order, what the later lanes have read waits for the first.
+const deepest = 16
+
+// newLanes returns how many partitions a query's table is read in at once, and
+// what pages have then. An order or a limit that the table keeps to is for one
+// scan, and so is a place to go on from; and a table that has no partitions, or
+// takes one scan at a time.
+func newLanes(o Options, t *sources.Table, asked *sources.Query, lookups bool, page sources.Limits, limit int64) lanes {
+	n := o.Parallel
+	if t.Scans > 0 {
+		if lookups {
+			n = min(n, t.Scans-1)
+		} else {
+			n = min(n, t.Scans)
+		}
+	}
+	if n < 2 || !t.Can.Has(sources.Partition) || len(asked.OrderBy) > 0 || asked.Limit > 0 || o.Tokens || asked.After != nil {
+		return lanes{page: page}
+	}
+	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
+	most := min(limit/8/page.Bytes, int64(deepest*n))
+	return lanes{n: n, unordered: o.Unordered, page: page, most: max(int(most), 1)}
+}
+
+// scans is what a session must be able to run at once; 0 is no more than any
+// session can.
+func (l lanes) scans(lookups bool) int {
+	switch {
+	case l.n < 2:
+		return 0
+	case lookups:
+		return l.n + 1
+	}
+	return l.n
+}
+
+// floor is what the lanes may hold at once, which the stream sets aside for as
+// long as it is open: they cannot wait for memory one by one.
+func (l lanes) floor() int64 {
+	if l.n < 2 {
+		return 0
+	}
+	return int64(l.n*lanePages+l.most) * l.page.Bytes
+}
+
+// parts is the hop that reads several partitions of a scan at once: the rows of
+// each in the order that it has, one partition after the other in the order of
+// the plan, or page by page as they come. The goroutines are this loop's: they
+// end with it. Its pages have no cursor. scan must give a guarded scan.
+func parts(ctx context.Context, l lanes, session sources.Session, asked *sources.Query, calm func() bool, ledger *ledger, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
+	if l.n < 2 {
+		return scan(ctx, asked)
+	}
+	return func(yield func(sources.Batch, error) bool) {
+		plan, err := sources.Call("plan", asked.Table, func() (*sources.Plan, error) { return session.Plan(ctx, asked) })
+		if err != nil {
+			yield(sources.Batch{}, err)
+			return
+		}
+		if len(plan.Parts) < 2 {
+			scan(ctx, asked)(yield)
+			return
+		}
+		r := &partReader{lanes: l, parts: plan.Parts, asked: asked, calm: calm, ledger: ledger, scan: scan, queues: make([][]fetched, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
+		r.changed.L = &r.mu
+		ctx, cancel := context.WithCancel(ctx)
+		var group sync.WaitGroup
+		defer func() {
+			cancel()
+			r.stop()
+			group.Wait()
+			r.drop()
+		}()
+		for range min(l.n, len(plan.Parts)) {
+			group.Go(func() { r.lane(ctx) })
+		}
+		r.loop(yield)
+	}
+}
+
+// partReader is what the lanes and the loop share.
+type partReader struct {
+	lanes
+	parts  []sources.Part
+	asked  *sources.Query
+	calm   func() bool // there is memory to read ahead
+	ledger *ledger
+	scan   func(context.Context, *sources.Query) sources.Batches
+
+	mu      sync.Mutex
+	changed sync.Cond
+	next    int         // the first partition that no lane has taken
+	turn    int         // the first one that the loop has not seen the end of
+	queues  [][]fetched // by partition: what waits for the loop
+	done    []bool      // by partition: no more will come
+	waiting int         // in all queues
+	stopped bool
+}
+
+// lane reads one partition after the other until there are none, or one fails.
+func (r *partReader) lane(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		i := r.next
+		r.next++
+		r.mu.Unlock()
+		if i >= len(r.parts) || !r.read(ctx, i) {
+			return
+		}
+	}
+}
+
+// read reads one partition, and reports whether it was read to its end.
+func (r *partReader) read(ctx context.Context, i int) bool {
+	q := *r.asked
+	q.Part = r.parts[i]
+	for page, err := range r.scan(ctx, &q) {
+		f := fetched{err: err, more: true}
+		if err == nil {
+			page.Record.Retain()
+			page.Cursor = nil // of the partition, and so of no use for the whole
+			f.page, f.counted = page, r.ledger.hold(ReadAhead, page.Record)
+		}
+		if !r.put(i, f) || err != nil {
+			return false
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done[i] = true
+	r.changed.Broadcast()
+	return true
+}
+
+// put gives a page to the loop once there is room for it, and reports whether
+// the loop still runs.
+func (r *partReader) put(i int, f fetched) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !r.stopped && !r.room(i) {
+		r.changed.Wait()
+	}
+	if r.stopped {
+		if f.page.Record != nil {
+			f.counted()
+			f.page.Record.Release()
+		}
+		return false
+	}
+	r.queues[i] = append(r.queues[i], f)
+	r.waiting++
+	r.changed.Broadcast()
+	return true
+}
+
+// room reports whether a page of a partition may wait for the loop: always the
+// one that the loop waits for, others while there are few and memory is not
+// short.
+func (r *partReader) room(i int) bool {
+	if r.wanted(i) {
+		return len(r.queues[i]) == 0 || r.waiting < r.most && r.calm()
+	}
+	return r.waiting < r.most && r.calm()
+}
+
+// wanted reports whether the loop takes what comes from a partition next.
+func (r *partReader) wanted(i int) bool { return i == r.turn || r.unordered && r.waiting == 0 }
+
+// take returns the next page, or false at the end of all partitions.
+func (r *partReader) take() (fetched, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		for r.turn < len(r.parts) && r.done[r.turn] && len(r.queues[r.turn]) == 0 {
+			r.turn++
+			r.changed.Broadcast()
+		}
+		if r.turn == len(r.parts) {
+			return fetched{}, false
+		}
+		last := r.turn
+		if r.unordered {
+			last = len(r.parts) - 1
+		}
+		for i := r.turn; i <= last; i++ {
+			if queue := r.queues[i]; len(queue) > 0 {
+				f := queue[0]
+				queue[0] = fetched{}
+				r.queues[i] = queue[1:]
+				r.waiting--
+				r.changed.Broadcast()
+				return f, true
+			}
+		}
+		r.changed.Wait()
+	}
+}
+
+// loop yields what the lanes read.
+func (r *partReader) loop(yield func(sources.Batch, error) bool) {
+	for {
+		f, ok := r.take()
+		if !ok {
+			return
+		}
+		if f.err != nil {
+			yield(sources.Batch{}, f.err)
+			return
+		}
+		if !r.give(f, yield) {
+			return
+		}
+	}
+}
+
+func (r *partReader) give(f fetched, yield func(sources.Batch, error) bool) bool {
+	f.counted()
+	defer f.page.Record.Release()
+	return yield(f.page, nil)
+}
+
+// stop tells the lanes that nobody takes pages any more.
+func (r *partReader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	r.changed.Broadcast()
+}
+
+// drop gives back what nobody took, once the lanes have ended.
+func (r *partReader) drop() {
+	for _, queue := range r.queues {
+		for _, f := range queue {
+			if f.page.Record != nil {
+				f.counted()
+				f.page.Record.Release()
+			}
+		}
+	}
+}
