@@ -21,8 +21,8 @@ import (
 func parted(t *testing.T, n int, change testkit.Change) sources.Source {
 	t.Helper()
 	source, err := testkit.NewMemory([]testkit.MemoryTable{{Name: "items", Schema: itemSchema, Key: []string{"id"}, Rows: func(yield func([]any) bool) {
-		for row, _ := range upTo(n, nil) {
-			if !yield(row.Values) {
+		for row, err := range upTo(n, nil) {
+			if err != nil || !yield(row.Values) {
 				return
 			}
 		}
