@@ -101,7 +101,8 @@ type Batch struct {
 	// order: the same names, types and nullability for every batch of the scan.
 	Record arrow.RecordBatch
 	// Cursor resumes the scan right after this batch's last row, where the table
-	// can [Resume]; else it is nil.
+	// can [Resume]; else it is nil. A batch of no rows ends where the scan began:
+	// it may have the query's own cursor, and nil at the beginning.
 	Cursor Cursor
 	// Skipped are the records that the scan left out between the batch before and
 	// this one, or among this one's rows. What it left out at its end comes with

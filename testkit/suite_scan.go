@@ -71,7 +71,9 @@ func (t *table) cursors() error {
 				return err
 			}
 			rows = append(rows, rowsOf(batch.Record)...)
-			if (batch.Cursor != nil) != t.Can.Has(sources.Resume) {
+			// An empty result ends where it begins, which nil says too.
+			empty := len(rows) == 0 && batch.Cursor == nil
+			if (batch.Cursor != nil) != t.Can.Has(sources.Resume) && !empty {
 				return fmt.Errorf("a batch has the cursor %q, and the table can %s", batch.Cursor, t.Can)
 			}
 			stops = append(stops, stop{append(sources.Cursor(nil), batch.Cursor...), len(rows)})
