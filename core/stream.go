@@ -122,6 +122,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		}
 	}
 	o.Pressure, o.Retry, o.Timeouts = o.Pressure.OrDefault(), o.Retry.orDefault(), o.Timeouts.orDefault()
+	o.Tokens = o.Tokens || q.After != "" // both want the rows in one order
 	faults := &faultLog{started: started, notify: o.OnFault}
 	source = newSteady(source, o, faults)
 	catalog, err := source.Catalog(ctx)
@@ -206,7 +207,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
 	pages = paced(s.ctx, pages, pace, o.ReadAhead, stop)
 	pages = shape(pages, rest, ledger, page)
-	if o.Tokens || q.After != "" {
+	if o.Tokens {
 		s.tracker = newTracker(from, table, scanned, tree.shown)
 		pages = s.tracker.behind(q.Table, pages)
 	}

@@ -23,7 +23,8 @@ import (
 type readFlags struct {
 	queryFlags
 	format, output, stats string
-	flat                  bool
+	flat, token           bool
+	after, checkpoint     string
 }
 
 func newRead() *cobra.Command {
@@ -41,7 +42,8 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 ` + loadHelp,
 		Example: `  penstock read csv:shop orders --where 'freight > 100.00' --order-by freight:desc --limit 10
   penstock read csv:shop orders --columns id,freight --format csv -o orders.csv
-  penstock read postgres://localhost/shop orders --memory 64MiB --stats`,
+  penstock read postgres://localhost/shop orders --memory 64MiB --stats
+  penstock read postgres://localhost/shop orders -o orders.csv --checkpoint orders.checkpoint`,
 		Args: wantArgs(2, "SOURCE", "TABLE"),
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0], args[1]) },
 	}
@@ -50,6 +52,9 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: table on a terminal, by the ending of -o, else ndjson)")
 	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears when it is complete")
 	flags.BoolVar(&f.flat, "flatten", false, "give the columns of relations beside the others, as in customer.name, and a row for each related row")
+	flags.StringVar(&f.after, "after", "", "go on right behind the rows of this token; all else but --limit is as it was then")
+	flags.BoolVar(&f.token, "token", false, "write the token behind the last row to standard error, for --after")
+	flags.StringVar(&f.checkpoint, "checkpoint", "", "keep in this file how far -o has come: after a fault or a kill the same command goes on from there")
 	flags.StringVar(&f.stats, "stats", "", `write what was read and held to standard error; --stats=json writes one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
 	return c
@@ -65,6 +70,9 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 		return usagef("--stats is %q: write --stats or --stats=json", f.stats)
 	}
 	format, err := f.chooseFormat(c.OutOrStdout())
+	if err == nil {
+		err = f.checkExport(format)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,22 +84,43 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 		if err := f.compile(ctx, c, source, &q); err != nil {
 			return err
 		}
-		options.ReadAhead = true
-		stream, err := source.Stream(ctx, q, options)
-		if err != nil {
-			return err
-		}
-		err = f.write(ctx, c.OutOrStdout(), format, stream, q.Load.Optional)
-		err = errors.Join(err, stream.Close())
-		if f.stats == "" {
+		options.ReadAhead, options.Tokens = true, f.token
+		stream, err := f.read(ctx, c.OutOrStdout(), source, q, options, format)
+		if stream == nil {
 			return err
 		}
 		receipt := stream.Receipt()
-		if err != nil {
-			return &afterError{error: err, after: func(w io.Writer) { _ = writeStats(w, f.stats, receipt) }}
+		last := func(w io.Writer) error {
+			if f.token && receipt.Token != "" && f.stats != "json" {
+				if _, err := fmt.Fprintf(w, "token: %s\n", receipt.Token); err != nil {
+					return err
+				}
+			}
+			if f.stats == "" {
+				return nil
+			}
+			return writeStats(w, f.stats, receipt)
 		}
-		return writeStats(c.ErrOrStderr(), f.stats, receipt)
+		if err != nil {
+			return &afterError{error: err, after: func(w io.Writer) { _ = last(w) }}
+		}
+		return last(c.ErrOrStderr())
 	})
+}
+
+// read reads the rows and writes them to where they are wanted. The stream is nil
+// where there was none.
+func (f *readFlags) read(ctx context.Context, stdout io.Writer, source *host.Source, q core.Query, o core.Options, format string) (*core.Stream, error) {
+	if f.checkpoint != "" {
+		return f.export(ctx, source, q, o, format)
+	}
+	q.After = core.Token(f.after)
+	stream, err := source.Stream(ctx, q, o)
+	if err != nil {
+		return nil, err
+	}
+	err = f.write(ctx, stdout, format, stream, q.Load.Optional)
+	return stream, errors.Join(err, stream.Close())
 }
 
 // afterError is an error after whose text there is something more to write.
@@ -152,14 +181,14 @@ func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, 
 		return err
 	}
 	if f.output == "" {
-		return f.writeRows(ctx, stdout, format, lookOf(stdout), rows)
+		return f.writeRows(ctx, stdout, format, lookOf(stdout), rows, nil)
 	}
 	out, err := createOutput(f.output)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Discard()) }()
-	if err := f.writeRows(ctx, out, format, tableLook{}, rows); err != nil {
+	if err := f.writeRows(ctx, out, format, tableLook{}, rows, nil); err != nil {
 		return err
 	}
 	return out.Commit()
@@ -168,17 +197,29 @@ func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, 
 // outputBuffer is how much is gathered for one write to the system.
 const outputBuffer = 64 << 10
 
-func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, look tableLook, from *result) error {
-	buffered := bufio.NewWriterSize(w, outputBuffer)
-	choose := newRowWriter
+// writeRows writes what a stream gives. An export, where there is one, is told of
+// each chunk, and goes on behind what it has.
+func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, look tableLook, from *result, x *export) error {
+	choose := rowFormat(newRowWriter)
 	if f.flat {
 		choose = newFlatWriter
 	}
+	if x != nil && x.resumed {
+		head, err := headBytes(choose, format, from.schema)
+		if err != nil {
+			return err
+		}
+		w = &headless{to: w, left: head}
+	}
+	buffered := bufio.NewWriterSize(w, outputBuffer)
 	rows, err := choose(format, buffered, from.schema, from.Allocator(), look)
 	if err != nil {
 		return err
 	}
 	for chunk, fault := range from.Chunks() {
+		if x != nil && x.full {
+			break
+		}
 		if fault != nil {
 			// What came before the fault is good, and is given.
 			err = fault
@@ -191,6 +232,9 @@ func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, l
 		}
 		fault = rows.Write(record)
 		record.Release()
+		if fault == nil && x != nil {
+			fault = x.passed(chunk, buffered)
+		}
 		if fault != nil {
 			return fault
 		}
@@ -199,6 +243,9 @@ func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, l
 				return err
 			}
 		}
+	}
+	if err != nil && x != nil {
+		return errors.Join(err, x.save(buffered)) // the next run goes on, and closes
 	}
 	return errors.Join(err, rows.Close(), buffered.Flush())
 }
@@ -220,6 +267,10 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys, of which %d were remembered; %d rows, %d dangling\n",
 			relation.Path, relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)
 		err = errors.Join(err, relationErr)
+	}
+	if r.Retries > 0 {
+		_, retryErr := fmt.Fprintf(w, "tried again %d times; first: %s\n", r.Retries, r.Faults[0].Text)
+		err = errors.Join(err, retryErr)
 	}
 	if r.Skipped > 0 {
 		_, skipErr := fmt.Fprintf(w, "skipped %d records:\n", r.Skipped)

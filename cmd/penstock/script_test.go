@@ -1,19 +1,25 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
 )
 
 func TestMain(m *testing.M) {
+	linked["dying"] = dying
 	host.Main(linked) // the scripts' program is this one, and starts itself
 	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
 }
@@ -21,7 +27,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode, "tokenof": tokenOf},
 	})
 }
 
@@ -37,6 +43,45 @@ func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// dying is a source of CSV files that kills its own process after so many pages
+// of a scan, as nobody can prevent.
+func dying(ctx context.Context, c sources.Config) (sources.Source, error) {
+	pages, err := strconv.Atoi(c.Options["pages"])
+	if err != nil {
+		return nil, err
+	}
+	source, err := csv.Open(ctx, sources.Config{URI: c.URI})
+	if err != nil {
+		return nil, err
+	}
+	return testkit.Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
+		return func(yield func(sources.Batch, error) bool) {
+			left := pages
+			for page, err := range scan {
+				if left--; left < 0 {
+					self, _ := os.FindProcess(os.Getpid())
+					_ = self.Kill()
+					select {}
+				}
+				if !yield(page, err) {
+					return
+				}
+			}
+		}
+	}), nil
+}
+
+// tokenOf puts the token that a command wrote into TOKEN.
+func tokenOf(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if token, ok := strings.CutPrefix(strings.TrimSpace(line), "token: "); ok {
+			ts.Setenv("TOKEN", token)
+			return
+		}
+	}
+	ts.Fatalf("there is no token in %s", args[0])
 }
 
 // exitCode runs a command and compares its exit code.

@@ -15,6 +15,9 @@ type rowWriter interface {
 	Close() error // writes what is held back; it does not close what is below
 }
 
+// rowFormat makes the writer of a format.
+type rowFormat func(format string, w io.Writer, schema *arrow.Schema, mem memory.Allocator, look tableLook) (rowWriter, error)
+
 // newRowWriter returns the writer of a format for rows of a schema. What it
 // copies of them comes from mem.
 func newRowWriter(format string, w io.Writer, schema *arrow.Schema, mem memory.Allocator, look tableLook) (rowWriter, error) {
