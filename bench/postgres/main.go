@@ -7,24 +7,12 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
-	"io"
-	"os"
-	"strconv"
 
-	"github.com/jackc/pgx/v5"
-
+	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/testkit"
-	"github.com/penstock-data/penstock/testkit/pgtest"
-)
-
-const (
-	uriVariable        = "PENSTOCK_BENCH_URI"
-	postmasterVariable = "PENSTOCK_BENCH_POSTMASTER"
 )
 
 var (
@@ -46,55 +34,7 @@ func main() {
 		{Name: "bun", Run: bunRows},
 		{Name: "offset pages", Run: offsetPages, Sampled: true},
 	}
-	for i, c := range contestants {
-		contestants[i].Run = func(ctx context.Context) (trial.Outcome, error) {
-			postmaster, err := strconv.Atoi(os.Getenv(postmasterVariable))
-			if err != nil {
-				return trial.Outcome{}, fmt.Errorf("%s: %w", postmasterVariable, err)
-			}
-			server := trial.WatchChildren(postmaster)
-			o, err := c.Run(ctx)
-			o.Server = server.Stop()
-			return o, err
-		}
-	}
-	trial.Main("PostgreSQL, one table out of the server", contestants, setup)
-}
-
-// setup starts a server and fills it.
-func setup(ctx context.Context) (env []string, cleanup func(), err error) {
-	server, err := pgtest.Launch(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	cleanup = func() {
-		if err := server.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}
-	uri := server.URI("postgres")
-	conn, err := pgx.Connect(ctx, uri)
-	if err != nil {
-		return nil, cleanup, err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	shop := testkit.Shop{Seed: 1, Orders: *orders}
-	create, finish := shop.SQL()
-	if _, err := conn.Exec(ctx, create); err != nil {
-		return nil, cleanup, err
-	}
-	for _, name := range shop.Tables() {
-		read, write := io.Pipe()
-		go func() { write.CloseWithError(shop.WriteCopy(ctx, write, name)) }()
-		if _, err := conn.PgConn().CopyFrom(ctx, read, "COPY "+name+" FROM stdin"); err != nil {
-			return nil, cleanup, err
-		}
-	}
-	for _, sql := range []string{finish, "VACUUM ANALYZE", "CHECKPOINT"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return nil, cleanup, err
-		}
-	}
-	postmaster, err := trial.Parent(int(conn.PgConn().PID()))
-	return []string{uriVariable + "=" + uri, fmt.Sprintf("%s=%d", postmasterVariable, postmaster)}, cleanup, err
+	trial.Main("PostgreSQL, one table out of the server", shop.Watched(contestants), func(ctx context.Context) ([]string, func(), error) {
+		return shop.Serve(ctx, *orders)
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -20,13 +19,14 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
 )
 
 // psql throws the rows away as they come, in the binary form: the least that a
 // client can do.
 func psql(ctx context.Context) (trial.Outcome, error) {
-	c := exec.CommandContext(ctx, "psql", "-X", os.Getenv(uriVariable), "-c", `\copy `+*table+` to '/dev/null' with (format binary)`)
+	c := exec.CommandContext(ctx, "psql", "-X", shop.URI(), "-c", `\copy `+*table+` to '/dev/null' with (format binary)`)
 	started := time.Now()
 	out, err := c.CombinedOutput()
 	wall := time.Since(started)
@@ -38,7 +38,7 @@ func psql(ctx context.Context) (trial.Outcome, error) {
 }
 
 func pgxValues(ctx context.Context) (out trial.Outcome, err error) {
-	conn, err := pgx.Connect(ctx, os.Getenv(uriVariable))
+	conn, err := pgx.Connect(ctx, shop.URI())
 	if err != nil {
 		return out, err
 	}
@@ -121,7 +121,7 @@ func unscaled(s string) int64 {
 const linesSQL = "SELECT order_id, line, product_id, quantity, unit_price, discount, gift FROM order_lines"
 
 func openDB() (*sql.DB, error) {
-	config, err := pgx.ParseConfig(os.Getenv(uriVariable))
+	config, err := pgx.ParseConfig(shop.URI())
 	if err != nil {
 		return nil, err
 	}

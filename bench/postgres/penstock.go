@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
@@ -39,7 +39,7 @@ func read(ctx context.Context, wall host.Isolation, q core.Query, o core.Options
 	if err != nil {
 		return trial.Outcome{}, err
 	}
-	source, err := h.Open(ctx, os.Getenv(uriVariable))
+	source, err := h.Open(ctx, shop.URI())
 	if err != nil {
 		return trial.Outcome{}, errors.Join(err, h.Close())
 	}

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -206,7 +207,7 @@ func Median[T cmp.Ordered](runs []Run, f func(Run) T) (median, least, most T) {
 // by run against the first contestant.
 func Write(w io.Writer, title string, results []Result) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n\n| contestant | wall s | min to max | ratio | min to max | first ms | cpu s | server cpu s | peak RSS MiB | rows | checksum |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n", title)
+	fmt.Fprintf(&b, "\n%s\n\n| contestant | wall s | min to max | ratio | min to max | first ms | cpu s | server cpu s | peak RSS MiB | rows | checksum | besides |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n", title)
 	for _, r := range results {
 		wall, least, most := Median(r.Runs, func(r Run) float64 { return r.Wall.Seconds() })
 		paired := make([]float64, len(r.Runs))
@@ -218,10 +219,20 @@ func Write(w io.Writer, title string, results []Result) error {
 		cpu, _, _ := Median(r.Runs, func(r Run) float64 { return r.CPU.Seconds() })
 		server, _, _ := Median(r.Runs, func(r Run) float64 { return r.Server.Seconds() })
 		_, _, rss := Median(r.Runs, func(r Run) int64 { return r.RSS })
-		fmt.Fprintf(&b, "| %s | %.3f | %.3f to %.3f | %.2f | %.2f to %.2f | %.1f | %.2f | %.2f | %.1f | %d | %s |\n",
+		fmt.Fprintf(&b, "| %s | %.3f | %.3f to %.3f | %.2f | %.2f to %.2f | %.1f | %.2f | %.2f | %.1f | %d | %s | %s |\n",
 			r.Name, wall, least, most, paired[len(paired)/2], paired[0], paired[len(paired)-1], first, cpu, server,
-			float64(rss)/(1<<20), r.Runs[0].Rows, r.Runs[0].Checksum)
+			float64(rss)/(1<<20), r.Runs[0].Rows, r.Runs[0].Checksum, besides(r.Runs))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// besides lists the medians of what runs tell besides.
+func besides(runs []Run) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(runs[0].Extra)) {
+		value, _, _ := Median(runs, func(r Run) float64 { return r.Extra[name] })
+		all = append(all, fmt.Sprintf("%s %.6g", name, value))
+	}
+	return strings.Join(all, ", ")
 }
