@@ -1,6 +1,8 @@
 package core
 
 import (
+	"sync"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -19,8 +21,11 @@ type Chunk struct {
 	// of its own to find the place again.
 	Token Token
 
-	loader   *loader
+	loader *loader
+
+	mu       sync.Mutex
 	step     *step // that has the chunk's rows; nil until a relation is asked for
+	own      bool  // the step ends with the chunk
 	from, to int   // the chunk's rows among the step's
 	columns  map[string]arrow.Array
 	over     bool

@@ -30,14 +30,17 @@ type loader struct {
 
 	// work is held while look-ups run: by the hop, or by a consumer that asks for
 	// an optional relation.
-	work    sync.Mutex
-	second  sources.Session // for look-ups, where the main one takes one scan at a time
-	cache   *keyCache
-	extra   []*loadNode // relations that nobody named before they were read
-	parents int         // how many rows a step takes; 0 is the whole chunk
-	calm    int         // steps since the last one that did not fit
-	current *step       // the one whose chunk the consumer has
-	wanted  map[*loadNode]bool
+	work   sync.Mutex
+	second sources.Session // for look-ups, where the main one takes one scan at a time
+	cache  *keyCache
+	extra  []*loadNode        // relations that nobody named before they were read
+	wanted map[*loadNode]bool // optional relations that come with the next chunk
+
+	// These are for the goroutine that ranges.
+	ahead   bool // look-ups of the next chunk may run while the consumer has this one
+	parents int  // how many rows a step takes; 0 is the whole chunk
+	calm    int  // steps since the last one that did not fit
+	current *step
 	ctx     context.Context // the stream's
 
 	counts    sync.Mutex
@@ -45,14 +48,14 @@ type loader struct {
 }
 
 // errTooMany ends a step that fetched more than its share.
-var errTooMany = &sources.Error{Op: "load", Kind: sources.Exhausted, Err: errors.New("the related rows of one step are too many")}
+var errTooMany = errors.New("the related rows of one step are too many")
 
 // newLoader returns the loader of a tree, which works within the governor's
 // budget and tells its ledger who holds what.
-func newLoader(tree *loadTree, source sources.Source, env sources.Env, pace *governor) *loader {
+func newLoader(tree *loadTree, source sources.Source, env sources.Env, pace *governor, ahead bool) *loader {
 	limit := pace.budget.Limit()
 	l := &loader{
-		tree: tree, source: source, env: env, pace: pace, mem: pace.budget, own: pace.ledger.view(Relations),
+		tree: tree, source: source, env: env, pace: pace, ahead: ahead, mem: pace.budget, own: pace.ledger.view(Relations),
 		most: max(limit/8, 1), cache: newKeyCache(pace.ledger.view(KeyCache), limit/4), wanted: map[*loadNode]bool{},
 	}
 	tree.each(func(n *loadNode) {
@@ -148,30 +151,149 @@ func (l *loader) load(ctx context.Context, chunks sources.Batches) sources.Batch
 		return chunks
 	}
 	return func(yield func(sources.Batch, error) bool) {
+		p := pipeline{l: l, yield: yield}
+		p.ctx, p.stop = context.WithCancel(ctx)
 		defer l.free()
+		defer p.end()
 		for chunk, err := range chunks {
-			if err != nil {
-				yield(sources.Batch{}, err)
-				return
-			}
-			if chunk.Record.NumRows() == 0 {
-				if !pass(yield, emptyRecord(l.schema), nil) {
+			if err == nil && chunk.Record.NumRows() > 0 {
+				if !p.next(chunk.Record) {
 					return
 				}
 				continue
 			}
-			if !l.chunk(ctx, chunk.Record, yield) {
+			switch {
+			case !p.flush(): // what came before an error is given before it
+				return
+			case err != nil:
+				yield(sources.Batch{}, err)
+				return
+			case !pass(yield, emptyRecord(l.schema), nil):
 				return
 			}
 		}
+		p.flush()
 	}
 }
 
-// chunk gives one chunk, and reports whether the loop goes on.
-func (l *loader) chunk(ctx context.Context, chunk arrow.RecordBatch, yield func(sources.Batch, error) bool) bool {
+// pipeline gives chunks, and may look up what the next one needs while the
+// consumer has the one before. The goroutine for that lives within one call of
+// next.
+type pipeline struct {
+	l       *loader
+	ctx     context.Context
+	stop    func()
+	yield   func(sources.Batch, error) bool
+	pending *pending
+}
+
+// pending is a chunk that waits to be given, with its step where there is one.
+type pending struct {
+	record  arrow.RecordBatch
+	step    *step
+	err     error // of its look-ups; nil also where they did not fit
+	counted func()
+}
+
+// next takes a chunk and gives the one before, or this one too where it is not to
+// wait. It reports whether the loop goes on.
+func (p *pipeline) next(record arrow.RecordBatch) bool {
+	l := p.l
+	if !l.ahead || l.parents > 0 || l.pace.levelNow() != Normal {
+		return p.flush() && l.chunk(p.ctx, record, 0, p.yield)
+	}
+	record.Retain()
+	coming := &pending{record: record, counted: l.pace.ledger.hold(Page, record)}
+	if p.pending == nil {
+		coming.prepare(p)
+		p.pending = coming
+		return true
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		coming.prepare(p)
+	}()
+	more := false
+	defer func() {
+		if !more {
+			p.stop()
+		}
+		<-done
+		p.pending = coming
+	}()
+	more = p.give(func() {
+		<-done
+		coming.unload()
+	})
+	return more
+}
+
+// prepare looks up what the chunk needs. What does not fit now is tried again when
+// the chunk is given.
+func (c *pending) prepare(p *pipeline) {
+	c.step, c.err = p.l.step(p.ctx, c.record, 0, int(c.record.NumRows()))
+	if sources.KindOf(c.err) == sources.Exhausted {
+		c.err = nil
+	}
+}
+
+// unload makes room: the chunk will be loaded when it is given.
+func (c *pending) unload() {
+	if c.step != nil {
+		c.step.release()
+		c.step = nil
+	}
+}
+
+// flush gives the chunk that waits.
+func (p *pipeline) flush() bool { return p.give(func() {}) }
+
+// give gives the chunk that waits, if there is one. Where it does not fit, room
+// is made before it is tried again.
+func (p *pipeline) give(makeRoom func()) bool {
+	c := p.pending
+	if c == nil {
+		return true
+	}
+	p.pending = nil
+	defer c.record.Release()
+	defer c.counted()
+	if c.err != nil {
+		p.yield(sources.Batch{}, c.err)
+		return false
+	}
+	given := 0
+	if s := c.step; s != nil {
+		c.step = nil
+		var more bool
+		var err error
+		if given, more, err = p.l.give(s, p.yield); !more || err == nil {
+			return more
+		}
+	}
+	if given == int(c.record.NumRows()) {
+		return true
+	}
+	makeRoom()
+	return p.l.chunk(p.ctx, c.record, given, p.yield)
+}
+
+// end gives back what was not given.
+func (p *pipeline) end() {
+	p.stop()
+	if c := p.pending; c != nil {
+		c.unload()
+		c.counted()
+		c.record.Release()
+	}
+}
+
+// chunk gives one chunk from a row on, and reports whether the loop goes on.
+func (l *loader) chunk(ctx context.Context, chunk arrow.RecordBatch, from int, yield func(sources.Batch, error) bool) bool {
 	total := int(chunk.NumRows())
 	last := false // a single row did not fit before
-	for from := 0; from < total; {
+	for from < total {
 		rows := total - from
 		if l.parents > 0 {
 			rows = min(rows, l.parents)
@@ -225,11 +347,10 @@ func (l *loader) grow(total int) {
 	}
 }
 
-// free gives back everything but the consumer's.
+// free gives back what is only remembered.
 func (l *loader) free() {
 	l.work.Lock()
 	defer l.work.Unlock()
-	l.drop()
 	l.cache.shed()
 }
 
@@ -297,7 +418,6 @@ func (s *step) hold(record arrow.RecordBatch) arrow.RecordBatch {
 func (l *loader) step(ctx context.Context, chunk arrow.RecordBatch, from, rows int) (*step, error) {
 	l.work.Lock()
 	defer l.work.Unlock()
-	l.drop()
 	for frugal := false; ; frugal = true {
 		s, err := l.newStep(chunk, from, rows)
 		if err == nil {
@@ -314,30 +434,26 @@ func (l *loader) step(ctx context.Context, chunk arrow.RecordBatch, from, rows i
 				return struct{}{}, nil
 			})
 			if err == nil {
-				l.current = s
 				return s, nil
 			}
 			s.release()
 		}
-		if frugal || err == error(errTooMany) || sources.KindOf(err) != sources.Exhausted {
+		if frugal || errors.Is(err, errTooMany) || sources.KindOf(err) != sources.Exhausted {
 			return nil, err
 		}
 		l.cache.shed()
 	}
 }
 
-// drop ends the step whose chunk the consumer had.
-func (l *loader) drop() {
-	if l.current != nil {
-		l.current.release()
-		l.current = nil
-	}
-}
-
 // give assembles the chunks of a step and yields them: one, or as many as it
-// takes for each to have about its share of bytes. It returns how many rows it
+// takes for each to have about its share of bytes. The step is gone then. It returns how many rows it
 // gave, and whether the loop goes on; an error is about the row after those.
 func (l *loader) give(s *step, yield func(sources.Batch, error) bool) (given int, more bool, err error) {
+	l.current = s
+	defer func() {
+		l.current = nil
+		s.release()
+	}()
 	total := len(s.root.refs)
 	weights, err := sources.Call("load", l.tree.root.Name, func() ([]int32, error) { return s.weights(), nil })
 	if err != nil {

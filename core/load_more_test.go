@@ -305,7 +305,7 @@ func TestBadLookups(t *testing.T) {
 			if q.Load.Required = parseLoad(t, "author.boss"); strategy == core.Lazy {
 				q.Load.Required, q.Load.Optional = nil, q.Load.Required
 			}
-			stream := open(t, source, q, core.Options{Budget: parent(t), ChunkRows: 20})
+			stream := open(t, source, q, core.Options{Budget: parent(t), ChunkRows: 20, ReadAhead: strategy == core.Selective})
 			var fault error
 			for chunk, err := range stream.Chunks() {
 				if fault = err; err != nil {
@@ -471,7 +471,7 @@ func TestLeavingALoadEarly(t *testing.T) {
 			budget := parent(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			stream, err := core.Open(ctx, source, q, core.Options{ChunkRows: 5, Budget: budget})
+			stream, err := core.Open(ctx, source, q, core.Options{ChunkRows: 5, Budget: budget, ReadAhead: true})
 			if err != nil {
 				t.Fatal(err)
 			}

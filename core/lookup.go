@@ -202,7 +202,7 @@ func (l *loader) ask(ctx context.Context, s *step, a *access, keys *keySet, grou
 		}
 		l.count(a, func(r *RelationReceipt) { r.Rows += record.NumRows() })
 		if s.fetched += sources.Size(record); len(s.root.refs) > 1 && s.fetched > l.most {
-			return errTooMany
+			return &sources.Error{Kind: sources.Exhausted, Err: errTooMany}
 		}
 		give(record, number)
 	}

@@ -13,8 +13,6 @@ import (
 // chunkOf is the chunk of a record that is about to be given.
 func (l *loader) chunkOf(record arrow.RecordBatch) *Chunk {
 	c := &Chunk{Record: record, loader: l, columns: map[string]arrow.Array{}}
-	l.work.Lock()
-	defer l.work.Unlock()
 	if c.step = l.current; c.step != nil {
 		c.from, c.to = c.step.from, c.step.to
 	}
@@ -36,6 +34,8 @@ func (l *loader) chunkOf(record arrow.RecordBatch) *Chunk {
 // [sources.Exhausted], and leaves the chunk as it is.
 func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 	l := c.loader
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	l.work.Lock()
 	defer l.work.Unlock()
 	fault := func(kind sources.Kind, format string, args ...any) error {
@@ -61,7 +61,7 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 		if c.step, err = l.newStep(c.Record, 0, int(c.Record.NumRows())); err != nil {
 			return nil, err
 		}
-		l.current = c.step
+		c.own = true
 		c.from, c.to = 0, int(c.Record.NumRows())
 	}
 	load := func() (arrow.Array, error) {
@@ -151,16 +151,15 @@ func (l *loader) relation(name string) (*loadNode, error) {
 	return n, nil
 }
 
-// end takes back what the chunk gave.
+// end takes back what the chunk gave, once no relation is being loaded for it.
 func (c *Chunk) end() {
-	l := c.loader
-	l.work.Lock()
-	defer l.work.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.over = true
 	for _, column := range c.columns {
 		column.Release()
 	}
-	if len(l.tree.nodes) == 0 {
-		l.drop()
+	if c.own {
+		c.step.release()
 	}
 }

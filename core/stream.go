@@ -184,7 +184,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	scanned := table.ScanSchema(rest.columns)
 	ledger := newLedger(budget, session)
 	pace := newGovernor(ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
-	loader := newLoader(tree, source, env, pace)
+	loader := newLoader(tree, source, env, pace, o.ReadAhead)
 	if err := loader.begin(ctx, session, asked, scanned); err != nil {
 		err = errors.Join(err, session.Close())
 		budget.Close()
