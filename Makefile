@@ -64,3 +64,13 @@ bench-memory: build ## measure the peak of memory against the limit; writes docs
 bench-streams: ## measure 200 streams at once against one after another
 	cd bench && go build -o ../bin/bench-streams ./streams
 	bin/bench-streams
+
+.PHONY: bench-relations
+bench-relations: ## measure relations beside GORM, bun, json_agg, psql, and scans of CSV files
+	cd bench && go build -o ../bin/bench-relations ./relations
+	bin/bench-relations
+	bin/bench-relations -percent 20 -only "psql ordered dump,penstock,gorm Preload,bun relations"
+	bin/bench-relations -percent 5 -only "psql ordered dump,penstock,gorm Preload,bun relations"
+	bin/bench-relations -percent 1 -only "psql ordered dump,penstock,gorm Preload,bun relations"
+	bin/bench-relations -skewed
+	bin/bench-relations -source csv
