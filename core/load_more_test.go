@@ -175,7 +175,7 @@ func TestRelationsNobodyNamed(t *testing.T) {
 func TestFaultsOfLoads(t *testing.T) {
 	source := library(t)
 	for load, want := range map[string][]string{
-		"autor":                      {"not found", `autor: table "books" has no relation "autor"; the nearest is "author"`},
+		"authr":                      {"not found", `authr: table "books" has no relation "authr"; the nearest is "author"`},
 		"author.boss.boss.boss":      {"invalid", "author.boss.boss.boss is 4 deep, the limit is 3: raise the limit"},
 		"author.boss.boss.boss.x":    {"author.boss.boss.boss.x is 5 deep"},
 		"pages(columns: [x, words])": {"not found", "pages: ", `"x"`},
