@@ -157,6 +157,20 @@ func (s *source) load(ctx context.Context, d described) (*table, int64, error) {
 	return t, rows, nil
 }
 
+// sampleMemory is what a header and a sample are read with, which belong to no
+// stream: a record that it cannot hold ends the sample, and is the scan's to read.
+type sampleMemory struct{ memory.GoAllocator }
+
+const mostSampled = 4 << 20
+
+// Allocate refuses what is too large for a sample.
+func (m *sampleMemory) Allocate(n int) []byte {
+	if n > mostSampled+padding {
+		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("a sample holds records of %d bytes at most", mostSampled)})
+	}
+	return m.GoAllocator.Allocate(n)
+}
+
 // loadFile reads the header of one file, and what the table lacks: the columns
 // of the first, and the sample of their values. It returns an estimate of the
 // file's rows, -1 where there is none.
@@ -168,7 +182,7 @@ func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err
 	}
 	defer input.Close()
 	t.packed = t.packed || !input.seekable
-	in := newScanner(input.reader, f.name, t.dialect, largestBuffer, memory.DefaultAllocator)
+	in := newScanner(input.reader, f.name, t.dialect, largestBuffer, &sampleMemory{})
 	defer in.release()
 	in.base = input.from
 	if f.stream != nil {
