@@ -100,14 +100,28 @@ func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
 func TestWalls(t *testing.T) {
 	dir, plugins := shop(t, 200), t.TempDir()
 	build(t, "../plugins/csv/plugin", filepath.Join(plugins, "csv.wasm"), "GOOS=wasip1", "GOARCH=wasm")
+	bad := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bad, "bad.csv"), []byte("a,b\n1,x\n2\n3,y\n4,\"z\"z\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var first map[string]core.Receipt
 	for _, wall := range []host.Isolation{host.InProcess, host.Process, host.Module} {
 		t.Run(string(wall), func(t *testing.T) {
-			source, err := behind(t, wall, plugins).Open(t.Context(), "csv:"+dir)
+			h := behind(t, wall, plugins)
+			source, err := h.Open(t.Context(), "csv:"+dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := receipts(t, source)
+			// What is left out is told through every wall.
+			skipping, err := h.Open(t.Context(), "csv:"+bad+"?on_error=skip")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got["bad"] = receipts(t, skipping)["bad"]
+			if r := got["bad"]; r.Rows != 2 || r.Skipped != 2 || len(r.SkippedFirst) != 2 {
+				t.Errorf("the receipt is %+v", r)
+			}
 			if first == nil {
 				first = got
 			}

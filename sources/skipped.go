@@ -11,8 +11,8 @@ const MaxSkipped = 10
 type Skipped struct {
 	// Records is how many there were.
 	Records int64
-	// First are the places and faults of the first ones, at most [MaxSkipped],
-	// as in "orders.csv:17:4: the record has 3 fields, the table 4 columns".
+	// First are the places and faults of the first ones of the scan, at most
+	// [MaxSkipped] of all its batches together, as in "orders.csv:17:4: the record has 3 fields, the table 4 columns".
 	First []string
 }
 
@@ -29,7 +29,7 @@ func (s *Skipped) Add(more Skipped) {
 // Check returns what is wrong with s, an error of kind [Invalid]: a negative
 // count, or more places than there are records or than [MaxSkipped].
 func (s Skipped) Check() error {
-	if s.Records < 0 || int64(len(s.First)) > min(s.Records, MaxSkipped) || s.Records > 0 && len(s.First) == 0 {
+	if s.Records < 0 || int64(len(s.First)) > min(s.Records, MaxSkipped) {
 		return &Error{Kind: Invalid, Err: fmt.Errorf("%d records were skipped, and there are the places of %d", s.Records, len(s.First))}
 	}
 	return nil

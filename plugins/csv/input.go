@@ -92,13 +92,13 @@ func newInput(ctx context.Context, file fs.File, name string, d dialect) (*input
 	case compressionGzip:
 		unpacked, err := gzip.NewReader(head)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: gzip: %w", name, cut(err)), file.Close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, broken("gzip", cut(err))), file.Close())
 		}
 		head = bufio.NewReaderSize(packedReader{"gzip", unpacked}, 4096)
 	case compressionZstd:
 		in.zstd, err = zstd.NewReader(head, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: zstd: %w", name, cut(err)), file.Close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, broken("zstd", cut(err))), file.Close())
 		}
 		head = bufio.NewReaderSize(packedReader{"zstd", in.zstd}, 4096)
 	}
@@ -142,9 +142,17 @@ type packedReader struct {
 func (r packedReader) Read(p []byte) (int, error) {
 	n, err := r.in.Read(p)
 	if err != nil && err != io.EOF {
-		err = fmt.Errorf("%s: %w", r.name, err)
+		err = broken(r.name, err)
 	}
 	return n, err
+}
+
+// broken is what is wrong with a packed file.
+func broken(name string, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%s: the compressed file is cut short: %w", name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // cut makes the end of a file in its first bytes what it is.

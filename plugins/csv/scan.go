@@ -159,6 +159,14 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		}
 		p.fixed += p.vectors[len(p.vectors)-1].size()
 	}
+	if s.source.options.SkipBad {
+		// Whether a record is left out does not depend on who asks.
+		for i := range t.columns {
+			if p.schema.FieldIndices(t.columns[i].name) == nil {
+				p.others = append(p.others, i)
+			}
+		}
+	}
 	for pages := 0; ; pages++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -201,6 +209,7 @@ type pager struct {
 	from    int64   // records before it were given already, and only count for their key
 	vectors []vector
 	texts   []int // the vectors of text
+	others  []int // columns that nobody asked for, and that must be good all the same
 	fixed   int64 // what a row adds to the page's size, without its texts
 
 	rows  int64
@@ -291,6 +300,11 @@ func (p *pager) keeps() (bool, error) {
 // add appends the record to the page. After a fault some columns have a value
 // more than others.
 func (p *pager) add() error {
+	for _, i := range p.others {
+		if _, _, err := p.row.datum(i); err != nil {
+			return err
+		}
+	}
 	for i := range p.vectors {
 		v := &p.vectors[i]
 		d, null, err := p.row.datum(v.place)

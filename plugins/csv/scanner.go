@@ -2,7 +2,6 @@ package csv
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
@@ -126,20 +125,17 @@ func (s *scanner) fill() error {
 			return nil
 		}
 		if err != nil {
-			return s.broken(err)
+			return s.unreadable(err)
 		}
 	}
 	if s.filled < wanted {
-		return s.broken(io.ErrNoProgress)
+		return s.unreadable(io.ErrNoProgress)
 	}
 	return nil
 }
 
-// broken is what the system, or what unpacks the file, says of a read.
-func (s *scanner) broken(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("the compressed file is cut short: %w", err)
-	}
+// unreadable is what the system, or what unpacks the file, says of a read.
+func (s *scanner) unreadable(err error) error {
 	return fmt.Errorf("%s: after byte %d: %w", s.name, s.base+int64(s.filled), err)
 }
 

@@ -285,13 +285,23 @@ func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int
 	return max(rows, (f.size-f.start)/max(t.rowBytes, 1)), nil
 }
 
-// places is how many decimals a declared number has; 0 for what is none, which is the scan's to tell.
+// places is how many decimals a declared number has; 0 for what is none, which
+// is the scan's to tell.
 func (c *column) places(text []byte) int {
-	_, fraction, _ := bytes.Cut(c.plain(text), []byte{'.'})
+	mantissa, power, _ := bytes.Cut(bytes.ToLower(c.plain(text)), []byte{'e'})
+	_, fraction, _ := bytes.Cut(mantissa, []byte{'.'})
+	exponent := int64(0)
+	if len(power) > 0 {
+		n, ok := parseInteger(power)
+		if !ok || n > maxPrecision || n < -maxPrecision {
+			return 0
+		}
+		exponent = n
+	}
 	if len(bytes.Trim(fraction, "0123456789")) > 0 {
 		return 0
 	}
-	return len(fraction)
+	return int(max(int64(len(fraction))-exponent, 0))
 }
 
 // measure settles what a declaration leaves to the sample: the scale of a

@@ -372,7 +372,7 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 	for _, bad := range []string{
 		`{}`, `{"page":{"rows":-1}}`, `{"page":{"rows":1},"trailer":{"rows":1,"batches":1,"complete":true}}`,
-		`{"page":{"rows":1,"skipped":{"records":-1}}}`, `{"page":{"rows":1,"skipped":{"records":2}}}`,
+		`{"page":{"rows":1,"skipped":{"records":-1}}}`, `{"page":{"rows":1,"skipped":{"records":1,"first":["a","b"]}}}`,
 		`{"trailer":{"rows":1,"batches":1}}`, `{"trailer":{"rows":1,"batches":1,"complete":true,"error":{"kind":"internal"}}}`,
 		`{"trailer":{"rows":1,"batches":-1,"complete":true}}`, `{"page":{"rows":1}} ` + "\x00", `[]`, ``,
 	} {

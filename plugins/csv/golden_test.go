@@ -1,0 +1,500 @@
+package csv_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
+)
+
+func gzipped(t *testing.T, members ...string) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, m := range members {
+		w := gzip.NewWriter(&b)
+		if _, err := io.WriteString(w, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+func zstandard(t *testing.T, members ...string) string {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, m := range members {
+		all = w.EncodeAll([]byte(m), all)
+	}
+	return string(all)
+}
+
+// utf16 writes ASCII in two bytes each, with the mark of its order.
+func utf16(text string, big bool) string {
+	out := "\xff\xfe"
+	if big {
+		out = "\xfe\xff"
+	}
+	for _, b := range []byte(text) {
+		if big {
+			out += "\x00" + string([]byte{b})
+		} else {
+			out += string([]byte{b}) + "\x00"
+		}
+	}
+	return out
+}
+
+// TestForms: one table in every form that files have.
+func TestForms(t *testing.T) {
+	const plain = "a,b\n1,x\n2,\"y\nz\"\n"
+	want := []string{`1|"x"`, `2|"y\nz"`}
+	long := "a,b\n" + strings.Repeat("1,x\n", 50_000)
+	packed := gzipped(t, long)
+	for _, c := range []struct {
+		name, file, text string
+		options          csv.Options
+		fault            string
+	}{
+		{name: "plain", text: plain},
+		{name: "a mark", text: "\xef\xbb\xbf" + plain},
+		{name: "gzip", file: "t.csv.gz", text: gzipped(t, plain)},
+		{name: "gzip in several members", text: gzipped(t, "a,b\n1,x\n2,\"y", "\nz\"\n")},
+		{name: "gzip of a mark", text: gzipped(t, "\xef\xbb\xbf"+plain)},
+		{name: "zstd", file: "t.csv.zst", text: zstandard(t, plain)},
+		{name: "zstd in several frames", text: zstandard(t, "a,b\n1,", "x\n2,\"y\nz\"\n")},
+		{name: "utf-16, little end first", text: utf16(plain, false)},
+		{name: "utf-16, big end first", text: utf16(plain, true)},
+		{name: "utf-16 without a mark", text: utf16(plain, true)[2:], options: csv.Options{Encoding: "utf-16"}},
+		{name: "utf-16le without a mark", text: utf16(plain, false)[2:], options: csv.Options{Encoding: "utf-16le"}},
+		{name: "gzip of utf-16", text: gzipped(t, utf16(plain, false))},
+		{name: "tabs", file: "t.tsv", text: strings.ReplaceAll(plain, ",", "\t")},
+		{name: "bars", text: strings.ReplaceAll(plain, ",", "|"), options: csv.Options{Delimiter: '|'}},
+		{name: "a byte that no text has", text: strings.ReplaceAll(plain, ",", "\xfe"), options: csv.Options{Delimiter: 0xfe}},
+		{name: "other quotes", text: strings.ReplaceAll(plain, `"`, "'"), options: csv.Options{Quote: '\''}},
+		{name: "lines before the header", text: "made by \"hand\n\nx\r\n" + plain, options: csv.Options{Skip: 3}},
+		{name: "comments", text: "# one, \"\na,b\n#\n1,x\n# x\r2,\"y\nz\"\n#", options: csv.Options{Comment: '#'}},
+		{name: "text behind an escape", text: "a,b\n1,x\n2,y\\\nz\n", options: csv.Options{Escape: '\\'}},
+		{name: "gzip that is cut", text: packed[:len(packed)-20], fault: "the compressed file is cut short"},
+		{name: "gzip with a wrong checksum", text: gzipped(t, plain)[:len(gzipped(t, plain))-8] + "\x00\x00\x00\x00" + gzipped(t, plain)[len(gzipped(t, plain))-4:], fault: "gzip: invalid checksum"},
+		{name: "gzip with something behind it", text: gzipped(t, plain) + "a,b\n", fault: "gzip: "},
+		{name: "zstd that is cut", text: zstandard(t, long)[:20], fault: "the compressed file is cut short"},
+		{name: "not gzip", text: plain, options: csv.Options{Compression: "gzip"}, fault: "gzip: invalid header"},
+		{name: "half a character of utf-16", text: utf16(plain, false) + "x", fault: "are no character in utf-16"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.file == "" {
+				c.file = "t.csv"
+			}
+			_, rows, err := read(t, map[string]string{c.file: c.text}, c.options, "t")
+			if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+				t.Fatalf("%v, want %q", err, c.fault)
+			}
+			if diff := cmp.Diff(want, rows); c.fault == "" && diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestValues: what single values are read as, under options and declarations.
+func TestValues(t *testing.T) {
+	field := func(properties string) string {
+		return fmt.Sprintf(`{"resources": [{"path": "t.csv", "schema": {"missingValues": ["", "n/a"], "fields": [{"name": "c", %s}, {"name": "d"}]}}]}`, properties)
+	}
+	for _, c := range []struct {
+		name, field, text string // of the column c
+		options           csv.Options
+		want              string // of its values
+		fault             string
+	}{
+		{name: "latin-1", text: "caf\xe9 \x80", options: csv.Options{Encoding: "latin-1"}, want: "\"café \\u0080\""},
+		{name: "windows-1252", text: "\x80 \x9f", options: csv.Options{Encoding: "windows-1252"}, want: `"€ Ÿ"`},
+		{name: "no character of windows-1252", text: "a\x81", options: csv.Options{Encoding: "windows-1252"}, fault: "the bytes 812c at byte 5 are no character in windows-1252"},
+		{name: "bad UTF-8", text: "\xe9", fault: `t.csv:2:1: column "c": "\xe9" is not text in UTF-8: is the encoding another one? (at byte 4); encoding=latin-1`},
+		{name: "a bad quoted text after a good one", text: `"é` + "\xff" + `"`, fault: "t.csv:2:1: "},
+		{name: "words for NULL", text: `NULL,x` + "\n" + `"NULL",x` + "\n-,x\n \"", options: csv.Options{Null: []string{"NULL", "-"}, NoQuote: true}, want: `NULL "\"NULL\"" NULL " \""`},
+		{name: "nothing is inferred", text: "1", options: csv.Options{Text: true}, want: `"1"`},
+		{name: "hexadecimal is text", text: "0x1F", want: `"0x1F"`},
+		{name: "an exponent is text", text: "1e400", want: `"1e400"`},
+		{name: "separated thousands are text", text: `"1,000"`, want: `"1,000"`},
+		{name: "a sign is text", text: "+5", want: `"+5"`},
+		{name: "two forms of dates are text", text: "2026-01-02,\n02.01.2026", want: `"2026-01-02" "02.01.2026"`},
+		{name: "beyond 64 bits", text: "18446744073709551616", want: "18446744073709551616"},
+		{name: "beyond a decimal", text: "1" + strings.Repeat("0", 38), want: `"1` + strings.Repeat("0", 38) + `"`},
+		{name: "the least of 64 bits", text: "-9223372036854775808", want: "-9223372036854775808"},
+		{name: "a number with an exponent", field: `"type": "number"`, text: "1.5e3,\n25E-3", want: "1500.000 0.025"},
+		{name: "too small for its scale", field: `"type": "number", "scale": 2`, text: "1e-3", fault: "at most 2 decimals"},
+		{name: "a float", field: `"type": "number", "format": "float"`, text: "0.1,\n1e300,\n-INF,\nNaN,\n-0", want: "0.1 1e+300 -Inf NaN -0"},
+		{name: "too large for a float", field: `"type": "number", "format": "float"`, text: "1e400", fault: "is not a number that a float of 64 bits holds"},
+		{name: "no float", field: `"type": "number", "format": "float"`, text: "0x1p4", fault: "is not a number that a float of 64 bits holds"},
+		{name: "grouped", field: `"type": "integer", "groupChar": "."`, text: "1.234.567", want: "1234567"},
+		{name: "a comma for a point", field: `"type": "number", "decimalChar": ",", "groupChar": "."`, text: `"-1.234,5"`, want: "-1234.5"},
+		{name: "declared words for NULL", field: `"type": "integer"`, text: "n/a,\n\"\",\n1", want: "NULL NULL 1"},
+		{name: "leading zeros where they are declared", field: `"type": "integer"`, text: "007", want: "7"},
+		{name: "a time", field: `"type": "time"`, text: "23:59:59.000001", want: "86399000001"},
+		{name: "a time in a form", field: `"type": "time", "format": "%H.%M"`, text: "08.30", want: "30600000000"},
+		{name: "a moment in a form", field: `"type": "datetime", "format": "%d/%m/%Y %H:%M:%S%z"`, text: "01/02/2026 03:04:05+0100", want: "2026-02-01T02:04:05Z"},
+		{name: "a year", field: `"type": "year"`, text: "2026", want: "2026"},
+		{name: "required", field: `"type": "integer", "constraints": {"required": true}`, text: "", fault: `t.csv:2:1: column "c" has no value, and datapackage.json says that it is required`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			end := ",x\n"
+			if c.options.NoQuote {
+				end = ",y\n"
+			}
+			text := c.text
+			if !strings.Contains(text, ",x\n") {
+				text = strings.ReplaceAll(text, ",\n", end)
+			}
+			files := map[string]string{"t.csv": "c,d\n" + text + end}
+			if c.field != "" {
+				files["datapackage.json"] = field(c.field)
+			}
+			_, rows, err := read(t, files, c.options, "t")
+			if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+				t.Fatalf("%v, want %q", err, c.fault)
+			}
+			for i, row := range rows {
+				rows[i], _, _ = strings.Cut(row[:strings.LastIndex(row, "|")], "|\x00")
+			}
+			if got := strings.Join(rows, " "); c.fault == "" && got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestSeveralFiles: files that are one table have one header, and one order; a
+// cursor and a look-up find their way among them.
+func TestSeveralFiles(t *testing.T) {
+	files := fstest.MapFS{}
+	var want []int64
+	for i := range 5 {
+		text := "id,v\n"
+		for j := range 20 {
+			id := int64(i*20 + j)
+			text += fmt.Sprintf("%d,\"v\n%d\"\n", id, id%7)
+			want = append(want, id)
+		}
+		name := fmt.Sprintf("part-%d.csv", i)
+		if i%2 == 1 {
+			name, text = name+".gz", gzipped(t, text)
+		}
+		files[name] = &fstest.MapFile{Data: []byte(text), ModTime: time.Unix(1e9, 0)}
+	}
+	files["datapackage.json"] = &fstest.MapFile{Data: []byte(`{"resources": [{"name": "all", "path": ["part-0.csv", "part-1.csv.gz", "part-2.csv", "part-3.csv.gz", "part-4.csv"],
+		"schema": {"fields": [{"name": "id", "type": "integer"}, {"name": "v"}], "primaryKey": "id"}}]}`)}
+	source, err := csv.New(files, csv.Options{FileColumn: "file"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testkit.TestSource(t.Context(), source); err != nil {
+		t.Error(err)
+	}
+	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Rows: 7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, cursors, counts := ids(t, session, &sources.Query{Table: "all", Columns: []string{"id"}})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for i, c := range cursors {
+		if rest, _, _ := ids(t, session, &sources.Query{Table: "all", Columns: []string{"id"}, After: c}); !slices.Equal(rest, want[counts[i]:]) {
+			t.Errorf("after %d rows come %v", counts[i], rest)
+		}
+	}
+	q := &sources.Query{Table: "all", Columns: []string{"id"}, Keys: lookup([]string{"id"}, 0, []any{99}, []any{0}, []any{20}, []any{19}, []any{39})}
+	if got, _, _ := ids(t, session, q); !slices.Equal(got, []int64{0, 19, 20, 39, 99}) {
+		t.Errorf("the look-up gives %v", got)
+	}
+	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "all", Columns: []string{"file"}, Where: sources.Comparison{Column: "id", Op: sources.Eq, Value: sources.Int(25)}}) {
+		if err != nil || batch.Record.Column(0).(*array.String).Value(0) != "part-1.csv.gz" {
+			t.Errorf("row 25 is of %v, %v", batch.Record, err)
+		}
+	}
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+	files["part-9.csv"] = &fstest.MapFile{Data: []byte("id,w\n1,2\n")}
+	other, err := csv.New(files, csv.Options{Table: "all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Catalog(t.Context()); err == nil || !strings.Contains(err.Error(), `part-9.csv: column 2 is "w", where part-0.csv has "v"`) {
+		t.Errorf("another header: %v", err)
+	}
+}
+
+// TestSkipping: the records that cannot be read are left out of every kind of
+// scan, and the suite holds for what remains.
+func TestSkipping(t *testing.T) {
+	text := "id,n\n"
+	for i := range 200 {
+		switch {
+		case i%50 == 10:
+			text += "1,2,3\n"
+		case i%50 == 20:
+			text += "x\"y,1\n"
+		case i%50 == 30:
+			text += fmt.Sprintf("%d,no number\n", i)
+		default:
+			text += fmt.Sprintf("%d,%d\n", i, i%9)
+		}
+	}
+	files := fstest.MapFS{"t.csv": {Data: []byte(text), ModTime: time.Unix(1e9, 0)}, "datapackage.json": {Data: []byte(
+		`{"resources": [{"name": "t", "path": "t.csv", "schema": {"primaryKey": "id", "fields": [{"name": "id", "type": "integer"}, {"name": "n", "type": "integer"}]}}]}`)}}
+	source, err := csv.New(files, csv.Options{SkipBad: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testkit.TestSource(t.Context(), source); err != nil {
+		t.Error(err)
+	}
+	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Rows: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var skipped sources.Skipped
+	rows := int64(0)
+	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "t"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows += batch.Record.NumRows()
+		skipped.Add(batch.Skipped)
+	}
+	if rows != 188 || skipped.Records != 12 || len(skipped.First) != sources.MaxSkipped || !strings.HasPrefix(skipped.First[2], `t.csv:32:4: column "n": "no number" is not`) {
+		t.Errorf("%d rows, and %+v", rows, skipped)
+	}
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSpilledIndex: an index that its session's memory does not hold goes to the
+// scratch directory, and one that is to be kept is found again by another source
+// and is not when the file has changed.
+func TestSpilledIndex(t *testing.T) {
+	dir, kept, scratch := t.TempDir(), t.TempDir(), t.TempDir()
+	text, orders := lines(20_000)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "lines.csv"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(text)
+	if err := os.WriteFile(filepath.Join(dir, "datapackage.json"), []byte(linesPackage), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := func(key int) (all []int64) {
+		for i, o := range orders {
+			if o == key {
+				all = append(all, int64(3*i))
+			}
+		}
+		return all
+	}
+	left := func(dir string) int {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	for name, c := range map[string]struct {
+		options map[string]string
+		env     sources.Env
+		files   int // that are kept
+		fault   sources.Kind
+	}{
+		"no room":                   {env: sources.Env{}, fault: sources.Exhausted},
+		"scratch":                   {env: sources.Env{Scratch: scratch}},
+		"kept":                      {options: map[string]string{"index": kept}, files: 1},
+		"kept, and made in scratch": {options: map[string]string{"index": kept}, env: sources.Env{Scratch: scratch}, files: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 {
+				source, err := csv.Open(t.Context(), sources.Config{URI: dir, Options: c.options})
+				if err != nil {
+					t.Fatal(err)
+				}
+				mem := &most{limit: 300 << 10}
+				c.env.Mem, c.env.Page = mem, sources.Limits{Bytes: 16 << 10}
+				session, err := source.Begin(t.Context(), c.env)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, key := range []int{7, 4999, 123456, 11} {
+					var got []int64
+					q := &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: lookup([]string{"order"}, 0, []any{key})}
+					for batch, err := range session.Scan(t.Context(), q) {
+						if sources.KindOf(err) != c.fault {
+							t.Fatal(err)
+						}
+						if err == nil {
+							got = append(got, batch.Record.Column(0).(*array.Int64).Int64Values()...)
+						} else if !strings.Contains(err.Error(), "index=DIR") {
+							t.Errorf("%v names no remedy", err)
+						}
+					}
+					if diff := cmp.Diff(want(key), got); c.fault == 0 && diff != "" {
+						t.Errorf("%d (-want +got):\n%s", key, diff)
+					}
+				}
+				if err := session.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := source.Close(); err != nil {
+					t.Error(err)
+				}
+				if mem.held != 0 || left(scratch) != 0 {
+					t.Errorf("%d bytes and %d files are left", mem.held, left(scratch))
+				}
+			}
+			if n := left(kept); n < c.files {
+				t.Errorf("%d indexes are kept, want %d", n, c.files)
+			}
+		})
+	}
+	before := left(kept)
+	write(strings.Replace(text, ",7,", ",8,", 1) + "1,7,c0,x\n")
+	orders[slices.Index(orders, 7)] = 8
+	source, err := csv.Open(t.Context(), sources.Config{URI: dir, Options: map[string]string{"index": kept}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, _ := ids(t, session, &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: lookup([]string{"order"}, 0, []any{7})})
+	if diff := cmp.Diff(append(want(7), 1), got); diff != "" || left(kept) != before+1 {
+		t.Errorf("after a change, with %d indexes (-want +got):\n%s", left(kept), diff)
+	}
+	for _, e := range []error{session.Close(), source.Close()} {
+		if e != nil {
+			t.Error(e)
+		}
+	}
+}
+
+// most refuses what is over its limit.
+type most struct {
+	memory.GoAllocator
+	held, limit int
+}
+
+func (m *most) Allocate(n int) []byte {
+	if m.held+n > m.limit {
+		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%d bytes and %d more", m.held, n)})
+	}
+	m.held += n
+	return m.GoAllocator.Allocate(n)
+}
+
+func (m *most) Reallocate(n int, b []byte) []byte {
+	larger := m.Allocate(n)
+	copy(larger, b)
+	m.Free(b)
+	return larger
+}
+
+func (m *most) Free(b []byte) { m.held -= len(b) }
+
+// TestKeysByName: foreign keys that nobody declared.
+func TestKeysByName(t *testing.T) {
+	files := map[string]string{
+		"customers.csv": "id,name\n1,Ada\n", "company.csv": "company_id,name\n5,x\n", "cities.csv": "id\nx\n",
+		"orders.csv": "id,customer_id,company_id,city_id,thing_id\n1,1,5,7,9\n",
+	}
+	for _, byName := range []bool{false, true} {
+		fsys := fstest.MapFS{}
+		for name, text := range files {
+			fsys[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		source, err := csv.New(fsys, csv.Options{ByName: byName})
+		if err != nil {
+			t.Fatal(err)
+		}
+		catalog, err := source.Catalog(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range catalog.Table("orders").Relations {
+			got = append(got, fmt.Sprintf("%s: %s %v -> %s %v", r.Name, r.Kind, r.Columns, r.Table, r.Target))
+		}
+		var want []string
+		if byName { // city_id is a number, and cities.id a text
+			want = []string{"company: belongs_to [company_id] -> company [company_id]", "customer: belongs_to [customer_id] -> customers [id]"}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("by name %t (-want +got):\n%s", byName, diff)
+		}
+	}
+}
+
+// TestSampleLimit: a record that is too large for a sample is the scan's to read.
+func TestSampleLimit(t *testing.T) {
+	huge := strings.Repeat("x", 5<<20)
+	types, rows, err := read(t, map[string]string{"t.csv": "a,b\n1,x\n2," + huge + "\n"}, csv.Options{}, "t")
+	if err != nil || types != "a int64; b utf8; " || len(rows) != 2 || !strings.Contains(rows[1], huge) {
+		t.Errorf("%s, %d rows, %v", types, len(rows), err)
+	}
+	if _, _, err := read(t, map[string]string{"t.csv": "a" + huge + ",b\n1,x\n"}, csv.Options{}, "t"); sources.KindOf(err) != sources.Exhausted {
+		t.Errorf("a huge header: %v", err)
+	}
+}
+
+// slowFS has files without a place to go to.
+type slowFS struct{ fs.FS }
+
+func (s slowFS) Open(name string) (fs.File, error) {
+	f, err := s.FS.Open(name)
+	if _, ok := f.(fs.ReadDirFile); ok || err != nil {
+		return f, err
+	}
+	return struct{ fs.File }{f}, nil
+}
+
+// TestForwardOnly: files that can only be read from their beginning keep the
+// contract, with look-ups and cursors.
+func TestForwardOnly(t *testing.T) {
+	text, _ := lines(300)
+	files := fstest.MapFS{"lines.csv": {Data: []byte(text), ModTime: time.Unix(1e9, 0)}, "datapackage.json": {Data: []byte(linesPackage)}}
+	source, err := csv.New(slowFS{files}, csv.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testkit.TestSource(t.Context(), source); err != nil {
+		t.Error(err)
+	}
+}
