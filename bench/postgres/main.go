@@ -28,6 +28,8 @@ func main() {
 		{Name: "penstock", Run: inProcess},
 		{Name: "penstock process", Run: behindTheWall},
 		{Name: "penstock ordered", Run: ordered},
+		{Name: "penstock 2 parts", Run: parts(2)},
+		{Name: "penstock 4 parts", Run: parts(4)},
 		{Name: "pgx rows.Values", Run: pgxValues},
 		{Name: "database/sql structs", Run: sqlStructs},
 		{Name: "gorm FindInBatches", Run: gormBatches},

@@ -32,6 +32,14 @@ func ordered(ctx context.Context) (trial.Outcome, error) {
 	return read(ctx, host.InProcess, core.Query{Table: *table, OrderBy: order}, core.Options{})
 }
 
+// parts reads several partitions at once, over as many connections, and takes
+// the rows as they come.
+func parts(n int) func(context.Context) (trial.Outcome, error) {
+	return func(ctx context.Context) (trial.Outcome, error) {
+		return read(ctx, host.InProcess, core.Query{Table: *table}, core.Options{Parallel: n, Unordered: true})
+	}
+}
+
 // read streams in chunks of a size that a program would choose for speed. The
 // clock starts with the catalogue loaded, as it is for a program that runs.
 func read(ctx context.Context, wall host.Isolation, q core.Query, o core.Options) (trial.Outcome, error) {

@@ -99,7 +99,7 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 			if l.s.utf8 {
 				t.Can |= sources.SortBy
 			}
-			if o.snapshot != none && kind != "f" { // a foreign table has moments of its own
+			if o.snapshot == strict && kind != "f" { // a foreign table has moments of its own
 				t.Can |= sources.Snapshot
 			}
 		}

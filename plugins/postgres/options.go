@@ -108,8 +108,9 @@ func parseOptions(given map[string]string) (options, error) {
 		case "snapshot_limit":
 			o.snapshotLimit, err = parseDuration(value)
 		case "connections":
-			if o.connections, err = strconv.Atoi(value); err != nil || o.connections < 1 || o.connections > 1000 {
-				err = errors.New("want a number from 1 to 1000")
+			// One to scan and one to look up what relations lead to.
+			if o.connections, err = strconv.Atoi(value); err != nil || o.connections < 2 || o.connections > 1000 {
+				err = errors.New("want a number from 2 to 1000")
 			}
 		case "snapshot":
 			if o.snapshot = moments(value); o.snapshot != strict && o.snapshot != renew && o.snapshot != none {

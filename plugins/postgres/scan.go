@@ -74,7 +74,9 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		}
 		batch.Record = p.record(n.env.Mem)
 		defer batch.Record.Release()
-		pages++
+		if pages++; pages == 1 {
+			n.keep()
+		}
 		bytes = min(2*bytes, limits.Bytes)
 		return yield(batch, nil)
 	}

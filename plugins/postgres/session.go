@@ -25,7 +25,6 @@ type session struct {
 	opening int                  // members on their way
 	spare   chan struct{}        // closed when the second member is there, or cannot be had; nil where nobody fetches it
 	over    error                // why nothing more is read
-	moment  string
 	timer   *time.Timer // of the snapshot's limit
 	life    context.Context
 	end     context.CancelFunc // of the fetching of the second member
@@ -41,8 +40,9 @@ var (
 var snapshotName = regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{8}-[0-9]{1,10}$`)
 
 // Begin takes all the connections that the session may need, and waits for
-// other sessions where there are too few. It opens the first and has a second
-// one opened: a snapshot that two hold survives the loss of one.
+// other sessions where there are too few. It opens the first. A second one is
+// opened with the first page that is read: a snapshot that two hold survives the
+// loss of one.
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	c, err := s.catalog(ctx)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	most := s.options.connections
 	size := env.Scans
 	if size <= 0 {
-		size = min(2, most)
+		size = 2
 	}
 	switch {
 	case size > most:
@@ -77,7 +77,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.admit(first)
+	n.members[first] = struct{}{}
 	n.idle = append(n.idle, first)
 	if limit := s.options.snapshotLimit; limit > 0 {
 		n.timer = time.AfterFunc(limit, n.expire)
@@ -85,18 +85,12 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	return n, nil
 }
 
-// admit counts a member in, and sees to it that there are two. The caller holds
-// the lock.
-func (n *session) admit(m *member) {
-	n.members[m] = struct{}{}
-	n.moment = m.moment
-	n.fetchSpare()
-}
-
-// fetchSpare has a second member opened in the background, where there is one
-// and room for another. The caller holds the lock.
-func (n *session) fetchSpare() {
-	if n.spare != nil || n.over != nil || len(n.members)+n.opening != 1 || n.size < 2 {
+// keep sees to it that two members hold the snapshot, where there is room for
+// two and one to join: another is opened in the background.
+func (n *session) keep() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.s.options.snapshot == none || n.spare != nil || n.over != nil || len(n.members)+n.opening != 1 || n.size < 2 {
 		return
 	}
 	spare, snapshot := make(chan struct{}), n.anyName()
@@ -175,11 +169,7 @@ func (n *session) acquire(ctx context.Context) (*member, error) {
 		m.release()
 		return nil, n.over
 	}
-	if n.s.options.snapshot == none {
-		n.members[m] = struct{}{}
-	} else {
-		n.admit(m)
-	}
+	n.members[m] = struct{}{}
 	return m, nil
 }
 
@@ -191,7 +181,6 @@ func (n *session) giveBack(m *member) {
 	if n.over != nil || m.lost() || n.s.options.snapshot == none {
 		delete(n.members, m)
 		m.release()
-		n.fetchSpare()
 		return
 	}
 	n.idle = append(n.idle, m)
