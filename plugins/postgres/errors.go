@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -37,13 +38,22 @@ func fault(ctx context.Context, err error) error {
 			return &sources.Error{Kind: sources.Unavailable, Err: errors.New("the server has no connection to spare (SQLSTATE 53300)")}
 		}
 		message := fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pg.Message), pg.Code)
-		if pg.Hint != "" {
+		switch {
+		case pg.Code == "42P01" || pg.Code == "42703":
+			message += "; it has changed since the catalogue was read: open the source again"
+		case pg.Code == "57014":
+			message += "; raise the option statement_timeout, or ask for less"
+		case pg.Hint != "":
 			message += "; " + oneLine(pg.Hint)
 		}
 		return &sources.Error{Kind: kindOf(pg.Code), Err: errors.New(message)}
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
+		var untrusted *tls.CertificateVerificationError
+		if errors.As(err, &untrusted) {
+			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("the certificate of %s is not to be trusted: %s; sslrootcert names the authorities that are", place(connect.Config), oneLine(untrusted.Err.Error()))}
+		}
 		// The error's own text has one line for each address that was tried, and
 		// the user's name; the cause of the last one is enough.
 		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("no connection to %s: %s", place(connect.Config), oneLine(root(err).Error()))}
@@ -76,7 +86,7 @@ func kindOf(code string) sources.Kind {
 		return sources.Denied
 	case "42P01", "42703", "3D000", "3F000":
 		return sources.NotFound
-	case "53300", "55P03", "40001", "40P01", "25P03", "57P05":
+	case "53300", "55P03", "40001", "40P01", "25P03", "57P05", "72000":
 		return sources.Unavailable
 	}
 	switch code[:min(2, len(code))] {
@@ -86,7 +96,7 @@ func kindOf(code string) sources.Kind {
 		return sources.Denied
 	case "53", "54":
 		return sources.Exhausted
-	case "22", "42", "0A":
+	case "21", "22", "23", "25", "2F", "38", "39", "42", "44", "0A", "P0":
 		return sources.Invalid
 	}
 	return sources.Internal

@@ -193,10 +193,22 @@ func (r *rows) end() error {
 	if complete && !r.stop() {
 		<-r.asked
 	}
-	if r.err != nil {
+	if r.err != nil || r.m.altered() {
 		r.m.mend()
 	}
 	return r.err
+}
+
+// altered reports whether a statement has changed the settings that values are
+// written by, as a function within a view can.
+func (m *member) altered() bool {
+	conn := m.conn.Conn().PgConn()
+	for _, name := range []string{"TimeZone", "DateStyle", "IntervalStyle"} {
+		if now := conn.ParameterStatus(name); now != "" && now != settings[name] {
+			return true
+		}
+	}
+	return conn.ParameterStatus("client_encoding") != "UTF8"
 }
 
 // mend brings a transaction that an error has broken back to where its snapshot
