@@ -25,7 +25,7 @@ type session struct {
 	opening int                  // members on their way
 	spare   chan struct{}        // closed when the second member is there, or cannot be had; nil where nobody fetches it
 	over    error                // why nothing more is read
-	timer   *time.Timer // of the snapshot's limit
+	timer   *time.Timer          // of the snapshot's limit
 	life    context.Context
 	end     context.CancelFunc // of the fetching of the second member
 }
