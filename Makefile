@@ -74,3 +74,16 @@ bench-relations: ## measure relations beside GORM, bun, json_agg, psql, and scan
 	bin/bench-relations -percent 1 -only "psql ordered dump,penstock,gorm Preload,bun relations"
 	bin/bench-relations -skewed
 	bin/bench-relations -source csv
+
+.PHONY: bench-walls
+bench-walls: build ## measure the first chunk and the speed of each wall
+	cd bench && go build -o ../bin/bench-walls ./walls
+	bin/bench-walls -modules bin
+	bin/bench-walls -modules bin -orders 1000
+	bin/bench-walls -carrier=1000
+	bin/bench-walls -carrier=65536
+
+.PHONY: bench-isolate
+bench-isolate: ## measure by how much plugins get past the cap of their memory
+	cd bench && go build -o ../bin/bench-isolate ./isolate
+	cd bench && ../bin/bench-isolate

@@ -1,0 +1,124 @@
+//go:build linux
+
+// Command isolate measures by how much a plugin that takes memory gets past its
+// cap before it is dead: runs of one that takes 200 MB in a second and one that
+// takes 2 GB, in turn. What it held is what the kernel says that it had in memory
+// at most, without the files that it shares.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/host/process"
+	"github.com/penstock-data/penstock/sources"
+)
+
+var (
+	runs  = flag.Int("runs", 100, "runs of each plugin")
+	limit = flag.Int64("cap", 256, "MiB that each may hold")
+)
+
+// figures are those of one plugin's runs.
+type figures struct {
+	rate string
+	over []float64 // percent of the cap
+	took []float64 // GB in a second, from its first row to its end
+}
+
+func main() {
+	flag.Parse()
+	if err := measure(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "isolate-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	hog := filepath.Join(dir, "hog")
+	build := exec.CommandContext(ctx, "go", "build", "-o", hog, "github.com/penstock-data/penstock/host/process/testdata/hog")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	all := []*figures{{rate: "200e6"}, {rate: "2e9"}}
+	for i := range *runs {
+		for _, f := range all {
+			if err := one(ctx, hog, f); err != nil {
+				return fmt.Errorf("run %d at %s: %w", i+1, f.rate, err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "\rrun %d of %d", i+1, *runs)
+	}
+	fmt.Fprintln(os.Stderr)
+	fmt.Printf("a plugin that takes memory, stopped at %d MiB: by how much it got past that, in %d runs\n\n", *limit, *runs)
+	fmt.Print("| asked for, bytes/s | reached, GB/s | overshoot, median | nine tenths below | worst |\n|--:|--:|--:|--:|--:|\n")
+	for _, f := range all {
+		slices.Sort(f.over)
+		slices.Sort(f.took)
+		n := len(f.over)
+		fmt.Printf("| %s | %.2f | %.2f %% | %.2f %% | %.2f %% |\n", f.rate, f.took[n/2], f.over[n/2], f.over[n*9/10], f.over[n-1])
+	}
+	return nil
+}
+
+// one lets a plugin take memory until it is stopped, and then reads what is left
+// of the source: the next lease must work.
+func one(ctx context.Context, hog string, f *figures) error {
+	bytes := *limit << 20
+	source, err := process.Open(ctx, process.Options{Command: []string{hog}, Isolate: bytes}, sources.Config{Options: map[string]string{"rate": f.rate}})
+	if err != nil {
+		return err
+	}
+	session, err := source.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})
+	if err != nil {
+		return errors.Join(err, source.Close())
+	}
+	var began time.Time
+	var excess *process.Excess
+	for _, err := range session.Scan(ctx, &sources.Query{Table: "hog"}) {
+		if began.IsZero() {
+			began = time.Now()
+		}
+		if err != nil && !errors.As(err, &excess) {
+			return errors.Join(err, session.Close(), source.Close())
+		}
+	}
+	if excess == nil {
+		return errors.Join(errors.New("the plugin was not stopped"), session.Close(), source.Close())
+	}
+	took := time.Since(began)
+	_, peak, _ := session.(interface {
+		Isolate() (held, peak, limit int64)
+	}).Isolate()
+	f.over = append(f.over, 100*float64(peak-bytes)/float64(bytes))
+	f.took = append(f.took, float64(peak)/1e9/took.Seconds())
+	next, err := source.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})
+	if err != nil {
+		return errors.Join(err, session.Close(), source.Close())
+	}
+	rows := int64(0)
+	for batch, err := range next.Scan(ctx, &sources.Query{Table: "modest"}) {
+		if err != nil {
+			return errors.Join(err, next.Close(), session.Close(), source.Close())
+		}
+		rows += batch.Record.NumRows()
+	}
+	if rows != 10 {
+		return fmt.Errorf("the next session read %d rows of 10", rows)
+	}
+	return errors.Join(next.Close(), session.Close(), source.Close())
+}
