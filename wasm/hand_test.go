@@ -120,12 +120,12 @@ func TestPipeByHand(t *testing.T) {
 func TestOpenURI(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "hello"), "hello")
-	uri := file(t, "source") + "?dir=" + dir + "&cache=" + cache() + "&memory=128MiB"
-	_, err := wasm.OpenURI(t.Context(), sources.Config{URI: uri + "&uri=read:/data/hello"})
+	query := "?dir=" + dir + "&cache=" + cache() + "&memory=128MiB"
+	_, err := wasm.OpenURI(t.Context(), sources.Config{URI: file(t, "probe") + query + "&uri=read:/data/hello"})
 	if err == nil || !strings.Contains(err.Error(), "it says hello") {
 		t.Error(err)
 	}
-	s, err := wasm.OpenURI(t.Context(), sources.Config{URI: uri, Options: map[string]string{"rows": "5"}})
+	s, err := wasm.OpenURI(t.Context(), sources.Config{URI: file(t, "source") + query, Options: map[string]string{"rows": "5"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,10 +27,14 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	if dir := os.Getenv(precompileDir); dir != "" {
 		for _, path := range flag.Args() {
-			o := wasm.Options{Path: path, CacheDir: dir, Interruptible: strings.HasSuffix(path, "replay.wasm")}
-			if err := wasm.Precompile(context.Background(), o); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(1)
+			for _, interruptible := range []bool{false, true} {
+				if interruptible && !strings.HasSuffix(path, "replay.wasm") {
+					continue
+				}
+				if err := wasm.Precompile(context.Background(), wasm.Options{Path: path, CacheDir: dir, Interruptible: interruptible}); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
 			}
 		}
 		os.Exit(0)
@@ -47,6 +51,12 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	testDir = dir
 	code := m.Run()
+	if common != nil {
+		if err := common.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -59,7 +69,7 @@ func run(m *testing.M) int {
 // guests builds the modules when the first test wants one.
 var guests = sync.OnceValue(func() error {
 	var modules []string
-	for _, guest := range []string{"source", "rows", "replay"} {
+	for _, guest := range []string{"source", "rows", "replay", "probe"} {
 		if err := build("./testdata/"+guest, filepath.Join(testDir, guest+".wasm")); err != nil {
 			return err
 		}
@@ -124,6 +134,24 @@ func open(t testing.TB, o wasm.Options, c sources.Config) sources.Source {
 		}
 	})
 	return s
+}
+
+// common is the source that shared returns; loading the module takes a second
+// under the race detector.
+var common sources.Source
+
+// shared is a source for tests that only read from it. It is closed after the last
+// test.
+func shared(t testing.TB) sources.Source {
+	t.Helper()
+	if common == nil {
+		s, err := wasm.Open(context.Background(), options(t, "source"), sources.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		common = s
+	}
+	return common
 }
 
 // begin begins a session whose memory must be back when the test ends.

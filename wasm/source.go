@@ -198,6 +198,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 		return nil, sources.WithOp("begin", "", err)
 	}
 	sess.free = append(sess.free, i)
+	sess.leased = append(sess.leased, i)
 	return sess, nil
 }
 
@@ -224,8 +225,27 @@ type session struct {
 
 	mu       sync.Mutex
 	free     []*instance
+	leased   []*instance // all: the free ones, and those that are in use
+	peak     int64       // bytes of their memory, when the session was closed
 	scanning bool
 	closed   bool
+}
+
+// Isolate says what the memories of the session's instances have together now, at
+// most in the session, and may have, in bytes. A module's memory never shrinks, so
+// the first two are the same until the session's Close: after it nothing is held,
+// and the others stay.
+func (s *session) Isolate() (held, peak, limit int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limit = int64(len(s.leased)) * s.source.module.options.Memory
+	if s.closed {
+		return 0, s.peak, limit
+	}
+	for _, i := range s.leased {
+		held += i.memory.size.Load()
+	}
+	return held, held, limit
 }
 
 // begin leases an instance and begins the module's session. There is no
@@ -262,7 +282,11 @@ func (s *session) take(ctx context.Context, scan bool) (*instance, error) {
 	var err error
 	switch {
 	case i == nil:
-		i, err = s.begin(ctx)
+		if i, err = s.begin(ctx); err == nil {
+			s.mu.Lock()
+			s.leased = append(s.leased, i)
+			s.mu.Unlock()
+		}
 	case !i.alive():
 		// What the session had seen went with the instance: a reader that goes on
 		// must begin again.
@@ -301,9 +325,10 @@ func (s *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 }
 
 func (s *session) Close() error {
+	_, peak, _ := s.Isolate()
 	s.mu.Lock()
 	free := s.free
-	s.free, s.closed = nil, true
+	s.free, s.closed, s.peak = nil, true, max(s.peak, peak)
 	s.mu.Unlock()
 	var faults []error
 	for _, i := range free {

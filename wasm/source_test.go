@@ -38,7 +38,7 @@ func numbers(from, to int) (rows []string) {
 }
 
 func TestCatalog(t *testing.T) {
-	s := open(t, options(t, "source"), sources.Config{})
+	s := shared(t)
 	c, err := s.Catalog(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestCatalog(t *testing.T) {
 }
 
 func TestScan(t *testing.T) {
-	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
+	session := begin(t, shared(t), small)
 	for range 2 { // the instance serves one scan after the other
 		rows, pages, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
 		if err != nil {
@@ -69,7 +69,7 @@ func TestScan(t *testing.T) {
 }
 
 func TestCursorsResume(t *testing.T) {
-	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
+	session := begin(t, shared(t), small)
 	var cursors []sources.Cursor
 	for b, err := range session.Scan(t.Context(), &sources.Query{Table: "numbers"}) {
 		if err != nil {
@@ -89,7 +89,7 @@ func TestCursorsResume(t *testing.T) {
 }
 
 func TestKeysCrossTheWall(t *testing.T) {
-	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
+	session := begin(t, shared(t), small)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil))
 	b.Field(0).(*array.Int64Builder).AppendValues([]int64{5, 999, 1 << 60}, nil)
 	rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers", Keys: &sources.Keys{Columns: []string{"n"}, Values: b.NewRecordBatch()}})
@@ -127,7 +127,7 @@ func TestBreakCostsNoInstance(t *testing.T) {
 }
 
 func TestPlanWithinAScan(t *testing.T) {
-	session := begin(t, open(t, options(t, "source"), sources.Config{}), small)
+	session := begin(t, shared(t), small)
 	for _, err := range session.Scan(t.Context(), &sources.Query{Table: "numbers"}) {
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestPlanWithinAScan(t *testing.T) {
 }
 
 func TestSessionsSideBySide(t *testing.T) {
-	s := open(t, options(t, "source"), sources.Config{})
+	s := shared(t)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -280,7 +280,7 @@ func TestGrants(t *testing.T) {
 	if err := os.Symlink("hello", filepath.Join(dir, "inside")); err != nil {
 		t.Fatal(err)
 	}
-	o := options(t, "source")
+	o := options(t, "probe")
 	o.Dirs = []wasm.Dir{{Host: dir, Guest: "/data"}}
 	for uri, want := range map[string]struct {
 		kind sources.Kind
@@ -317,8 +317,8 @@ func TestNothingElseIsGranted(t *testing.T) {
 	t.Setenv("PENSTOCK_TEST_SECRET", "1")
 	seen := make(map[string]bool)
 	for range 2 {
-		_, err := wasm.Open(t.Context(), options(t, "source"), sources.Config{URI: "look"})
-		m := regexp.MustCompile(`random ([0-9a-f]{32}) year (\d+) args \["source.wasm"\] environment \[\]`).FindStringSubmatch(fmt.Sprint(err))
+		_, err := wasm.Open(t.Context(), options(t, "probe"), sources.Config{URI: "look"})
+		m := regexp.MustCompile(`random ([0-9a-f]{32}) year (\d+) args \["probe.wasm"\] environment \[\]`).FindStringSubmatch(fmt.Sprint(err))
 		if m == nil {
 			t.Fatal(err)
 		}
@@ -330,7 +330,7 @@ func TestNothingElseIsGranted(t *testing.T) {
 	if len(seen) != 2 {
 		t.Error("the randomness is not random")
 	}
-	o := options(t, "source")
+	o := options(t, "probe")
 	o.Clock = true
 	if _, err := wasm.Open(t.Context(), o, sources.Config{URI: "look"}); !strings.Contains(fmt.Sprint(err), fmt.Sprint("year ", time.Now().Year())) {
 		t.Error(err)
@@ -340,7 +340,7 @@ func TestNothingElseIsGranted(t *testing.T) {
 // TestTimePasses: without a clock a guest sees how much time has passed, which its
 // garbage collector goes by, in whole milliseconds and not by its looks at it.
 func TestTimePasses(t *testing.T) {
-	o := options(t, "source")
+	o := options(t, "probe")
 	begun := time.Now()
 	_, err := wasm.Open(t.Context(), o, sources.Config{URI: "time"})
 	real := time.Since(begun)
