@@ -56,6 +56,9 @@ const (
 // code of a guest in Go, and the runner's own heap.
 const runnerShare = 96 << 20
 
+// wasmMost is all that a module can address.
+const wasmMost = 4 << 30
+
 // Isolate is what one process holds for a source.
 type Isolate struct {
 	Source string `json:"source"` // the name before the colon of its URI

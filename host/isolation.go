@@ -138,8 +138,10 @@ func (h *Host) child(name string) sources.Open {
 		o := h.processes(name)
 		o.Self = name
 		if name == "wasm" {
-			o.Call, o.Least, o.Opening = compileTime, max(wasmLeast, o.Isolate), max(wasmOpening, o.Isolate)
+			o.Call, o.Least, o.Opening = compileTime, wasmLeast, max(wasmOpening, o.Isolate)
 		}
+		o.Isolate, o.Opening = o.Isolate*ownFactor, o.Opening*ownFactor
+		o.Least = max(o.Least, process.DefaultIsolate) * ownFactor
 		return process.Open(ctx, o, c)
 	}
 }
@@ -161,7 +163,7 @@ func (h *Host) module() sources.Open {
 			if c.Options == nil {
 				c.Options = map[string]string{}
 			}
-			c.Options["memory"] = strconv.FormatInt(max(limit-runnerShare, limit/4), 10)
+			c.Options["memory"] = strconv.FormatInt(min(max(limit-runnerShare, limit/4), wasmMost), 10)
 		}
 		return open(ctx, c)
 	}

@@ -157,8 +157,7 @@ func (c *child) launch(ctx context.Context) (target string, err error) {
 func (c *child) runner(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
 	c.dir = dir
 	c.cmd.Env = append(c.cmd.Env, spec.Env...)
-	c.cmd.Stdin = spec.Stdin
-	var err error
+	var err error // standard input is the host's: a plugin has none
 	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}

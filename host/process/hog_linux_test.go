@@ -2,8 +2,6 @@ package process_test
 
 import (
 	"errors"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,15 +15,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// hog builds the plugin that takes memory. It is built without the race
-// detector, which would take memory of its own.
+// hog opens the plugin that takes memory.
 func hog(t *testing.T, o process.Options, options map[string]string) *process.Source {
 	t.Helper()
+	o.Command, o.Name = []string{hogFile(t)}, "hog"
 	clean(t)
-	o.Command, o.Name = []string{filepath.Join(t.TempDir(), "hog")}, "hog"
-	if out, err := exec.Command("go", "build", "-o", o.Command[0], "./testdata/hog").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	source, err := process.Open(t.Context(), o, sources.Config{Options: options})
 	if err != nil {
 		t.Fatal(err)
@@ -100,11 +94,8 @@ func TestHog(t *testing.T) {
 
 // TestHogWhileOpening: also a source that is not yet open is stopped.
 func TestHogWhileOpening(t *testing.T) {
+	file := hogFile(t)
 	clean(t)
-	file := filepath.Join(t.TempDir(), "hog")
-	if out, err := exec.Command("go", "build", "-o", file, "./testdata/hog").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	_, err := process.Open(t.Context(), process.Options{Command: []string{file}, Isolate: 64 << 20}, sources.Config{Options: map[string]string{"rate": "1e9", "at": "open"}})
 	if sources.KindOf(err) != sources.Exhausted || !strings.HasPrefix(err.Error(), `open: exhausted: plugin "hog" held `) {
 		t.Errorf("it opens with %v", err)

@@ -152,6 +152,7 @@ func (p *pool) close() error {
 	var each sync.WaitGroup
 	var mu sync.Mutex
 	for i := range p.all {
+		i.spoilt = i.spoilt || i.sessions > 0 // it could wait for a scan that nobody reads
 		each.Go(func() {
 			if err := i.end(); err != nil {
 				mu.Lock()

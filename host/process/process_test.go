@@ -51,7 +51,32 @@ func TestMain(m *testing.M) {
 	case "host":
 		actAsHost()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := os.RemoveAll(binDir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// binDir holds what hogFile builds, until the tests end.
+var binDir string
+
+// hogFile builds the plugin of testdata/hog, once, and without the race detector:
+// it takes memory of its own, and a tenth of a second to start.
+func hogFile(t *testing.T) string {
+	t.Helper()
+	if binDir == "" {
+		dir, err := os.MkdirTemp("", "process-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "hog"), "./testdata/hog").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		binDir = dir
+	}
+	return filepath.Join(binDir, "hog")
 }
 
 func shop(context.Context, sources.Config) (sources.Source, error) {
@@ -146,17 +171,18 @@ func TestContract(t *testing.T) {
 
 // TestManyCycles leaves nothing, however often.
 func TestManyCycles(t *testing.T) {
+	file := hogFile(t)
 	clean(t)
 	cycles := 200
 	if testing.Short() {
 		cycles = 20
 	}
 	for range cycles {
-		source, err := process.Open(t.Context(), options("endless"), sources.Config{})
+		source, err := process.Open(t.Context(), process.Options{Command: []string{file}}, sources.Config{Options: map[string]string{"rate": "1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		stream, err := core.Open(t.Context(), source, core.Query{Table: "tags"}, core.Options{Memory: 4 << 20})
+		stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}

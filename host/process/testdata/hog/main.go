@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 // Command hog is a source that takes memory as fast as it is told, to see it
 // stopped: its table "hog" gives two rows and then takes rate bytes in each second,
@@ -69,7 +69,7 @@ func hog(rate, until float64) error {
 		if err != nil {
 			return err
 		}
-		_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // huge pages, where there are some: they come faster
+		hurry(b)
 		for i := 0; i < piece; i += 4096 {
 			b[i] = 1
 		}
