@@ -46,6 +46,11 @@ type Receipt struct {
 	// the consumer is done with, which is the one after which it came back to its
 	// loop. Empty where [Options.Tokens] is not set, or there is no such place.
 	Token Token `json:"token,omitempty"`
+	// Cache is how the cache was used: [CacheHit], [CacheMiss], [CacheShared] or
+	// [CacheBypassed]; empty where there is none. CacheAge is how long ago the
+	// source was asked for what the cache gave, in nanoseconds.
+	Cache    string        `json:"cache,omitempty"`
+	CacheAge time.Duration `json:"cache_age_ns,omitempty"`
 	// Lookups is how many look-ups the relations took together.
 	Lookups int64 `json:"lookups,omitempty"`
 	// Relations says what each relation of the load took, parents first.

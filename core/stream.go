@@ -45,6 +45,8 @@ type Options struct {
 	// Unordered page by page as they come. 0 and 1 read the table as one.
 	Parallel  int
 	Unordered bool
+	// Caching is whether the stream's rows are remembered, and given again.
+	Caching Caching
 	// OnEvent is told when the stream changes its [Level]; nil is nobody. It is
 	// called within the loop, and holds the stream up until it returns.
 	OnEvent func(Event)
@@ -79,7 +81,7 @@ type Stream struct {
 	budget  *Budget
 	ledger  *ledger
 	pace    *governor
-	session sources.Session
+	session *origin
 	table   string
 	schema  *arrow.Schema
 	chunks  sources.Batches
@@ -116,7 +118,7 @@ const (
 // stream, and the source after it.
 func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stream, error) {
 	started := time.Now()
-	for _, err := range []error{o.Pressure.Check(), o.Retry.Check()} {
+	for _, err := range []error{o.Pressure.Check(), o.Retry.Check(), o.Caching.check()} {
 		if err != nil {
 			return nil, sources.WithOp("stream", q.Table, err)
 		}
@@ -124,6 +126,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	o.Pressure, o.Retry, o.Timeouts = o.Pressure.OrDefault(), o.Retry.orDefault(), o.Timeouts.orDefault()
 	o.Tokens = o.Tokens || q.After != "" // both want the rows in one order
 	faults := &faultLog{started: started, notify: o.OnFault}
+	raw := source
 	source = newSteady(source, o, faults)
 	catalog, err := source.Catalog(ctx)
 	if err != nil {
@@ -176,8 +179,11 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		return nil, sources.WithOp("stream", q.Table, err)
 	}
 	env := sources.Env{Mem: budget, Page: page, Scans: lanes.scans(len(tree.nodes) > 0)}
-	session, err := source.Begin(ctx, env)
-	if err != nil {
+	session := &origin{source: source, raw: raw, env: env, table: table, asked: asked, schema: table.ScanSchema(asked.Columns), caching: o.Caching}
+	if err := session.open(ctx, o.Budget, len(tree.nodes) > 0, lanes.n > 1); err != nil {
+		if closing := session.Close(); closing != nil {
+			err = errors.Join(err, closing)
+		}
 		budget.Close()
 		return nil, err
 	}
@@ -201,10 +207,15 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
 	scanning, stop := context.WithCancel(s.ctx)
-	pages := parts(scanning, lanes, session, asked, pace.calm, ledger, func(ctx context.Context, q *sources.Query) sources.Batches {
-		return sources.Guard("scan", q.Table, session.Scan(ctx, q))
-	})
-	pages = conform(s.ctx, q.Table, pages, table.ScanSchema(asked.Columns), s.skip)
+	if lanes.n > 1 {
+		session.divide = func(ctx context.Context) sources.Batches {
+			return parts(ctx, lanes, session, asked, pace.calm, ledger, func(ctx context.Context, q *sources.Query) sources.Batches {
+				return sources.Guard("scan", q.Table, session.Scan(ctx, q))
+			})
+		}
+	}
+	pages := sources.Guard("scan", q.Table, session.batches(scanning))
+	pages = conform(s.ctx, q.Table, pages, session.schema, s.skip)
 	pages = paced(s.ctx, pages, pace, o.ReadAhead, stop)
 	pages = shape(pages, rest, ledger, page)
 	if o.Tokens {
@@ -310,6 +321,7 @@ func (s *Stream) Receipt() Receipt {
 	s.pace.report(&r)
 	s.faults.report(&r)
 	r.Lookups, r.Relations = s.loader.receipt()
+	s.session.report(&r)
 	if s.ledger.isolated != nil {
 		_, r.IsolatePeakBytes, r.IsolateLimitBytes = s.ledger.isolated.Isolate()
 	}

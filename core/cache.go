@@ -1,0 +1,450 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/elastic/go-freelru"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// What a cache holds when nobody says otherwise.
+const (
+	DefaultCacheBytes   = 100_000_000
+	DefaultCacheEntries = 1000
+	DefaultCacheTTL     = 5 * time.Minute
+)
+
+// CacheOptions are the bounds of a [Cache]; the zero value is good.
+type CacheOptions struct {
+	// Budget is the one that the cache's own lies under, as a host's over all its
+	// streams; nil is none. What streams need the cache gives back.
+	Budget *Budget
+	// Bytes is the most that is held in memory, in bytes; 0 is
+	// [DefaultCacheBytes], or a quarter of Budget's limit where that is less.
+	Bytes int64
+	// Entries is how many answers are held; 0 is [DefaultCacheEntries].
+	Entries int
+	// Answer is how large one answer may be, in bytes; 0 is a quarter of Bytes. A
+	// larger one is read as if there were no cache.
+	Answer int64
+	// TTL is for how long an answer is good, from when it was asked; 0 is
+	// [DefaultCacheTTL].
+	TTL time.Duration
+	// Store is where answers are kept as well, for those that memory has no more;
+	// nil is nowhere.
+	Store Store
+}
+
+// Store is a second tier, as a directory on a disk. It must be safe for
+// concurrent use. What it cannot read or write it does without: its errors go
+// nowhere else than to its own log.
+type Store interface {
+	// Load returns the answer to a question, or nil. Its records are of the
+	// schema, made in mem, and the caller's to release.
+	Load(q Question, schema *arrow.Schema, mem memory.Allocator) *Answer
+	// Save keeps an answer, which it must not retain.
+	Save(a *Answer)
+	// Invalidate drops the answers of a table of a source; of every table where
+	// the name is empty, of every source where the source is zero.
+	Invalidate(source Fingerprint, table string)
+	// Close frees what the store holds, but not what it keeps.
+	Close() error
+}
+
+// Answer is a whole answer to a question: what a cache holds.
+type Answer struct {
+	Question
+	Version string    // of the table's data, [sources.Plan.Version]; empty where it has none
+	Asked   time.Time // when the question was asked
+	Expires time.Time
+	Schema  *arrow.Schema
+	// Pages are all of the answer, in order, at least one. Each record holds a
+	// reference that is the answer's.
+	Pages []sources.Batch
+}
+
+// Release gives the records back.
+func (a *Answer) Release() {
+	for _, p := range a.Pages {
+		p.Record.Release()
+	}
+	a.Pages = nil
+}
+
+// Cache remembers answers. It only makes things faster: it holds whole answers
+// alone, never fails a read, and has nothing that its budget's owner would miss.
+//
+// A stream uses it through [Options.Caching]. Get and Put are for those who have
+// questions of their own. It is safe for concurrent use.
+type Cache struct {
+	o      CacheOptions
+	budget *Budget
+	remove func() // ends OnShortage
+
+	mu      sync.Mutex
+	closed  bool
+	lru     *freelru.LRU[Fingerprint, *entry]
+	large   *freelru.LRU[Fingerprint, time.Time] // answers that were too large, and until when that is believed
+	fills   map[*fill]struct{}                   // that are under way
+	flights map[Fingerprint][]*flight            // those of them that others may follow
+	tables  []described                          // the last catalogues' tables that were described
+	stats   CacheStats
+
+	saving sync.WaitGroup
+	queue  chan *Answer // to the store; nil where there is none
+}
+
+// described is a table whose fingerprint is known. It keeps the catalogue's table
+// alive, so that no other has its address.
+type described struct {
+	table *sources.Table
+	sum   Fingerprint
+}
+
+// entry is a whole answer in memory. It never changes; each of its pages has a
+// reference that is the entry's.
+type entry struct {
+	question       Question
+	version        string
+	asked, expires time.Time
+	pages          []*packed
+	bytes          int64 // what the budget counts for the entry beside its pages
+}
+
+// entryBytes is what an entry takes beside its pages: itself, and its place in
+// the list of what was used when.
+const entryBytes = int64(unsafe.Sizeof(entry{})) + int64(unsafe.Sizeof(Fingerprint{})) + 64
+
+// NewCache returns a cache. The caller closes it, after the streams that use it.
+func NewCache(o CacheOptions) (*Cache, error) {
+	var faults []error
+	for name, n := range map[string]int64{"Bytes": o.Bytes, "Entries": int64(o.Entries), "Answer": o.Answer, "TTL": int64(o.TTL)} {
+		if n < 0 {
+			faults = append(faults, fmt.Errorf("%s is %d", name, n))
+		}
+	}
+	if o.Entries > 1<<20 {
+		faults = append(faults, fmt.Errorf("Entries is %d: at most %d", o.Entries, 1<<20))
+	}
+	if o.Bytes == 0 {
+		o.Bytes = DefaultCacheBytes
+		if o.Budget != nil {
+			o.Bytes = max(min(o.Bytes, o.Budget.Limit()/4), 1)
+		}
+	}
+	if o.Entries == 0 {
+		o.Entries = DefaultCacheEntries
+	}
+	if o.TTL == 0 {
+		o.TTL = DefaultCacheTTL
+	}
+	if o.Answer == 0 {
+		o.Answer = max(o.Bytes/4, 1)
+	}
+	if o.Answer > o.Bytes {
+		faults = append(faults, fmt.Errorf("Answer is %d, Bytes only %d", o.Answer, o.Bytes))
+	}
+	if len(faults) > 0 {
+		return nil, &sources.Error{Op: "cache", Kind: sources.Invalid, Err: errors.Join(faults...)}
+	}
+	budget, err := NewBudget("cache", o.Bytes, o.Budget)
+	if err != nil {
+		return nil, err
+	}
+	hash := func(f Fingerprint) uint32 {
+		return uint32(f[0]) | uint32(f[1])<<8 | uint32(f[2])<<16 | uint32(f[3])<<24
+	}
+	lru, err := freelru.New[Fingerprint, *entry](uint32(o.Entries), hash)
+	if err != nil {
+		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
+	}
+	large, err := freelru.New[Fingerprint, time.Time](uint32(o.Entries), hash)
+	if err != nil {
+		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
+	}
+	c := &Cache{o: o, budget: budget, lru: lru, large: large, fills: map[*fill]struct{}{}, flights: map[Fingerprint][]*flight{}}
+	c.remove = budget.OnShortage(func(bytes int64) { c.shed(bytes) })
+	if o.Store != nil {
+		c.queue = make(chan *Answer, savesWaiting)
+		c.saving.Go(c.save)
+	}
+	return c, nil
+}
+
+// Budget is what the cache holds memory from.
+func (c *Cache) Budget() *Budget { return c.budget }
+
+// Close drops everything from memory and waits until the store has what it is to
+// keep. Streams that still use the cache go on without it. A second Close does
+// nothing.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	if c.queue != nil {
+		close(c.queue)
+	}
+	c.spoil(Fingerprint{}, "")
+	c.mu.Unlock()
+	c.saving.Wait()
+	c.drop(causeInvalidated, Fingerprint{}, "")
+	c.remove()
+	c.budget.Close()
+	if c.o.Store == nil {
+		return nil
+	}
+	return c.o.Store.Close()
+}
+
+// Get returns the answer to a question, whose records are under the schema that
+// it was put with; nil where there is none. The caller releases it. It counts as
+// a hit or a miss.
+func (c *Cache) Get(q Question, schema *arrow.Schema) *Answer {
+	e, pages := c.find(q, schema)
+	if e == nil {
+		c.count(func(s *CacheStats) { s.Misses++ })
+		return nil
+	}
+	c.count(func(s *CacheStats) { s.Hits++ })
+	return e.answer(pages, schema)
+}
+
+// answer lends all pages, and takes over their references.
+func (e *entry) answer(pages []*packed, schema *arrow.Schema) *Answer {
+	a := &Answer{Question: e.question, Version: e.version, Asked: e.asked, Expires: e.expires, Schema: schema}
+	for _, p := range pages {
+		record, _ := p.lend(nil, schema, 0, p.rows) // which only a borrower's budget refuses
+		a.Pages = append(a.Pages, sources.Batch{Record: record, Cursor: p.cursor, Skipped: p.skipped})
+		p.release()
+	}
+	return a
+}
+
+// Put copies an answer into the cache, in the place of what was there, and
+// reports whether it did: not one that is expired, has no page, or is too large.
+// The caller's records stay the caller's.
+func (c *Cache) Put(a *Answer) bool {
+	f := c.begin(a.Question, 0)
+	if f == nil {
+		return false
+	}
+	kept := f.take(a)
+	if !kept {
+		f.abandon()
+	}
+	if kept {
+		c.store(a.Key, a.Schema)
+	}
+	return kept
+}
+
+// Clear drops every answer, from the store too, and keeps nothing of what is
+// being read. Records that were lent stay good until they are released.
+func (c *Cache) Clear() { c.Invalidate(Fingerprint{}, "") }
+
+// Invalidate drops the answers of a table of a source, from the store too, and
+// keeps none that was asked before now: of every table where the name is empty,
+// and of every source where the source is zero.
+func (c *Cache) Invalidate(source Fingerprint, table string) {
+	c.mu.Lock()
+	c.spoil(source, table)
+	c.mu.Unlock()
+	if c.o.Store != nil {
+		c.o.Store.Invalidate(source, table)
+	}
+	c.drop(causeInvalidated, source, table)
+	c.budget.shed()
+}
+
+// spoil has nothing kept of what is being read of a table. The caller holds the
+// lock.
+func (c *Cache) spoil(source Fingerprint, table string) {
+	for f := range c.fills {
+		if f.question.of(source, table) {
+			f.spoiled = true
+		}
+	}
+	for key, flights := range c.flights {
+		if flights = slices.DeleteFunc(flights, func(f *flight) bool { return f.spoiled }); len(flights) == 0 {
+			delete(c.flights, key)
+		} else {
+			c.flights[key] = flights
+		}
+	}
+	c.large.Purge()
+}
+
+// of reports whether a question is to a table of a source.
+func (q Question) of(source Fingerprint, table string) bool {
+	return (source == Fingerprint{} || source == q.Source) && (table == "" || table == q.Table)
+}
+
+// drop takes the answers of a selection out of memory.
+func (c *Cache) drop(why evictionCause, source Fingerprint, table string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range c.lru.Keys() {
+		if e, ok := c.lru.Peek(key); ok && e.question.of(source, table) {
+			c.evict(e, why)
+		}
+	}
+}
+
+// find returns what memory or the store has for a question, with a reference to
+// each page, and nil where it is not there or has expired.
+func (c *Cache) find(q Question, schema *arrow.Schema) (*entry, []*packed) {
+	if e, pages := c.peek(q.Key); e != nil || c.o.Store == nil {
+		return e, pages
+	}
+	// What is dropped while the store is asked is not brought back.
+	f := c.begin(q, 0)
+	if f == nil {
+		return nil, nil
+	}
+	kept, err := sources.Call("cache", "", func() (bool, error) {
+		a := c.o.Store.Load(q, schema, c.budget)
+		if a == nil {
+			return false, nil
+		}
+		defer a.Release()
+		return f.take(a), nil
+	})
+	c.budget.shed()
+	if !kept || err != nil { // there was no room to read it
+		f.abandon()
+		return nil, nil
+	}
+	c.count(func(s *CacheStats) { s.Loaded++ })
+	return c.peek(q.Key)
+}
+
+// peek is find in memory alone.
+func (c *Cache) peek(key Fingerprint) (*entry, []*packed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.lru.Get(key)
+	if !ok {
+		return nil, nil
+	}
+	if !time.Now().Before(e.expires) {
+		c.evict(e, causeTTL)
+		return nil, nil
+	}
+	for _, p := range e.pages {
+		p.retain()
+	}
+	return e, e.pages
+}
+
+// outdated drops an answer whose table has another version now.
+func (c *Cache) outdated(e *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, ok := c.lru.Peek(e.question.Key); ok && now == e {
+		c.evict(e, causeVersion)
+	}
+}
+
+// evict takes an entry out. The caller holds the lock.
+func (c *Cache) evict(e *entry, why evictionCause) {
+	c.lru.Remove(e.question.Key)
+	c.stats.evicted(why)
+	e.release(c.budget)
+}
+
+func (e *entry) release(b *Budget) {
+	for _, p := range e.pages {
+		p.release()
+	}
+	b.unclaim(e.bytes)
+}
+
+// shed gives at least so many bytes back, if it has them, and those of expired
+// answers first.
+func (c *Cache) shed(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.budget.Held()
+	c.sweep()
+	for before-c.budget.Held() < bytes {
+		_, e, ok := c.lru.RemoveOldest()
+		if !ok {
+			return
+		}
+		c.evict(e, causePressure)
+	}
+}
+
+// sweep drops what has expired. The caller holds the lock.
+func (c *Cache) sweep() {
+	now := time.Now()
+	for _, key := range c.lru.Keys() {
+		if e, ok := c.lru.Peek(key); ok && !now.Before(e.expires) {
+			c.evict(e, causeTTL)
+		}
+	}
+}
+
+// room claims n bytes of the cache's budget, and drops the oldest answers for
+// them. What others wait for is not taken.
+func (c *Cache) room(n int64) bool {
+	c.mu.Lock()
+	if c.budget.Held()+n > c.o.Bytes {
+		c.sweep()
+	}
+	for c.budget.Held()+n > c.o.Bytes {
+		_, e, ok := c.lru.RemoveOldest()
+		if !ok {
+			break
+		}
+		c.evict(e, causeBytes)
+	}
+	c.mu.Unlock()
+	return !c.budget.crowded() && c.budget.claim(n) == nil
+}
+
+// describe is the fingerprint of a table of a catalogue, which does not change.
+func (c *Cache) describe(t *sources.Table) Fingerprint {
+	c.mu.Lock()
+	for _, d := range c.tables {
+		if d.table == t {
+			c.mu.Unlock()
+			return d.sum
+		}
+	}
+	c.mu.Unlock()
+	d := described{table: t, sum: describe(t)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tables) >= tablesDescribed {
+		c.tables = slices.Delete(c.tables, 0, 1)
+	}
+	c.tables = append(c.tables, d)
+	return d.sum
+}
+
+// How many tables' fingerprints are remembered, and how many answers wait for the
+// store; one more is not kept there.
+const (
+	tablesDescribed = 64
+	savesWaiting    = 16
+)
+
+// save is the goroutine that hands answers to the store. Close ends it.
+func (c *Cache) save() {
+	for a := range c.queue {
+		c.o.Store.Save(a)
+		a.Release()
+	}
+}

@@ -1,0 +1,188 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// fill is an answer that is being read. Nothing of it is in the cache before it
+// is committed whole. It is for one goroutine, but for what the cache's lock
+// guards.
+type fill struct {
+	c              *Cache
+	question       Question
+	version        string
+	asked, expires time.Time
+	limit          int64 // bytes
+	bytes          int64 // packed so far
+	pages          []*packed
+
+	spoiled bool // it is not to be kept: under the cache's lock
+}
+
+// begin begins a fill of limit bytes at most, 0 for the cache's own limit; nil
+// where the cache is closed.
+func (c *Cache) begin(q Question, limit int64) *fill {
+	if limit <= 0 || limit > c.o.Answer {
+		limit = c.o.Answer
+	}
+	now := time.Now()
+	f := &fill{c: c, question: q, asked: now, expires: now.Add(c.o.TTL), limit: limit}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.fills[f] = struct{}{}
+	return f
+}
+
+// pack copies a page, which has one reference; nil where it does not fit.
+func (f *fill) pack(page sources.Batch) *packed {
+	over := false
+	// A source that lies about its arrays is for its own readers to find out.
+	p, err := sources.Call("cache", f.question.Table, func() (*packed, error) {
+		return pack(page, f.c.budget, func(n int64) bool {
+			over = f.bytes+n > f.limit
+			return !over && f.c.room(n)
+		}), nil
+	})
+	if err != nil {
+		return nil
+	}
+	if p != nil {
+		f.bytes += p.bytes
+	}
+	if over {
+		f.c.mu.Lock()
+		f.c.large.Add(f.question.Key, f.expires)
+		f.c.mu.Unlock()
+	}
+	return p
+}
+
+// errEstimate ends a fill before it begins.
+var errEstimate = errors.New("the answer is too large to be remembered")
+
+// versioned notes which version of its data the table has before it is read. An
+// error says that the answer is not to be kept: the version is not known, or
+// somebody knows that the answer is far too large.
+func (f *fill) versioned(ctx context.Context, session sources.Session, q *sources.Query) error {
+	plan, err := sources.Call("plan", q.Table, func() (*sources.Plan, error) { return session.Plan(ctx, q) })
+	if err != nil {
+		return err
+	}
+	f.version = plan.Version
+	// Of a part of a table nobody knows.
+	if whole := q.Where == nil && q.Keys == nil && q.Limit == 0 && q.After == nil && q.Part == nil; whole && plan.Bytes > 4*f.limit {
+		f.c.mu.Lock()
+		f.c.large.Add(f.question.Key, f.expires)
+		f.c.mu.Unlock()
+		return errEstimate
+	}
+	return nil
+}
+
+// unchanged reports whether the table has the version still.
+func (f *fill) unchanged(ctx context.Context, session sources.Session, q *sources.Query) bool {
+	if f.version == "" {
+		return true
+	}
+	plan, err := sources.Call("plan", q.Table, func() (*sources.Plan, error) { return session.Plan(ctx, q) })
+	return err == nil && plan.Version == f.version
+}
+
+// commit puts the whole answer into the cache, in the place of what was there,
+// and reports whether it did. The fill is over in either case.
+func (f *fill) commit() bool {
+	e := &entry{question: f.question, version: f.version, asked: f.asked, expires: f.expires, pages: f.pages}
+	e.bytes = entryBytes + int64(len(e.version)+8*len(e.pages))
+	if len(f.pages) == 0 || !f.c.room(e.bytes) {
+		f.abandon()
+		return false
+	}
+	f.pages = nil
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.fills, f)
+	if f.spoiled || c.closed || !time.Now().Before(e.expires) {
+		c.stats.Abandoned++
+		e.release(c.budget)
+		return false
+	}
+	if old, ok := c.lru.Peek(e.question.Key); ok {
+		c.evict(old, causeReplaced)
+	}
+	for c.lru.Len() >= c.o.Entries {
+		_, old, _ := c.lru.RemoveOldest()
+		c.evict(old, causeLRU)
+	}
+	c.lru.Add(e.question.Key, e)
+	c.stats.Kept++
+	return true
+}
+
+// abandon forgets what was read.
+func (f *fill) abandon() {
+	for _, p := range f.pages {
+		p.release()
+	}
+	f.pages = nil
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if _, under := f.c.fills[f]; under {
+		delete(f.c.fills, f)
+		f.c.stats.Abandoned++
+	}
+}
+
+// take fills from an answer that somebody else has, and reports whether it is in
+// the cache. Where it is not, the fill is to be abandoned.
+func (f *fill) take(a *Answer) bool {
+	f.version, f.asked, f.expires = a.Version, a.Asked, a.Expires
+	for _, page := range a.Pages {
+		p := f.pack(page)
+		if p == nil {
+			return false
+		}
+		f.pages = append(f.pages, p)
+	}
+	return f.commit()
+}
+
+// store has the committed answer kept in the second tier too, if there is one
+// and it keeps up.
+func (c *Cache) store(key Fingerprint, schema *arrow.Schema) {
+	if c.queue == nil {
+		return
+	}
+	e, pages := c.peek(key)
+	if e == nil {
+		return
+	}
+	a := e.answer(pages, schema)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		select {
+		case c.queue <- a:
+			return
+		default:
+		}
+	}
+	a.Release()
+}
+
+// tooLarge reports whether an answer did not fit lately.
+func (c *Cache) tooLarge(key Fingerprint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until, ok := c.large.Get(key)
+	return ok && time.Now().Before(until)
+}

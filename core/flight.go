@@ -1,0 +1,341 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// flight is one scan for all who ask the same at the same time. It has a session,
+// a budget and a goroutine of its own, so that it outlives the stream that began
+// it, and reads a page whenever any of its readers asks for one.
+//
+// The leader is given pages as they come. Followers are given nothing before the
+// answer is whole: until then each can still ask for itself, and does where the
+// answer turns out to be too large, or fails. So nobody waits for somebody else's
+// consumer, and no answer is made of two moments.
+type flight struct {
+	*fill
+	source  sources.Source
+	raw     sources.Source // the same, shared by streams
+	table   *sources.Table
+	query   *sources.Query
+	schema  *arrow.Schema
+	budget  *Budget
+	session sources.Session
+	ctx     context.Context
+	cancel  context.CancelFunc
+	ended   chan struct{} // closed once everything is given back
+
+	mu        sync.Mutex
+	changed   chan struct{} // closed, and replaced, when anything below changes
+	queue     []sourced     // for the leader
+	made      int           // pages read
+	wanted    int           // pages asked for
+	leader    bool          // is still there
+	followers int
+	first     time.Time // when the first page came
+	begun     bool      // the session is there
+	outcome   outcome
+	err       error // of the scan
+	closeErr  error // of the session; set before ended is closed
+}
+
+// outcome is how a flight ended, as its followers see it.
+type outcome uint8
+
+const (
+	underWay outcome = iota
+	landed           // the whole answer is in the cache
+	useless          // it is not, and never will be
+)
+
+// sourced is a page for the leader: packed with a reference of its own, or the
+// source's where the answer is not kept.
+type sourced struct {
+	packed *packed
+	page   sources.Batch
+}
+
+func (s sourced) release() {
+	if s.packed != nil {
+		s.packed.release()
+	} else {
+		s.page.Record.Release()
+	}
+}
+
+// follow returns a flight of the same source that asks the question already, or
+// makes the given one that. The budget of one that is not needed is closed.
+func (c *Cache) follow(f *flight) (_ *flight, leads bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, other := range c.flights[f.question.Key] {
+		if same(other.raw, f.raw) && other.join() {
+			delete(c.fills, f.fill)
+			f.budget.Close()
+			return other, false
+		}
+	}
+	c.flights[f.question.Key] = append(c.flights[f.question.Key], f)
+	return f, true
+}
+
+// same reports whether two sources are one: a flight must end before its source
+// is closed, which only that source's own streams see to.
+func same(a, b sources.Source) bool {
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
+}
+
+// join adds a follower, unless it is too late.
+func (f *flight) join() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.outcome != underWay || f.followers == 0 && !f.leader {
+		return false
+	}
+	f.followers++
+	return true
+}
+
+// tell wakes those who wait. The caller holds the lock.
+func (f *flight) tell() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// begin begins the session and the goroutine, which waits to be asked. Its error
+// is the source's.
+func (f *flight) begin(ctx context.Context, env sources.Env) error {
+	env.Mem = f.budget
+	session, err := sources.Call("begin", f.question.Table, func() (sources.Session, error) { return f.source.Begin(ctx, env) })
+	if err != nil {
+		f.settle(useless, err)
+		f.budget.Close()
+		close(f.ended)
+		return err
+	}
+	f.mu.Lock()
+	f.session, f.begun = session, true
+	f.mu.Unlock()
+	go f.run()
+	return nil
+}
+
+// settle says how the flight ended, and takes no followers any more.
+func (f *flight) settle(o outcome, err error) {
+	c := f.c
+	c.mu.Lock()
+	key := f.question.Key
+	if rest := slices.DeleteFunc(c.flights[key], func(x *flight) bool { return x == f }); len(rest) > 0 {
+		c.flights[key] = rest
+	} else {
+		delete(c.flights, key)
+	}
+	c.mu.Unlock()
+	if o == useless {
+		f.fill.abandon()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.outcome == underWay {
+		f.outcome = o
+	}
+	if f.err == nil {
+		f.err = err
+	}
+	f.tell()
+}
+
+// errOver ends the range of a flight whose scan is over. It is no error.
+var errOver = errors.New("the scan is over")
+
+// run is the flight's goroutine.
+func (f *flight) run() {
+	defer close(f.ended)
+	defer f.budget.Close()
+	defer func() {
+		_, f.closeErr = sources.Call("close", f.question.Table, func() (struct{}, error) { return struct{}{}, f.session.Close() })
+	}()
+	kept := true
+	if !f.wait() {
+		f.settle(useless, nil)
+		return
+	}
+	err := f.versioned(f.ctx, f.session, f.query)
+	if err != nil {
+		kept = false
+		f.settle(useless, nil)
+	}
+	pages := scan(f.ctx, f.session, f.table, f.query, f.schema)
+	for page, err := range pages {
+		if err != nil {
+			f.settle(useless, err)
+			return
+		}
+		next := sourced{page: page}
+		if kept {
+			if next.packed = f.pack(page); next.packed != nil {
+				f.pages = append(f.pages, next.packed)
+			} else {
+				kept = false
+				f.settle(useless, nil)
+			}
+		}
+		f.publish(next)
+		if !f.wait() {
+			f.settle(useless, nil)
+			return
+		}
+	}
+	if kept && f.unchanged(f.ctx, f.session, f.query) && f.commit() {
+		f.c.store(f.question.Key, f.schema)
+		f.settle(landed, errOver)
+		return
+	}
+	f.settle(useless, errOver)
+}
+
+// publish gives a page to the leader.
+func (f *flight) publish(next sourced) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.made == 0 {
+		f.first = time.Now()
+	}
+	f.made++
+	if f.leader {
+		if next.packed != nil {
+			next.packed.retain()
+		} else {
+			next.page.Record.Retain()
+		}
+		f.queue = append(f.queue, next)
+	}
+	f.tell()
+}
+
+// wait waits until a page is wanted, and reports whether one is: nobody may be
+// there any more.
+func (f *flight) wait() bool {
+	for {
+		f.mu.Lock()
+		alone := !f.leader && (f.followers == 0 || f.outcome != underWay)
+		asked, changed := f.wanted > f.made, f.changed
+		f.mu.Unlock()
+		switch {
+		case alone || f.ctx.Err() != nil:
+			return false
+		case asked:
+			return true
+		}
+		select {
+		case <-changed:
+		case <-f.ctx.Done():
+		}
+	}
+}
+
+// next returns the leader's next page, with its reference; errOver after the
+// last one.
+func (f *flight) next(ctx context.Context) (sourced, error) {
+	for {
+		f.mu.Lock()
+		if len(f.queue) > 0 {
+			next := f.queue[0]
+			f.queue = slices.Delete(f.queue, 0, 1)
+			f.mu.Unlock()
+			return next, nil
+		}
+		err := f.err
+		if err == nil && f.wanted <= f.made {
+			f.wanted = f.made + 1
+			f.tell()
+		}
+		changed := f.changed
+		f.mu.Unlock()
+		if err != nil {
+			return sourced{}, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return sourced{}, &sources.Error{Op: "scan", Table: f.question.Table, Kind: sources.Canceled, Err: context.Cause(ctx)}
+		}
+	}
+}
+
+// patience is how long a follower waits at least for an answer to become whole,
+// once its first page has come. Where that page took longer, it is as long.
+const patience = 2 * time.Second
+
+// land waits, and has pages read, until the flight is over, and reports whether
+// the answer is in the cache. A follower whose context ends, or which has waited
+// for too long, has to see for itself.
+func (f *flight) land(ctx context.Context) bool {
+	for {
+		f.mu.Lock()
+		if f.outcome != underWay {
+			defer f.mu.Unlock()
+			return f.outcome == landed
+		}
+		if f.begun && f.wanted <= f.made {
+			f.wanted = f.made + 1
+			f.tell()
+		}
+		changed := f.changed
+		var late <-chan time.Time
+		var timer *time.Timer
+		if f.made > 0 {
+			timer = time.NewTimer(time.Until(f.first.Add(max(patience, f.first.Sub(f.asked)))))
+			late = timer.C
+		}
+		f.mu.Unlock()
+		gone := false
+		select {
+		case <-changed:
+		case <-late:
+			gone = true
+		case <-ctx.Done():
+			gone = true
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+		if gone {
+			return false
+		}
+	}
+}
+
+// leave takes a reader away. The last one ends the flight, and waits until it has
+// given everything back; its result is what went wrong when the session was
+// closed.
+func (f *flight) leave(leads bool) error {
+	f.mu.Lock()
+	if leads {
+		f.leader = false
+		for _, s := range f.queue {
+			s.release()
+		}
+		f.queue = nil
+	} else {
+		f.followers--
+	}
+	last := !f.leader && f.followers == 0
+	f.tell()
+	f.mu.Unlock()
+	if !last {
+		return nil
+	}
+	f.cancel()
+	<-f.ended
+	return f.closeErr
+}
