@@ -32,6 +32,8 @@ type counted struct {
 	onRow     func(i int)
 	refuse    atomic.Bool // sessions
 	estimated int64
+	silent    bool                      // the version is not told
+	rowsOf    func(version int64) int64 // instead of rows
 }
 
 func newCounted(rows int64) *counted {
@@ -68,7 +70,7 @@ func (s *countedSession) Close() error {
 func (s *countedSession) Plan(context.Context, *sources.Query) (*sources.Plan, error) {
 	s.plans.Add(1)
 	plan := &sources.Plan{Rows: -1, Bytes: s.estimated}
-	if v := s.version.Load(); v > 0 {
+	if v := s.version.Load(); v > 0 && !s.silent {
 		plan.Version = fmt.Sprint(v)
 	}
 	return plan, nil
@@ -84,9 +86,12 @@ func (s *countedSession) Scan(ctx context.Context, _ *sources.Query) sources.Bat
 }
 
 func (s *countedSession) all(ctx context.Context) iter.Seq2[sources.Row, error] {
-	version := s.version.Load()
+	version, rows := s.version.Load(), s.rows.Load()
+	if s.rowsOf != nil {
+		rows = s.rowsOf(version)
+	}
 	return func(yield func(sources.Row, error) bool) {
-		for i := range s.rows.Load() {
+		for i := range rows {
 			if s.onRow != nil {
 				s.onRow(int(i))
 			}

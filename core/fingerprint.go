@@ -53,10 +53,10 @@ type Question struct {
 // that differ only in the order of their parts are the same. It is false where
 // the query holds what cannot be encoded, and so cannot be remembered.
 func Ask(source Fingerprint, table *sources.Table, q *sources.Query) (Question, bool) {
-	return ask(source, describe(table), q)
+	return question(source, describe(table), q)
 }
 
-func ask(source, table Fingerprint, q *sources.Query) (Question, bool) {
+func question(source, table Fingerprint, q *sources.Query) (Question, bool) {
 	c := canon{b: make([]byte, 0, 512)}
 	c.text("penstock question 1")
 	c.b = append(append(c.b, source[:]...), table[:]...)

@@ -113,7 +113,7 @@ func (o *origin) open(ctx context.Context, parent *Budget, relations, parts bool
 		return o.begin(ctx)
 	}
 	ok := false
-	if o.question, ok = ask(o.caching.Source, c.describe(o.table), o.asked); !ok {
+	if o.question, ok = question(o.caching.Source, c.describe(o.table), o.asked); !ok {
 		o.tell(CacheBypassed)
 		return o.begin(ctx)
 	}

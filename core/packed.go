@@ -97,7 +97,7 @@ func (p *packed) lend(borrower *Budget, schema *arrow.Schema, from, to int64) (a
 		}
 	}
 	p.retain()
-	root := memory.NewBufferWithAllocator(p.arena, &lease{page: p, borrower: borrower, charge: charge})
+	root := memory.NewBufferWithAllocator(p.arena, &loan{page: p, borrower: borrower, charge: charge})
 	defer root.Release()
 	u := unpacker{root: root, layout: p.layout}
 	columns := make([]arrow.Array, schema.NumFields())
@@ -117,15 +117,15 @@ func (p *packed) lend(borrower *Budget, schema *arrow.Schema, from, to int64) (a
 	return record, nil
 }
 
-// lease ends what was lent, once every buffer of it is released.
-type lease struct {
+// loan ends what was lent, once every buffer of it is released.
+type loan struct {
 	page     *packed
 	borrower *Budget
 	charge   int64
 }
 
 // Free is called once, by the last buffer.
-func (l *lease) Free([]byte) {
+func (l *loan) Free([]byte) {
 	if l.borrower != nil {
 		l.borrower.unclaim(l.charge)
 	}
@@ -133,10 +133,10 @@ func (l *lease) Free([]byte) {
 }
 
 // Allocate and Reallocate are never called: a lent buffer does not grow.
-func (l *lease) Allocate(int) []byte { panic("core: a lent page is not written to") }
+func (l *loan) Allocate(int) []byte { panic("core: a lent page is not written to") }
 
 // Reallocate is never called.
-func (l *lease) Reallocate(int, []byte) []byte { panic("core: a lent page is not written to") }
+func (l *loan) Reallocate(int, []byte) []byte { panic("core: a lent page is not written to") }
 
 // packer copies columns into the arena. Without one it only counts.
 type packer struct {

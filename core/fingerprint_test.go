@@ -1,0 +1,128 @@
+package core_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// TestQuestionsDiffer: no two of these have the same fingerprint, least of all
+// those that are the same when their texts are put together.
+func TestQuestionsDiffer(t *testing.T) {
+	table := func(change func(*sources.Table)) *sources.Table {
+		t := &sources.Table{Name: "t", Schema: itemSchema, Rows: 5}
+		if change != nil {
+			change(t)
+		}
+		return t
+	}
+	field := func(f arrow.Field) *sources.Table {
+		return table(func(t *sources.Table) { t.Schema = arrow.NewSchema([]arrow.Field{f}, nil) })
+	}
+	structOf := func(names ...string) arrow.DataType {
+		var fields []arrow.Field
+		for _, n := range names {
+			fields = append(fields, arrow.Field{Name: n, Type: arrow.PrimitiveTypes.Int8})
+		}
+		return arrow.StructOf(fields...)
+	}
+	eq := func(column, text string) sources.Predicate {
+		return sources.Comparison{Column: column, Op: sources.Eq, Value: sources.Text(text)}
+	}
+	keys := func(values ...int64) *sources.Keys {
+		b := array.NewInt64Builder(memory.DefaultAllocator)
+		b.AppendValues(values, nil)
+		schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
+		return &sources.Keys{Columns: []string{"id"}, Values: array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, int64(len(values)))}
+	}
+	all := map[core.Fingerprint]int{}
+	add := func(n int, source core.Fingerprint, table *sources.Table, q sources.Query) {
+		got, ok := core.Ask(source, table, &q)
+		if !ok {
+			t.Fatalf("question %d cannot be encoded", n)
+		}
+		if before, twice := all[got.Key]; twice {
+			t.Errorf("questions %d and %d have the same fingerprint", before, n)
+		}
+		all[got.Key] = n
+	}
+	n := 0
+	for _, source := range [][]string{{"a", "bc"}, {"ab", "c"}, {"abc"}, {"a", "bc", ""}} {
+		add(n, core.Identify(source...), table(nil), sources.Query{Table: "t"})
+		n++
+	}
+	for _, table := range []*sources.Table{
+		table(func(t *sources.Table) { t.Name = "u" }), table(func(t *sources.Table) { t.Key = []string{"id"} }),
+		table(func(t *sources.Table) { t.Can = sources.Stable }),
+		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64}), field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true}),
+		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.MetadataFrom(map[string]string{"x": "y"})}),
+		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Uint64}),
+		field(arrow.Field{Name: "a", Type: arrow.FixedWidthTypes.Timestamp_us}), field(arrow.Field{Name: "a", Type: &arrow.TimestampType{Unit: arrow.Microsecond}}),
+		field(arrow.Field{Name: "a", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "Europe/Oslo"}}),
+		field(arrow.Field{Name: "a", Type: &arrow.Decimal128Type{Precision: 10, Scale: 2}}), field(arrow.Field{Name: "a", Type: &arrow.Decimal128Type{Precision: 10, Scale: 3}}),
+		field(arrow.Field{Name: "a", Type: arrow.ListOf(arrow.PrimitiveTypes.Int8)}), field(arrow.Field{Name: "a", Type: arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int8)}),
+		field(arrow.Field{Name: "a", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8)}), field(arrow.Field{Name: "a", Type: arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Int8)}),
+		field(arrow.Field{Name: "a", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8)}),
+		field(arrow.Field{Name: "a", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}}),
+		field(arrow.Field{Name: "a", Type: structOf("ab", "c")}), field(arrow.Field{Name: "a", Type: structOf("a", "bc")}),
+	} {
+		add(n, identity, table, sources.Query{Table: "t"})
+		n++
+	}
+	for _, q := range []sources.Query{
+		{Table: "t"}, {Table: "t", Columns: []string{}}, {Table: "t", Columns: []string{"ab", "c"}}, {Table: "t", Columns: []string{"a", "bc"}},
+		{Table: "t", Limit: 1}, {Table: "t", After: sources.Cursor{}}, {Table: "t", After: sources.Cursor("x")}, {Table: "t", Part: sources.Part("x")},
+		{Table: "t", OrderBy: []sources.Sort{{Column: "a"}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "a", Desc: true}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "a", NullsFirst: true}}},
+		{Table: "t", OrderBy: []sources.Sort{{Column: "a"}, {Column: "b"}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "b"}, {Column: "a"}}},
+		{Table: "t", Where: eq("a", "bc")}, {Table: "t", Where: eq("ab", "c")}, {Table: "t", Where: sources.Not{Predicate: eq("a", "bc")}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Ne, Value: sources.Text("bc")}},
+		{Table: "t", Where: sources.HasPrefix{Column: "a", Prefix: "bc"}}, {Table: "t", Where: sources.Like{Column: "a", Pattern: "bc"}},
+		{Table: "t", Where: sources.IsNull{Column: "a"}}, {Table: "t", Where: sources.IsNull{Column: "a", Not: true}},
+		{Table: "t", Where: sources.In{Column: "a"}}, {Table: "t", Where: sources.In{Column: "a", Values: []sources.Value{sources.Text("b"), sources.Text("c")}}},
+		{Table: "t", Where: sources.In{Column: "a", Values: []sources.Value{sources.Text("bc")}}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Int(1)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Uint(1)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Float(0)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Float(math.Copysign(0, -1))}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Bool(true)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Bytes([]byte("bc"))}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Null(arrow.BinaryTypes.String)}},
+		{Table: "t", Where: sources.Or{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.And{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.Or{}},
+		{Table: "t", Keys: keys()}, {Table: "t", Keys: keys(1, 2)}, {Table: "t", Keys: keys(2, 1)}, {Table: "t", Keys: keys(12)},
+	} {
+		add(n, identity, table(nil), q)
+		n++
+	}
+}
+
+// TestQuestionsAgree: what says the same is the same.
+func TestQuestionsAgree(t *testing.T) {
+	a, b := sources.IsNull{Column: "a"}, sources.Like{Column: "b", Pattern: "%"}
+	table := sources.Table{Name: "t", Schema: itemSchema}
+	other := table
+	other.Rows, other.Comment = 77, "counted again"
+	for i, pair := range [][2]sources.Predicate{
+		{nil, sources.And{}}, {sources.And{a, b}, sources.And{b, a, b}}, {sources.Or{a, b}, sources.Or{b, a}},
+		{sources.In{Column: "a", Values: []sources.Value{sources.Int(1), sources.Int(2)}}, sources.In{Column: "a", Values: []sources.Value{sources.Int(2), sources.Int(1), sources.Int(1)}}},
+	} {
+		one, ok := core.Ask(identity, &table, &sources.Query{Table: "t", Where: pair[0]})
+		two, ok2 := core.Ask(identity, &other, &sources.Query{Table: "t", Where: pair[1]})
+		if one != two || !ok || !ok2 {
+			t.Errorf("pair %d differs", i)
+		}
+	}
+	if f, ok := core.ParseFingerprint(identity.String()); !ok || f != identity {
+		t.Errorf("%s is parsed as %s", identity, f)
+	}
+	for _, bad := range []string{"", "00", identity.String() + "00", "zz" + identity.String()[2:]} {
+		if _, ok := core.ParseFingerprint(bad); ok {
+			t.Errorf("%q is a fingerprint", bad)
+		}
+	}
+}
