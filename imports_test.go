@@ -79,7 +79,7 @@ var rules = map[string]rule{
 		tests: []string{module + "/plugins/..."},
 	},
 	"host": {
-		may:   []string{arrow, module + "/core", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm"},
+		may:   []string{arrow, module + "/core", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm", "github.com/klauspost/compress/zstd"},
 		never: heavyArrow,
 		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
 	},

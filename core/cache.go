@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/elastic/go-freelru"
 
 	"github.com/penstock-data/penstock/sources"
@@ -47,9 +46,11 @@ type CacheOptions struct {
 // concurrent use. What it cannot read or write it does without: its errors go
 // nowhere else than to its own log.
 type Store interface {
-	// Load returns the answer to a question, or nil. Its records are of the
-	// schema, made in mem, and the caller's to release.
-	Load(q Question, schema *arrow.Schema, mem memory.Allocator) *Answer
+	// Load finds the answer to a question, and gives its pages in order, each under
+	// the schema and valid in its call; false wants no more of them. The result
+	// has all but the pages, and is nil where there is no such answer, or it was
+	// not given to the end.
+	Load(q Question, schema *arrow.Schema, give func(sources.Batch) bool) *Answer
 	// Save keeps an answer, which it must not retain.
 	Save(a *Answer)
 	// Invalidate drops the answers of a table of a source; of every table where
@@ -239,10 +240,14 @@ func (c *Cache) Put(a *Answer) bool {
 	if f == nil {
 		return false
 	}
-	kept := f.take(a)
-	if !kept {
-		f.abandon()
+	f.version, f.asked, f.expires = a.Version, a.Asked, a.Expires
+	for _, page := range a.Pages {
+		if !f.keep(page) {
+			f.abandon()
+			return false
+		}
 	}
+	kept := f.commit()
 	if kept {
 		c.store(a.Key, a.Schema)
 	}
@@ -312,17 +317,13 @@ func (c *Cache) find(q Question, schema *arrow.Schema) (*entry, []*packed) {
 	if f == nil {
 		return nil, nil
 	}
-	kept, err := sources.Call("cache", "", func() (bool, error) {
-		a := c.o.Store.Load(q, schema, c.budget)
-		if a == nil {
-			return false, nil
-		}
-		defer a.Release()
-		return f.take(a), nil
-	})
-	c.budget.shed()
-	if !kept || err != nil { // there was no room to read it
+	a, err := sources.Call("cache", q.Table, func() (*Answer, error) { return c.o.Store.Load(q, schema, f.keep), nil })
+	if a == nil || err != nil || a.Question != q {
 		f.abandon()
+		return nil, nil
+	}
+	f.version, f.asked, f.expires = a.Version, a.Asked, a.Expires
+	if !f.commit() {
 		return nil, nil
 	}
 	c.count(func(s *CacheStats) { s.Loaded++ })

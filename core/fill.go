@@ -66,6 +66,15 @@ func (f *fill) pack(page sources.Batch) *packed {
 	return p
 }
 
+// keep adds a page, and reports whether it fits.
+func (f *fill) keep(page sources.Batch) bool {
+	p := f.pack(page)
+	if p != nil {
+		f.pages = append(f.pages, p)
+	}
+	return p != nil
+}
+
 // errEstimate ends a fill before it begins.
 var errEstimate = errors.New("the answer is too large to be remembered")
 
@@ -140,20 +149,6 @@ func (f *fill) abandon() {
 		delete(f.c.fills, f)
 		f.c.stats.Abandoned++
 	}
-}
-
-// take fills from an answer that somebody else has, and reports whether it is in
-// the cache. Where it is not, the fill is to be abandoned.
-func (f *fill) take(a *Answer) bool {
-	f.version, f.asked, f.expires = a.Version, a.Asked, a.Expires
-	for _, page := range a.Pages {
-		p := f.pack(page)
-		if p == nil {
-			return false
-		}
-		f.pages = append(f.pages, p)
-	}
-	return f.commit()
 }
 
 // store has the committed answer kept in the second tier too, if there is one

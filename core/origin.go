@@ -390,13 +390,9 @@ func (o *origin) read(ctx context.Context, yield func(sources.Batch, error) bool
 		pages = conform(ctx, o.table.Name, o.divide(ctx), o.schema, sources.Skipped.Check)
 	}
 	for page, err := range pages {
-		if err == nil && f != nil {
-			if p := f.pack(page); p != nil {
-				f.pages = append(f.pages, p)
-			} else {
-				f = nil
-				o.fill.abandon()
-			}
+		if err == nil && f != nil && !f.keep(page) {
+			f.abandon()
+			f = nil
 		}
 		if !yield(page, err) || err != nil {
 			return

@@ -42,6 +42,9 @@ type Options struct {
 	// linked in: executables named penstock-source-NAME, and WebAssembly modules
 	// named NAME.wasm. nil is [DefaultPluginPath]; an empty list is none.
 	PluginPath []string
+	// Cache remembers what was read; nil is nothing: nobody is given an old answer
+	// who did not ask for that.
+	Cache *Cache
 	// Logger takes what sources have to say beside their errors; nil discards it.
 	Logger *slog.Logger
 }
@@ -51,6 +54,7 @@ type Options struct {
 type Host struct {
 	options Options
 	budget  *core.Budget
+	cache   *core.Cache // nil where there is none
 
 	mu     sync.Mutex
 	closed bool
@@ -81,7 +85,13 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{options: o, budget: budget, open: map[*Source]struct{}{}}, nil
+	h := &Host{options: o, budget: budget, open: map[*Source]struct{}{}}
+	if o.Cache != nil {
+		if h.cache, err = o.Cache.open(h); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
 }
 
 // Budget is the one over all streams of the host.
@@ -125,6 +135,7 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if serve.InChild() {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("this process was started by its own program to serve a source: call host.Main first in main")}
 	}
+	identity := h.identify(name, config)
 	open, config, err := h.resolve(name, config)
 	if err != nil {
 		return nil, err
@@ -133,7 +144,7 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Source: opened, host: h, name: name}
+	s := &Source{Source: opened, host: h, name: name, identity: identity}
 	h.mu.Lock()
 	closed := h.closed
 	if !closed {
@@ -157,6 +168,9 @@ func (h *Host) Close() error {
 	var faults []error
 	for _, s := range open {
 		faults = append(faults, s.Close())
+	}
+	if h.cache != nil && len(faults) == 0 {
+		faults = append(faults, h.cache.Close())
 	}
 	h.budget.Close()
 	return errors.Join(faults...)

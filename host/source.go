@@ -18,8 +18,9 @@ type Source struct {
 	// here directly is the caller's own to close, before the source.
 	sources.Source
 
-	host *Host
-	name string
+	host     *Host
+	name     string
+	identity core.Fingerprint
 
 	mu      sync.Mutex
 	closing bool           // no stream is opened any more
@@ -31,10 +32,12 @@ type Source struct {
 }
 
 // Stream returns the stream of a query, as [core.Open] says. Its budget lies
-// under the host's: Options.Budget is not looked at. Where the host has no room
+// under the host's, and its cache is the host's: Options.Budget is not looked at,
+// and of Options.Caching only how the cache is used. Where the host has no room
 // for one more, it waits, or is refused, as Options.Pressure says.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
 	o.Budget = s.host.budget
+	o.Caching.Cache, o.Caching.Source = s.host.cache, s.identity
 	if o.Pressure == (core.Pressure{}) {
 		o.Pressure = s.host.options.Pressure
 	}
