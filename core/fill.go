@@ -82,7 +82,7 @@ var errEstimate = errors.New("the answer is too large to be remembered")
 // error says that the answer is not to be kept: the version is not known, or
 // somebody knows that the answer is far too large.
 func (f *fill) versioned(ctx context.Context, session sources.Session, q *sources.Query) error {
-	plan, err := sources.Call("plan", q.Table, func() (*sources.Plan, error) { return session.Plan(ctx, q) })
+	plan, err := session.Plan(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (f *fill) unchanged(ctx context.Context, session sources.Session, q *source
 	if f.version == "" {
 		return true
 	}
-	plan, err := sources.Call("plan", q.Table, func() (*sources.Plan, error) { return session.Plan(ctx, q) })
+	plan, err := session.Plan(ctx, q)
 	return err == nil && plan.Version == f.version
 }
 

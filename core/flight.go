@@ -115,7 +115,7 @@ func (f *flight) tell() {
 // is the source's.
 func (f *flight) begin(ctx context.Context, env sources.Env) error {
 	env.Mem = f.budget
-	session, err := sources.Call("begin", f.question.Table, func() (sources.Session, error) { return f.source.Begin(ctx, env) })
+	session, err := f.source.Begin(ctx, env)
 	if err != nil {
 		f.settle(useless, err)
 		f.budget.Close()

@@ -72,7 +72,7 @@ func (c Caching) check() error {
 // cache. It is a session itself, for the look-ups of relations: the source's,
 // begun when it is first needed.
 type origin struct {
-	source   sources.Source
+	source   sources.Source // whose calls are guarded, and asked again
 	raw      sources.Source // the same, shared by streams
 	env      sources.Env    // of the session
 	table    *sources.Table
@@ -419,7 +419,7 @@ func (o *origin) begin(ctx context.Context) error {
 	if o.closed {
 		return &sources.Error{Op: "begin", Table: o.table.Name, Kind: sources.Invalid, Err: errors.New("the stream is closed")}
 	}
-	session, err := sources.Call("begin", o.table.Name, func() (sources.Session, error) { return o.source.Begin(ctx, o.env) })
+	session, err := o.source.Begin(ctx, o.env)
 	if err == nil {
 		o.session = session
 		o.isolated, _ = session.(Isolated)
@@ -432,7 +432,7 @@ func (o *origin) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, err
 	if err := o.begin(ctx); err != nil {
 		return nil, err
 	}
-	return sources.Call("plan", q.Table, func() (*sources.Plan, error) { return o.session.Plan(ctx, q) })
+	return o.session.Plan(ctx, q)
 }
 
 // Scan reads in the stream's own session.
