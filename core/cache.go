@@ -133,7 +133,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		}
 	}
 	if o.Entries > 1<<20 {
-		faults = append(faults, fmt.Errorf("Entries is %d: at most %d", o.Entries, 1<<20))
+		faults = append(faults, fmt.Errorf("%d Entries: at most %d", o.Entries, 1<<20))
 	}
 	if o.Bytes == 0 {
 		o.Bytes = DefaultCacheBytes

@@ -141,7 +141,7 @@ func (f *flight) settle(o outcome, err error) {
 	}
 	c.mu.Unlock()
 	if o == useless {
-		f.fill.abandon()
+		f.abandon()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

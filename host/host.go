@@ -169,7 +169,7 @@ func (h *Host) Close() error {
 	for _, s := range open {
 		faults = append(faults, s.Close())
 	}
-	if h.cache != nil && len(faults) == 0 {
+	if h.cache != nil {
 		faults = append(faults, h.cache.Close())
 	}
 	h.budget.Close()
