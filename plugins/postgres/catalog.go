@@ -139,7 +139,7 @@ func (l *loading) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		i        columnInfo
 	)
 	hidden := map[uint32][]string{}
-	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.deterministic, &i.defaults, &i.generated, &readable}
+	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.deterministic, &i.bytewise, &i.defaults, &i.generated, &readable}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		if !readable && l.c.tables[l.table(relation).Name].denied == "" {
 			hidden[relation] = append(hidden[relation], strconv.Quote(i.name))

@@ -58,6 +58,7 @@ var settings = map[string]string{
 	"xmloption":                           "content",
 	"client_min_messages":                 "error",
 	"quote_all_identifiers":               "off",
+	"standard_conforming_strings":         "on",
 	"row_security":                        "on",
 	"idle_in_transaction_session_timeout": "0",
 	"idle_session_timeout":                "0",

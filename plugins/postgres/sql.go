@@ -84,16 +84,19 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 		}
 		where = append(where, s)
 		if q.Keys.PerKey > 0 {
-			// The rank must be the name of no column.
-			rank := "penstock_rank"
-			for t.columns[rank] != nil {
-				rank += "_"
-			}
+			rank, place := t.unused("penstock_rank"), t.unused("penstock_place")
 			over := "PARTITION BY " + partition
 			if order := b.orderBy(); order != "" {
 				over += " ORDER BY " + order
 			}
-			from = fmt.Sprintf("(SELECT t.*, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", over, rank, from, conjunction(where))
+			inner := "t.*"
+			for i := range b.terms {
+				if b.terms[i].oid == oidTID { // which the rows of a subquery have not
+					inner += ", t.ctid AS " + place
+					b.terms[i].expr = "t." + place
+				}
+			}
+			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, conjunction(where))
 			where = []string{"t." + rank + " <= " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Keys.PerKey))) + "::pg_catalog.int8"}
 		}
 	}
@@ -135,6 +138,14 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 	}
 	b.sql = sql.String()
 	return b, nil
+}
+
+// unused makes a name that no column has.
+func (t *table) unused(name string) string {
+	for t.columns[name] != nil {
+		name += "_"
+	}
+	return name
 }
 
 // terms is the whole order of a scan: what is asked, then the table's key.

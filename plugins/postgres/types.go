@@ -93,6 +93,7 @@ type columnInfo struct {
 	nullable            bool
 	comment             string
 	deterministic       bool // its collation tells unequal texts apart
+	bytewise            bool // its collation is that of bytes
 	defaults, generated string
 }
 
@@ -143,6 +144,9 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 			c.key = bare
 			if i.deterministic {
 				c.equal = bare
+			}
+			if i.bytewise { // an index serves the order too
+				c.compared = bare
 			}
 		}
 	}
