@@ -6,6 +6,7 @@ import (
 
 // Receipt is what a stream reports of itself. Its JSON names are stable.
 type Receipt struct {
+	Name  string `json:"name,omitempty"` // as [Options.Name] says
 	Table string `json:"table"`
 	// Complete is true once every row was handed out. It is false while the
 	// stream runs, after an error, and after a loop that was left early.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -81,12 +82,14 @@ type steady struct {
 	probe    probe
 	faults   *faultLog
 	tries    int
+	planned  atomic.Int64           // rows that the latest plan of a whole scan expects; -1 where there was none
 	policy   failsafe.Executor[any] // nil where nothing is tried again
 }
 
 // newSteady returns a source that retries. Its catalogue is asked for first.
 func newSteady(source sources.Source, o Options, faults *faultLog) *steady {
 	s := &steady{Source: source, timeouts: o.Timeouts, probe: probe{breaker: o.Breaker}, faults: faults, tries: o.Retry.Tries}
+	s.planned.Store(-1)
 	if s.tries < 0 {
 		return s
 	}

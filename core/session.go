@@ -186,6 +186,9 @@ func (n *steadySession) plan(ctx context.Context, q *sources.Query) (*sources.Pl
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if q.Keys == nil && q.Part == nil && q.After == nil {
+		n.of.planned.Store(plan.Rows)
+	}
 	if n.current == l && plan.Snapshot != "" {
 		n.join = plan.Snapshot // the latest name is good for longest
 	}

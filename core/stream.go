@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -60,6 +61,13 @@ type Options struct {
 	// OnFault is told of what went wrong and did not end the stream; nil is nobody.
 	// It must not wait, and is called from any goroutine.
 	OnFault func(Fault)
+	// Name names the stream for whoever watches it, and in the logs of its source.
+	Name string
+	// OnChunk is told the rows and bytes of each chunk that the consumer is done
+	// with, OnEnd the receipt once everything is given back; nil is nobody. They are
+	// called by the loop, and hold it up until they return.
+	OnChunk func(rows, bytes int64)
+	OnEnd   func(Receipt)
 	// Tokens gives every chunk a token, at the cost of a checksum over the rows
 	// since the last page.
 	Tokens bool
@@ -77,7 +85,15 @@ type Options struct {
 // One goroutine ranges; every method may be called from any.
 type Stream struct {
 	ctx     context.Context
-	cancel  context.CancelFunc
+	stop    context.CancelCauseFunc
+	name    string
+	limit   int64         // of the query
+	whole   int64         // rows that the catalogue expects the source to give; -1 where it does not know
+	planned *atomic.Int64 // rows that the latest plan expects it to give; -1 where there was none
+	read    atomic.Int64  // rows that the source gave
+	gate    gate
+	onEnd   func(Receipt)           // or nil
+	onChunk func(rows, bytes int64) // or nil
 	budget  *Budget
 	ledger  *ledger
 	pace    *governor
@@ -94,6 +110,7 @@ type Stream struct {
 
 	mu       sync.Mutex
 	state    state
+	failure  sources.Kind // of the receipt's error
 	receipt  Receipt
 	checksum *checksum
 	started  time.Time
@@ -127,7 +144,8 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	o.Tokens = o.Tokens || q.After != "" // both want the rows in one order
 	faults := &faultLog{started: started, notify: o.OnFault}
 	raw := source
-	source = newSteady(source, o, faults)
+	steady := newSteady(source, o, faults)
+	source = steady
 	catalog, err := source.Catalog(ctx)
 	if err != nil {
 		return nil, err
@@ -178,7 +196,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 		budget.Close()
 		return nil, sources.WithOp("stream", q.Table, err)
 	}
-	env := sources.Env{Mem: budget, Page: page, Scans: lanes.scans(len(tree.nodes) > 0)}
+	env := sources.Env{Mem: budget, Page: page, Stream: o.Name, Scans: lanes.scans(len(tree.nodes) > 0)}
 	session := &origin{source: source, raw: raw, env: env, table: table, asked: asked, schema: table.ScanSchema(asked.Columns), caching: o.Caching}
 	if err := session.open(ctx, o.Budget, len(tree.nodes) > 0, lanes.n > 1); err != nil {
 		if closing := session.Close(); closing != nil {
@@ -200,10 +218,14 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	s := &Stream{
 		budget: budget, ledger: ledger, pace: pace, session: session, table: q.Table, started: started, done: make(chan struct{}),
 		schema: loader.schema, loader: loader, faults: faults,
-		receipt: Receipt{Table: q.Table, LimitBytes: limit, Token: q.After},
+		name: o.Name, limit: q.Limit, whole: -1, planned: &steady.planned, onChunk: o.OnChunk, onEnd: o.OnEnd,
+		receipt: Receipt{Name: o.Name, Table: q.Table, LimitBytes: limit, Token: q.After},
+	}
+	if asked.Where == nil && q.After == "" {
+		s.whole = table.Rows
 	}
 	s.checksum = newChecksum(s.schema)
-	s.ctx, s.cancel = o.Timeouts.within(ctx)
+	s.ctx, s.stop = o.Timeouts.within(ctx)
 	// The path of a chunk. The outer guard is for what the engine's own hops are
 	// refused; the consumer's panics pass through both.
 	scanning, stop := context.WithCancel(s.ctx)
@@ -216,6 +238,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	}
 	pages := sources.Guard("scan", q.Table, session.batches(scanning))
 	pages = conform(s.ctx, q.Table, pages, session.schema, s.skip)
+	pages = counted(pages, &s.read)
 	pages = paced(s.ctx, pages, pace, o.ReadAhead, stop)
 	pages = shape(pages, rest, ledger, page)
 	if o.Tokens {
@@ -249,6 +272,7 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 			s.enter(ended, running)
 			s.end()
 		}()
+		s.gate.wait(s.ctx)
 		for batch, err := range s.chunks {
 			if err == nil {
 				err = canceled(s.ctx, "read", s.table)
@@ -267,6 +291,10 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 				return
 			}
 			s.passed(token)
+			if s.onChunk != nil {
+				s.onChunk(batch.Record.NumRows(), sources.Size(batch.Record))
+			}
+			s.gate.wait(s.ctx)
 		}
 		s.complete()
 	}
@@ -346,7 +374,7 @@ func (s *Stream) Close() error {
 	if s.enter(ended, idle) {
 		s.end()
 	}
-	s.cancel()
+	s.stop(nil)
 	s.mu.Lock()
 	loops := s.state == running
 	s.mu.Unlock()
@@ -370,7 +398,7 @@ func (s *Stream) enter(to, from state) bool {
 
 // end gives back everything.
 func (s *Stream) end() {
-	s.cancel()
+	s.stop(nil)
 	loading := s.loader.close()
 	_, s.closeErr = sources.Call("close", s.table, func() (struct{}, error) { return struct{}{}, s.session.Close() })
 	s.closeErr = errors.Join(loading, s.closeErr)
@@ -379,6 +407,9 @@ func (s *Stream) end() {
 	s.receipt.Checksum = s.checksum.sum()
 	s.receipt.Elapsed = time.Since(s.started)
 	s.mu.Unlock()
+	if s.onEnd != nil {
+		s.onEnd(s.Receipt())
+	}
 	close(s.done)
 }
 
@@ -411,7 +442,7 @@ func (s *Stream) skip(more sources.Skipped) error {
 func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.receipt.Error = err.Error()
+	s.receipt.Error, s.failure = err.Error(), sources.KindOf(err)
 }
 
 func (s *Stream) complete() {

@@ -49,11 +49,16 @@ func (t Timeouts) orDefault() Timeouts {
 }
 
 // within returns the context of a whole stream.
-func (t Timeouts) within(ctx context.Context) (context.Context, context.CancelFunc) {
+func (t Timeouts) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, stop := context.WithCancelCause(ctx)
 	if t.Stream <= 0 {
-		return context.WithCancel(ctx)
+		return ctx, stop
 	}
-	return context.WithTimeoutCause(ctx, t.Stream, fmt.Errorf("the stream has taken the %s that it may", t.Stream))
+	ctx, cancel := context.WithTimeoutCause(ctx, t.Stream, fmt.Errorf("the stream has taken the %s that it may", t.Stream))
+	return ctx, func(cause error) {
+		stop(cause)
+		cancel()
+	}
 }
 
 // call makes one call into a source that has to answer in time.

@@ -5,6 +5,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/sources"
@@ -21,6 +23,10 @@ import (
 // DefaultMemory is what all streams of a host may hold together when nobody
 // says otherwise, in bytes: four streams of [core.DefaultMemory].
 const DefaultMemory = 4 * core.DefaultMemory
+
+// DefaultOpenWait is how long opening a source may take when nobody says
+// otherwise. Compiling a module for the first time is in it.
+const DefaultOpenWait = 5 * time.Minute
 
 // Options are what a host works with.
 type Options struct {
@@ -34,6 +40,15 @@ type Options struct {
 	// Pressure is that of streams whose own options leave it out: see
 	// [core.Pressure].
 	Pressure core.Pressure
+	// Retry and Timeouts are those of streams whose own options leave them out, and
+	// Breaker says when a source's breaker trips, which all of its streams share:
+	// see [core.Retry], [core.Timeouts] and [core.Breaker].
+	Retry    core.Retry
+	Timeouts core.Timeouts
+	Breaker  core.BreakerOptions
+	// OpenWait is how long Open may take: 0 is [DefaultOpenWait], and less than 0
+	// is for ever.
+	OpenWait time.Duration
 	// Isolation is the wall between the application and its sources.
 	Isolation Isolation
 	// Isolates are the bounds of the processes and modules that sources run in.
@@ -52,9 +67,11 @@ type Options struct {
 // Host opens sources and holds the budget of their streams. It is safe for
 // concurrent use.
 type Host struct {
-	options Options
-	budget  *core.Budget
-	cache   *core.Cache // nil where there is none
+	options  Options
+	budget   *core.Budget
+	cache    *core.Cache // nil where there is none
+	registry registry
+	watchers watchers
 
 	mu     sync.Mutex
 	closed bool
@@ -69,7 +86,7 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := errors.Join(o.Isolation.check(), o.Isolates.check(), o.Pressure.Check()); err != nil {
+	if err := errors.Join(o.Isolation.check(), o.Isolates.check(), o.Pressure.Check(), o.Retry.Check()); err != nil {
 		return nil, err
 	}
 	for name, open := range o.Sources {
@@ -140,11 +157,12 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := sources.Call("open", "", func() (sources.Source, error) { return open(ctx, config) })
+	opened, err := h.openIn(ctx, open, config)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Source: opened, host: h, name: name, identity: identity}
+	s := &Source{Source: opened, host: h, name: name, identity: identity, wall: wallOf(name, h.options.Isolation, opened), opened: time.Now()}
+	s.breaker = h.breaker(s)
 	h.mu.Lock()
 	closed := h.closed
 	if !closed {
@@ -156,6 +174,35 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// openIn opens a source within the time that it may take.
+func (h *Host) openIn(ctx context.Context, open sources.Open, config sources.Config) (sources.Source, error) {
+	wait := cmp.Or(h.options.OpenWait, DefaultOpenWait)
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if wait > 0 {
+		limited, cancel = context.WithTimeout(ctx, wait)
+	}
+	defer cancel()
+	opened, err := sources.Call("open", "", func() (sources.Source, error) { return open(limited, config) })
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return nil, &sources.Error{Op: "open", Kind: sources.Unavailable, Err: fmt.Errorf("the source did not open within %s", wait)}
+	}
+	return opened, err
+}
+
+// breaker makes the breaker of a source's streams, which the host watches.
+func (h *Host) breaker(s *Source) *core.Breaker {
+	o := h.options.Breaker
+	onChange := o.OnChange
+	o.OnChange = func(from, to core.Circuit) {
+		h.options.Logger.Warn("circuit", "source", s.name, "from", from, "to", to)
+		h.watchers.tell(Event{Kind: Circuit, Source: s.name, Wall: s.wall, From: from, To: to})
+		if onChange != nil {
+			onChange(from, to)
+		}
+	}
+	return core.NewBreaker(o)
 }
 
 // Close closes every source that is still open, as [Source.Close] does, and

@@ -21,6 +21,9 @@ type Source struct {
 	host     *Host
 	name     string
 	identity core.Fingerprint
+	wall     Wall
+	opened   time.Time
+	breaker  *core.Breaker
 
 	mu      sync.Mutex
 	closing bool           // no stream is opened any more
@@ -32,8 +35,9 @@ type Source struct {
 }
 
 // Stream returns the stream of a query, as [core.Open] says. Its budget lies
-// under the host's, and its cache is the host's: Options.Budget is not looked at,
-// and of Options.Caching only how the cache is used. Where the host has no room
+// under the host's, its breaker is the source's and its cache the host's:
+// Options.Budget and Options.Breaker are not looked at, and of Options.Caching
+// only how the cache is used. A stream without a name gets one. Where the host has no room
 // for one more, it waits, or is refused, as Options.Pressure says.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
 	o.Budget = s.host.budget
@@ -41,6 +45,16 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	if o.Pressure == (core.Pressure{}) {
 		o.Pressure = s.host.options.Pressure
 	}
+	if o.Retry == (core.Retry{}) {
+		o.Retry = s.host.options.Retry
+	}
+	if o.Timeouts == (core.Timeouts{}) {
+		o.Timeouts = s.host.options.Timeouts
+	}
+	if o.Timeouts.Call == 0 {
+		o.Timeouts.Call = s.callLimit()
+	}
+	o.Breaker = s.breaker
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -49,14 +63,34 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	s.opening.Add(1)
 	s.mu.Unlock()
 	defer s.opening.Done()
-	stream, err := core.Open(ctx, s.Source, q, o)
+	running, err := s.host.registry.enter(o.Name, s, q.Table)
 	if err != nil {
 		return nil, err
 	}
+	o.Name = running.Name
+	stream, err := core.Open(ctx, s.Source, q, running.watch(o))
+	if err != nil {
+		s.host.registry.drop(running)
+		return nil, err
+	}
+	s.host.registry.opened(running, stream)
+	running.tell(Opened, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams = append(slices.DeleteFunc(s.streams, ended), stream)
 	return stream, nil
+}
+
+// callLimit is how long a call may take where nobody says: one to a module may
+// have to compile it.
+func (s *Source) callLimit() time.Duration {
+	if s.wall == WallModule {
+		return compileTime
+	}
+	if limit := s.host.options.Timeouts.Call; limit > 0 {
+		return limit
+	}
+	return core.DefaultCall
 }
 
 func ended(s *core.Stream) bool {

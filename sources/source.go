@@ -134,6 +134,8 @@ type Env struct {
 	// Scratch is a directory for spills, emptied after the session. Empty means
 	// that there is none.
 	Scratch string
+	// Stream names the stream that reads, for logs; empty where it has no name.
+	Stream string
 	// Scans is how many scans the session will run at once at most, and no more
 	// than a [Table.Scans] of what it reads; 0 means two, a scan and a look-up
 	// beside it. A source whose scans cost something that is scarce, as a

@@ -159,10 +159,11 @@ type envJSON struct {
 	Join    text `json:"join,omitempty"`
 	Scratch text `json:"scratch,omitempty"`
 	Scans   int  `json:"scans,omitzero"`
+	Stream  text `json:"stream,omitempty"`
 }
 
 func envOut(e sources.Env) *envJSON {
-	out := &envJSON{Join: text(e.Join), Scratch: text(e.Scratch), Scans: e.Scans}
+	out := &envJSON{Join: text(e.Join), Scratch: text(e.Scratch), Scans: e.Scans, Stream: text(e.Stream)}
 	out.Page.Bytes, out.Page.Rows = e.Page.Bytes, e.Page.Rows
 	return out
 }
@@ -170,6 +171,6 @@ func envOut(e sources.Env) *envJSON {
 func (in *envJSON) env() sources.Env {
 	return sources.Env{
 		Page: sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
-		Join: string(in.Join), Scratch: string(in.Scratch), Scans: in.Scans,
+		Join: string(in.Join), Scratch: string(in.Scratch), Scans: in.Scans, Stream: string(in.Stream),
 	}
 }

@@ -180,7 +180,7 @@ func TestConfigAndEnvRoundTrip(t *testing.T) {
 	sent := []wire.Request{
 		{Op: wire.OpOpen, Version: wire.Version, Config: &sources.Config{URI: "dir\xff", Options: map[string]string{"a": "<&>", "b": "\xff", "": ""}}},
 		{Op: wire.OpOpen, Version: 99, Config: &sources.Config{}},
-		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Join: "snap\x00", Scratch: "/tmp/\xff", Scans: 5}},
+		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Join: "snap\x00", Scratch: "/tmp/\xff", Scans: 5, Stream: "orders-1"}},
 		{Op: wire.OpBegin, Env: &sources.Env{}},
 		{Op: wire.OpCatalog}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
 	}
