@@ -32,6 +32,7 @@ type child struct {
 	cmd    *exec.Cmd
 	stdout io.ReadCloser
 	stderr io.ReadCloser
+	lines  *lines
 	client *plugin.Client
 	conn   *grpc.ClientConn
 	meter  *meter
@@ -88,13 +89,14 @@ func start(ctx context.Context, o Options) (*child, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
+	c.lines = &lines{log: logger.With("plugin", c.name)}
 	c.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  serve.Handshake,
 		Plugins:          plugin.PluginSet{"source": nobody{}},
 		RunnerFunc:       c.runner,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		StartTimeout:     o.Call,
-		Stderr:           &lines{log: logger.With("plugin", c.name)},
+		Stderr:           c.lines,
 		Logger:           hclog.NewNullLogger(),
 		SkipHostEnv:      true,
 	})

@@ -57,6 +57,11 @@ func (i *isolate) fault(ctx context.Context, err error) error {
 		cause := context.Cause(ctx)
 		var e *sources.Error
 		if errors.As(cause, &e) {
+			if e.Kind == sources.Unavailable {
+				// It hangs, and would not hear that it should stop: what waits for it
+				// is told by its end.
+				i.child.die()
+			}
 			return e
 		}
 		return &sources.Error{Kind: sources.Canceled, Err: cause}
@@ -73,7 +78,7 @@ func (i *isolate) fault(ctx context.Context, err error) error {
 	}
 	// The socket closes a moment before the process is known to be dead.
 	if i.child.ended(time.Second) {
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q %s", i.child.name, i.child.how())}
+		return &sources.Error{Kind: sources.Unavailable, Err: &Crash{Name: i.child.name, How: i.child.how(), Stderr: i.child.lines.last()}}
 	}
 	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q: %s", i.child.name, firstLine(status.Convert(err).Message()))}
 }

@@ -88,6 +88,7 @@ func (s *Source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	if err != nil {
 		return nil, sources.WithOp("begin", "", err)
 	}
+	i.child.lines.serve(env.Stream)
 	return &session{source: s, isolate: i, id: reply.Session, mem: env.Mem}, nil
 }
 
