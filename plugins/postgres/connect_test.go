@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,8 +199,8 @@ func TestPooler(t *testing.T) {
 		refused       bool
 	}{{true, "strict", true}, {true, "renew", true}, {true, "none", false}, {false, "strict", false}} {
 		t.Run(fmt.Sprintf("%t %s", c.byTransaction, c.snapshot), func(t *testing.T) {
-			p := startPooler(t, uri, c.byTransaction)
-			src, err := postgres.Open(t.Context(), sources.Config{URI: p, Options: map[string]string{"snapshot": c.snapshot}})
+			_, between := startPooler(t, uri, c.byTransaction)
+			src, err := postgres.Open(t.Context(), sources.Config{URI: between, Options: map[string]string{"snapshot": c.snapshot}})
 			if c.refused {
 				if sources.KindOf(err) != sources.Unavailable || !strings.Contains(err.Error(), "pgbouncer") || !strings.Contains(err.Error(), "snapshot=none") {
 					t.Errorf("%v", err)
@@ -229,12 +230,32 @@ func TestPooler(t *testing.T) {
 	}
 }
 
+// TestCatalogAsksConstantly: how much is asked does not depend on how much there
+// is.
+func TestCatalogAsksConstantly(t *testing.T) {
+	var asked []int64
+	for _, tables := range []int{1, 150} {
+		uri := pgtest.Start(t).Database(t, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
+  EXECUTE format('CREATE TYPE e%%1$s AS ENUM (''a''); CREATE TABLE t%%1$s (id int PRIMARY KEY, e e%%1$s[], other int REFERENCES t%%1$s)', i);
+END LOOP; END $$;`, tables))
+		p, between := startPooler(t, uri, false)
+		if err := tryOpen(t, sources.Config{URI: between}); err != nil {
+			t.Fatal(err)
+		}
+		asked = append(asked, p.asked.Load())
+	}
+	if asked[0] != asked[1] {
+		t.Errorf("%d statements for one table, %d for 150", asked[0], asked[1])
+	}
+}
+
 // pooler hands a client's transactions, or its whole session, to connections of
 // its own: the last one that was given back is the first to be taken.
 type pooler struct {
 	t             *testing.T
 	uri           string
 	byTransaction bool
+	asked         atomic.Int64 // statements
 
 	mu   sync.Mutex
 	free []*pgconn.HijackedConn
@@ -242,7 +263,7 @@ type pooler struct {
 }
 
 // startPooler returns the address of a pooler, which ends with the test.
-func startPooler(t *testing.T, uri string, byTransaction bool) string {
+func startPooler(t *testing.T, uri string, byTransaction bool) (*pooler, string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -276,7 +297,7 @@ func startPooler(t *testing.T, uri string, byTransaction bool) string {
 		t.Fatal(err)
 	}
 	u.Host = listener.Addr().String()
-	return u.String()
+	return p, u.String()
 }
 
 func (p *pooler) take() (*pgconn.HijackedConn, error) {
@@ -350,6 +371,7 @@ func (p *pooler) serve(conn net.Conn) {
 		server.Frontend.Send(message)
 		switch message.(type) {
 		case *pgproto3.Query, *pgproto3.Sync:
+			p.asked.Add(1)
 		default:
 			continue
 		}

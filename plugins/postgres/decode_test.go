@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -96,6 +98,45 @@ func FuzzNested(f *testing.F) {
 		defer r.Release()
 		if got := sources.Size(r); got > size {
 			t.Errorf("a row of %d bytes was foreseen as one of %d", got, size)
+		}
+	})
+}
+
+// FuzzCursor gives scans cursors and partitions that nobody wrote: they are
+// refused, or are of the query.
+func FuzzCursor(f *testing.F) {
+	o := options{snapshot: strict}
+	ts := types{oidInt4: {name: "integer", kind: "b"}, oidText: {name: "text", kind: "b", send: "textsend"}}
+	own := &table{oid: 1, from: `"t"`, order: []string{"id"}, heap: true, columns: map[string]*column{}}
+	var fields []arrow.Field
+	for _, i := range []columnInfo{{name: "id", oid: oidInt4, typmod: -1}, {name: "s", oid: oidText, typmod: -1, nullable: true}} {
+		own.columns[i.name] = newColumn(i, ts, &o)
+		fields = append(fields, own.columns[i.name].field)
+	}
+	st := &sources.Table{Name: "t", Schema: arrow.NewSchema(fields, nil), Can: sources.Resume}
+	order := []sources.Sort{{Column: "s"}}
+	keyset := (&statement{terms: own.terms(order)}).terms
+	head := cursorOf(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)
+	f.Add(append(head, 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true)
+	f.Add(append(cursorOf(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false)
+	f.Add([]byte{}, []byte(part{first: 1, end: 2, moment: make([]byte, digestBytes)}.write()), false)
+	f.Fuzz(func(t *testing.T, after, piece []byte, ordered bool) {
+		q := &sources.Query{Table: "t", After: after}
+		if len(piece) > 0 {
+			q.Part = piece
+		}
+		if ordered {
+			q.OrderBy = order
+		}
+		b, err := build(own, st, q)
+		if err != nil {
+			return
+		}
+		if q.Part != nil && !bytes.Equal(b.part.write(), piece) {
+			t.Errorf("the partition %x was read as %x", piece, b.part.write())
+		}
+		if n := strings.Count(b.sql, "$"); n != len(b.values) || len(b.values) != len(b.oids) {
+			t.Errorf("%d parameters in %s, and %d values", n, b.sql, len(b.values))
 		}
 	})
 }
