@@ -95,6 +95,7 @@ type governor struct {
 	bytes    int64 // of a chunk, at most: what room was made for
 	most     int64 // what rows grows to
 	rowBytes int64 // of a row in the last chunk, as sources.Size counts
+	fit      int64 // rows whose relations are about to fit one step; 0 is any number
 	patience int   // how many steps a stream is Degraded at least: doubled each time
 	steps    int   // taken since it is
 	events   []Event
@@ -129,7 +130,18 @@ func (g *governor) chunkBytes() int64 { return max(g.budget.Limit()/16, 1) }
 func (g *governor) next() (rows, bytes int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.fit > 0 {
+		return min(g.rows, g.fit), g.bytes
+	}
 	return g.rows, g.bytes
+}
+
+// fits is told after each step of relations how many rows have relations that fit
+// one.
+func (g *governor) fits(rows int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fit = rows
 }
 
 // emitted is told of each chunk. While there is room, and nobody pinned them,

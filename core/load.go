@@ -82,8 +82,11 @@ func (l *loader) begin(ctx context.Context, main sources.Session, asked *sources
 }
 
 // shares reports whether a table may be scanned in the session whose scan of the
-// root is under way.
-func (l *loader) shares(t *sources.Table) bool { return t.Scans != 1 && l.tree.root.Scans != 1 }
+// root is under way: its tables must take two at once, and where it was begun for
+// several partitions, also for what nobody had named.
+func (l *loader) shares(t *sources.Table) bool {
+	return t.Scans != 1 && l.tree.root.Scans != 1 && (l.env.Scans == 0 || len(l.tree.nodes) > 0)
+}
 
 // session returns the session for look-ups in a table. A second one joins the
 // moment of the first where the table can snapshot.
@@ -96,6 +99,7 @@ func (l *loader) session(ctx context.Context, t *sources.Table) (sources.Session
 	}
 	table := l.tree.root
 	env := l.env
+	env.Scans = 1
 	if table.Can.Has(sources.Snapshot) {
 		plan, err := sources.Call("plan", table.Name, func() (*sources.Plan, error) { return l.main.Plan(ctx, l.asked) })
 		if err != nil {
@@ -407,6 +411,16 @@ func (l *loader) newStep(chunk arrow.RecordBatch, from, rows int) (s *step, err 
 	return s, err
 }
 
+// learn makes the next chunks of a size whose related rows fit a step: what does
+// not is fetched in vain.
+func (l *loader) learn(rows int, fetched int64) {
+	fit := int64(0)
+	if fetched > 0 {
+		fit = max(1, int64(float64(l.most)*0.75*float64(rows)/float64(fetched)))
+	}
+	l.pace.fits(fit)
+}
+
 // hold counts a record as the relations' until the step ends.
 func (s *step) hold(record arrow.RecordBatch) arrow.RecordBatch {
 	s.holding = append(s.holding, releaser(s.l.pace.ledger.hold(Relations, record)))
@@ -433,6 +447,7 @@ func (l *loader) step(ctx context.Context, chunk arrow.RecordBatch, from, rows i
 				}
 				return struct{}{}, nil
 			})
+			l.learn(rows, s.fetched)
 			if err == nil {
 				return s, nil
 			}
