@@ -99,8 +99,8 @@ func TestOptionalRelations(t *testing.T) {
 	}
 	_, receipt = readObjects(t, h, core.Query{Table: "books", Load: core.Load{Optional: parseLoad(t, "editor,loans")}}, core.Options{ChunkRows: 7}, "loans")
 	for _, r := range receipt.Relations {
-		if r.Path == "editor" && r.Lookups != 1 || r.Path == "loans" && r.Lookups != receipt.Chunks {
-			t.Errorf("selective, %s: %d look-ups in %d chunks, of which the first tries", r.Path, r.Lookups, receipt.Chunks)
+		if r.Path == "editor" && (r.Lookups < 1 || r.Lookups > 2) || r.Path == "loans" && r.Lookups != receipt.Chunks {
+			t.Errorf("selective, %s: %d look-ups in %d chunks, of which the first tries, and one that is looked up meanwhile", r.Path, r.Lookups, receipt.Chunks)
 		}
 	}
 }
