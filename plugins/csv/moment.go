@@ -1,36 +1,20 @@
 package csv
 
-import (
-	"encoding/binary"
-	"time"
-)
+import "time"
 
 // daysBefore are the days of a year before each month, in a year that is no leap
 // year.
 var daysBefore = [13]int32{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365}
 
-// parseDate reads YYYY-MM-DD at the beginning of a text, as days since 1970.
-func parseDate(text []byte) (days int64, rest []byte, ok bool) {
-	if len(text) < 10 || text[4] != '-' || text[7] != '-' {
-		return 0, nil, false
-	}
-	w := binary.LittleEndian.Uint64(text)
-	w = w&0xffffffff | w>>40<<48>>16 | uint64(text[8])<<48 | uint64(text[9])<<56
-	n, ok := digits8(w)
-	if !ok {
-		return 0, nil, false
-	}
-	year, month, day := int64(n/10000), n/100%100, int32(n%100)
+// civil is a date of the calendar as days since 1970.
+func civil(year int64, month uint64, day int32) (days int64, ok bool) {
 	if month < 1 || month > 12 || day < 1 {
-		return 0, nil, false
+		return 0, false
 	}
 	leap := year%4 == 0 && (year%100 != 0 || year%400 == 0)
 	last := daysBefore[month] - daysBefore[month-1]
 	if leap && month == 2 {
 		last++
-	}
-	if day > last {
-		return 0, nil, false
 	}
 	y := year - 1 // whole years, with their leap days
 	days = year*365 + y>>2 - y/100 + y/400 + int64(daysBefore[month-1]+day) - 719528
@@ -40,22 +24,29 @@ func parseDate(text []byte) (days int64, rest []byte, ok bool) {
 	if leap && month > 2 {
 		days++
 	}
-	return days, text[10:], true
+	return days, day <= last
+}
+
+// parseDate reads YYYY-MM-DD at the beginning of a text, as days since 1970.
+func parseDate(text []byte) (days int64, rest []byte, ok bool) {
+	if len(text) < 10 {
+		return 0, nil, false
+	}
+	days, ok = isoDate(text)
+	return days, text[10:], ok
 }
 
 // parseClock reads HH:MM:SS with up to six decimals, in microseconds. What is
 // beyond a microsecond must be zero: nothing is rounded.
 func parseClock(text []byte) (micros int64, rest []byte, ok bool) {
-	if len(text) < 8 || text[2] != ':' || text[5] != ':' {
+	if len(text) < 8 {
 		return 0, nil, false
 	}
-	w := binary.LittleEndian.Uint64(text)
-	n, ok := digits8('0' | '0'<<8 | w&0xffff<<16 | w>>24&0xffff<<32 | w>>48<<48)
-	hour, minute, second := int64(n/10000), int64(n/100%100), int64(n%100)
-	if !ok || hour > 23 || minute > 59 || second > 59 {
+	seconds, ok := isoClock(text)
+	if !ok {
 		return 0, nil, false
 	}
-	micros, rest = (hour*3600+minute*60+second)*1e6, text[8:]
+	micros, rest = seconds*1e6, text[8:]
 	if len(rest) == 0 || rest[0] != '.' {
 		return micros, rest, true
 	}

@@ -305,8 +305,12 @@ func (p *pager) add() error {
 			return err
 		}
 	}
+	s := p.walk.scanner
 	for i := range p.vectors {
 		v := &p.vectors[i]
+		if v.quick != quickNone && v.add(s.record, &s.cells[v.place], s.ascii) {
+			continue
+		}
 		d, null, err := p.row.datum(v.place)
 		switch {
 		case err != nil:

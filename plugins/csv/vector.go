@@ -18,6 +18,7 @@ type vector struct {
 	typ    arrow.DataType
 	place  int // of the column in the record
 	width  int // bytes of a value; 0: text, -1: bits
+	quick  quick
 
 	rows   int
 	nulls  int
@@ -32,7 +33,7 @@ type vector struct {
 }
 
 func newVector(mem memory.Allocator, c *column, place int) vector {
-	v := vector{mem: mem, column: c, typ: c.dataType(), place: place}
+	v := vector{mem: mem, column: c, typ: c.dataType(), place: place, quick: c.quickness()}
 	switch t := v.typ.(type) {
 	case *arrow.StringType:
 	case *arrow.BooleanType:

@@ -1,0 +1,195 @@
+package csv
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// Most fields are written in the one way that most columns have: text without
+// escapes, plain digits, dates as ISO 8601 says. What is so goes from the
+// record's bytes into the vector by one function for each type, of few calls,
+// for calls are what WebAssembly is slow at. All else, and every fault, is left
+// to the column's own parse, which knows every form.
+
+// quick is what a vector's column can be read by.
+type quick uint8
+
+const (
+	quickNone quick = iota
+	quickText
+	quickInteger
+	quickDecimal
+	quickDate
+	quickMoment
+)
+
+// quickness returns the way of a column; quickNone where a declaration has
+// something to say about its texts.
+func (c *column) quickness() quick {
+	if c.words || c.group != "" || c.decimal != 0 && c.decimal != '.' || c.layout != "" {
+		return quickNone
+	}
+	switch c.kind {
+	case textKind:
+		return quickText
+	case integerKind:
+		return quickInteger
+	case decimalKind:
+		if c.scale <= 8 {
+			return quickDecimal
+		}
+	case dateKind:
+		return quickDate
+	case localKind, instantKind:
+		return quickMoment
+	}
+	return quickNone
+}
+
+// add appends the field of a cell to the vector, if it is one of those that most
+// are, and reports whether it did. The record has padding behind it.
+func (v *vector) add(record []byte, c *cell, ascii bool) bool {
+	if c.escaped {
+		return false
+	}
+	text := record[c.from:c.to]
+	if len(text) == 0 {
+		if c.quoted || v.column.required {
+			return false
+		}
+		v.null()
+		return true
+	}
+	if v.rows == v.roomRows {
+		v.grow()
+	}
+	i := v.rows
+	switch v.quick {
+	case quickText:
+		if (!ascii || c.quoted) && !utf8.Valid(text) {
+			return false
+		}
+		end := v.used + len(text)
+		if end > len(v.text) {
+			v.growText(end)
+		}
+		copy(v.text[v.used:end], text)
+		v.used = end
+		binary.LittleEndian.PutUint32(v.values[4*i+4:], uint32(end))
+	case quickInteger:
+		n, ok := v.integer(text)
+		if !ok {
+			return false
+		}
+		binary.LittleEndian.PutUint64(v.values[8*i:], uint64(n))
+	case quickDecimal:
+		n, ok := v.decimal(text)
+		if !ok {
+			return false
+		}
+		binary.LittleEndian.PutUint64(v.values[16*i:], uint64(n))
+		binary.LittleEndian.PutUint64(v.values[16*i+8:], uint64(n>>63))
+	case quickDate:
+		if len(text) != 10 {
+			return false
+		}
+		days, ok := isoDate(text)
+		if !ok {
+			return false
+		}
+		binary.LittleEndian.PutUint32(v.values[4*i:], uint32(days))
+	case quickMoment:
+		zoned := v.column.kind == instantKind
+		if len(text) != 19 && !(len(text) == 20 && text[19] == 'Z') || zoned != (len(text) == 20) || text[10] != 'T' && text[10] != ' ' {
+			return false
+		}
+		days, ok := isoDate(text)
+		seconds, ok2 := isoClock(text[11:])
+		if !ok || !ok2 {
+			return false
+		}
+		binary.LittleEndian.PutUint64(v.values[8*i:], uint64((days*86400+seconds)*1e6))
+	default:
+		return false
+	}
+	if v.valid != nil {
+		v.valid[i/8] |= 1 << (i % 8)
+	}
+	v.rows++
+	return true
+}
+
+// integer reads up to 16 digits.
+func (v *vector) integer(text []byte) (int64, bool) {
+	negative := text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	n := len(text)
+	if n == 0 || n > 16 || text[0] == '0' && (n > 1 || negative) {
+		return 0, false
+	}
+	var value uint64
+	var ok bool
+	if n <= 8 {
+		w := binary.LittleEndian.Uint64(text[:8])
+		value, ok = digits8(w<<(8*(8-n)) | '0'*ones>>(8*n))
+	} else {
+		w := binary.LittleEndian.Uint64(text[:8])
+		head, ok1 := digits8(w<<(8*(16-n)) | '0'*ones>>(8*(n-8)))
+		tail, ok2 := digits8(binary.LittleEndian.Uint64(text[n-8:]))
+		value, ok = head*1e8+tail, ok1 && ok2
+	}
+	if negative {
+		return -int64(value), ok
+	}
+	return int64(value), ok
+}
+
+// decimal reads up to 8 digits before the point and exactly as many behind it as
+// the column has.
+func (v *vector) decimal(text []byte) (int64, bool) {
+	negative := text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	scale := int(v.column.scale)
+	n := len(text)
+	if scale > 0 {
+		n -= 1 + scale
+	}
+	if n <= 0 || n > 8 || n+scale > int(v.column.precision()) || text[0] == '0' && n > 1 {
+		return 0, false
+	}
+	value, ok := digits8(binary.LittleEndian.Uint64(text[:8])<<(8*(8-n)) | '0'*ones>>(8*n))
+	if scale > 0 {
+		if text[n] != '.' {
+			return 0, false
+		}
+		w := binary.LittleEndian.Uint64(text[n+1 : n+9])
+		fraction, ok2 := digits8(w<<(8*(8-scale)) | '0'*ones>>(8*scale))
+		value, ok = value*tens[scale]+fraction, ok && ok2
+	}
+	if negative {
+		return -int64(value), ok && value != 0 // a zero with a sign may be a code
+	}
+	return int64(value), ok
+}
+
+// isoDate reads YYYY-MM-DD as days since 1970.
+func isoDate(text []byte) (days int64, ok bool) {
+	w := binary.LittleEndian.Uint64(text)
+	n, ok := digits8(w&0xffffffff | w>>40<<48>>16 | uint64(text[8])<<48 | uint64(text[9])<<56)
+	if !ok || w>>32&0xff != '-' || w>>56 != '-' {
+		return 0, false
+	}
+	return civil(int64(n/10000), n/100%100, int32(n%100))
+}
+
+// isoClock reads HH:MM:SS as seconds.
+func isoClock(text []byte) (seconds int64, ok bool) {
+	w := binary.LittleEndian.Uint64(text)
+	n, ok := digits8('0' | '0'<<8 | w&0xffff<<16 | w>>24&0xffff<<32 | w>>48<<48)
+	hour, minute, second := int64(n/10000), int64(n/100%100), int64(n%100)
+	return hour*3600 + minute*60 + second, ok && w>>16&0xff == ':' && w>>40&0xff == ':' && hour < 24 && minute < 60 && second < 60
+}
