@@ -35,9 +35,10 @@ func main() {
 	contestants := []trial.Contestant{
 		{Name: "penstock", Run: scan(1, all)},
 		{Name: "penstock 2 cores", Run: scan(2, all)},
-		{Name: "engine", Run: stream(host.InProcess)},
-		{Name: "engine, process", Run: stream(host.Process)},
-		{Name: "engine, wasm", Run: stream(host.Module)},
+		{Name: "engine", Run: stream(host.InProcess, 1)},
+		{Name: "engine 2 cores", Run: stream(host.InProcess, 2)},
+		{Name: "engine, process", Run: stream(host.Process, 1)},
+		{Name: "engine, wasm", Run: stream(host.Module, 1)},
 		{Name: "encoding/csv", Run: builders},
 		{Name: "arrow-go csv", Run: arrowReader},
 		{Name: "duckdb", Run: duckdb(1)},

@@ -89,8 +89,8 @@ func drain(batches sources.Batches) (rows, sum int64, err error) {
 	return rows, sum, nil
 }
 
-// stream reads through the engine, behind a wall.
-func stream(wall host.Isolation) func(ctx context.Context) (trial.Outcome, error) {
+// stream reads through the engine, behind a wall, so many parts at once.
+func stream(wall host.Isolation, parallel int) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		o := host.Options{Sources: linked, Isolation: wall}
 		if wall == host.Module {
@@ -109,7 +109,7 @@ func stream(wall host.Isolation) func(ctx context.Context) (trial.Outcome, error
 			return out, err
 		}
 		started := time.Now()
-		s, err := source.Stream(ctx, core.Query{Table: "sales"}, core.Options{Memory: memoryLimit, ChunkRows: 16 << 10})
+		s, err := source.Stream(ctx, core.Query{Table: "sales"}, core.Options{Memory: memoryLimit, ChunkRows: 16 << 10, Parallel: parallel})
 		if err != nil {
 			return out, err
 		}

@@ -275,6 +275,10 @@ func TestSkipping(t *testing.T) {
 	if err := testkit.TestSource(t.Context(), source); err != nil {
 		t.Error(err)
 	}
+	catalog, err := source.Catalog(t.Context())
+	if err != nil || catalog.Tables[0].Can.Has(sources.Partition) {
+		t.Errorf("%v: a stray quote would make the parts wrong", err)
+	}
 	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Rows: 3}})
 	if err != nil {
 		t.Fatal(err)

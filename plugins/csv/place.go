@@ -68,7 +68,7 @@ func readNumbers(b []byte, version byte) (numbers [2]int64, rest string, ok bool
 // partBytes is how large a partition is at least, and maxParts how many there
 // are of a file at most.
 const (
-	partBytes = 8 << 20
+	partBytes = 4 << 20
 	maxParts  = 256
 )
 
@@ -98,9 +98,9 @@ func (t *table) parts() []sources.Part {
 
 // divides reports whether parts of the table can be read by themselves. The
 // number of quotes before a place says whether it lies within a field, unless
-// there are others than those around fields.
+// there are others than those around fields, also in records that are left out.
 func (t *table) divides() bool {
-	return !t.packed && !t.streams() && t.dialect.escape == 0 && t.dialect.comment == 0 && t.dialect.doubleQuote
+	return !t.skips && !t.packed && !t.streams() && t.dialect.escape == 0 && t.dialect.comment == 0 && t.dialect.doubleQuote
 }
 
 func (t *table) parsePart(b sources.Part) (span, error) {

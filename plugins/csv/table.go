@@ -25,6 +25,7 @@ type table struct {
 	width    int    // the fields of a record
 	rowBytes int64  // of a record in the sample, on average
 	packed   bool   // a file cannot be read from the middle
+	skips    bool   // records that cannot be read are left out
 }
 
 // tableFile is one of a table's files.
@@ -126,7 +127,7 @@ func (t *table) describe(rows int64) sources.Table {
 // load reads the header of every file and the sample of the first. The estimate
 // of the rows is exact where the sample is the whole table.
 func (s *source) load(ctx context.Context, d described) (*table, int64, error) {
-	t := &table{described: d}
+	t := &table{described: d, skips: s.options.SkipBad}
 	for _, name := range d.names {
 		f := tableFile{name: name, nameBytes: []byte(name)}
 		if s.stdin != nil {
