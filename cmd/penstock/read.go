@@ -263,6 +263,10 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\nheld at most %s of %s, checksum %s\n",
 		r.Table, state, r.Rows, r.Chunks, core.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		core.FormatBytes(r.PeakBytes), core.FormatBytes(r.LimitBytes), r.Checksum)
+	if r.IsolateLimitBytes > 0 {
+		_, isolateErr := fmt.Fprintf(w, "its process held at most %s of %s\n", core.FormatBytes(r.IsolatePeakBytes), core.FormatBytes(r.IsolateLimitBytes))
+		err = errors.Join(err, isolateErr)
+	}
 	for _, relation := range r.Relations {
 		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys, of which %d were remembered; %d rows, %d dangling\n",
 			relation.Path, relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)

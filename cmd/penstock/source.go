@@ -31,12 +31,14 @@ const sourceHelp = `SOURCE is one of
 type sourceFlags struct {
 	memory    string
 	isolation string
+	isolate   string
 	verbose   bool
 }
 
 func (f *sourceFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.memory, "memory", "", "the most memory to hold, as in 64MiB (default 500 MB)")
 	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc, process or wasm")
+	c.Flags().StringVar(&f.isolate, "isolate", "", "the most private memory of the source's process, as in 256MiB (default as much as --memory, at least 128 MiB; for a module 192 MiB)")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error what sources say")
 }
 
@@ -54,6 +56,12 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	if err != nil {
 		return err
 	}
+	isolates := host.Isolates{}
+	if f.isolate != "" {
+		if isolates.Memory, err = parseSize(f.isolate); err != nil {
+			return err
+		}
+	}
 	switch i := host.Isolation(f.isolation); i {
 	case host.InProcess, host.Process, host.Module:
 	default:
@@ -67,6 +75,7 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 		Sources:   linked,
 		Isolation: wallFor(host.Isolation(f.isolation), uri),
 		Memory:    limit,
+		Isolates:  isolates,
 		Logger:    slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

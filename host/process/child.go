@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/penstock-data/penstock/sources"
@@ -120,7 +121,29 @@ func start(ctx context.Context, o Options) (*child, error) {
 		c.kill()
 		return nil, err
 	}
+	c.connect(ctx, o.Call)
 	return c, nil
+}
+
+// connect waits until the connection is up: there is only one. Without its file
+// the socket leaves nothing behind then, whatever happens to the host. Where
+// there is no connection the first request says why.
+func (c *child) connect(ctx context.Context, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	c.conn.Connect()
+	for state := c.conn.GetState(); ; state = c.conn.GetState() {
+		switch state {
+		case connectivity.Ready:
+			_ = os.RemoveAll(c.dir) // kill tries again
+			return
+		case connectivity.TransientFailure, connectivity.Shutdown:
+			return
+		}
+		if !c.conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
 }
 
 // launch starts the process from a thread that lives as long as the process:

@@ -23,8 +23,9 @@ type meter struct {
 	quit     chan struct{} // the process is gone
 	done     sync.WaitGroup
 
-	mu   sync.Mutex // of look
+	mu   sync.Mutex // of what follows
 	look func() (held, most int64, ok bool)
+	kill func()
 }
 
 const (
@@ -47,7 +48,7 @@ func (m *meter) start(pid int, kill func()) {
 		return // no such thing on this system
 	}
 	m.mu.Lock()
-	m.look = look
+	m.look, m.kill = look, kill
 	m.mu.Unlock()
 	m.done.Go(func() {
 		defer func() {
@@ -69,29 +70,31 @@ func (m *meter) start(pid int, kill func()) {
 			if !ok {
 				return
 			}
-			limit := m.limit.Load()
-			if held > limit {
-				m.exceeded.Store(&sources.Error{Kind: sources.Exhausted, Err: &Excess{Name: m.name, Held: held, Limit: limit}})
-				kill()
+			if m.over() != nil {
 				m.last()
 				return
 			}
-			timer.Reset(nextLook(limit - held))
+			timer.Reset(nextLook(m.limit.Load() - held))
 		}
 	})
 }
 
-// now looks, and returns what it saw.
+// now looks, returns what it saw, and ends the process where that is over the cap.
 func (m *meter) now() (held int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.look == nil {
 		return 0, false
 	}
-	if held, _, ok = m.look(); ok {
-		m.saw(held)
+	if held, _, ok = m.look(); !ok {
+		return 0, false
 	}
-	return held, ok
+	m.saw(held)
+	if limit := m.limit.Load(); held > limit && m.over() == nil {
+		m.exceeded.Store(&sources.Error{Kind: sources.Exhausted, Err: &Excess{Name: m.name, Held: held, Limit: limit}})
+		m.kill()
+	}
+	return held, true
 }
 
 // nextLook is how long a process with so much room cannot reach its cap.

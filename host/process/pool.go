@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -93,9 +92,6 @@ func (p *pool) open(ctx context.Context, limit int64) (*isolate, error) {
 		c.kill()
 		return nil, err
 	}
-	// The connection is up, and there is only one. Without its file the socket
-	// leaves nothing behind, whatever happens to the host.
-	_ = os.RemoveAll(c.dir) // kill tries again
 	c.meter.begin(limit)
 	p.mu.Lock()
 	closed := p.closed
