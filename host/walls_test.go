@@ -3,12 +3,14 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
@@ -165,10 +167,47 @@ func TestPostgresWalls(t *testing.T) {
 			if diff := cmp.Diff(first, got); diff != "" {
 				t.Errorf("the receipts differ (-want +got):\n%s", diff)
 			}
+			if wall == host.Process {
+				joined(t, source)
+			}
 			if err := testkit.TestSource(t.Context(), source); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// joined: a session sees the moment of another, which is in another process.
+func joined(t *testing.T, source *host.Source) {
+	t.Helper()
+	mem := memory.DefaultAllocator
+	first, err := source.Begin(t.Context(), sources.Env{Mem: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := first.Plan(t.Context(), &sources.Query{Table: "orders"})
+	if err != nil || plan.Snapshot == "" {
+		t.Fatalf("the plan is %+v, %v", plan, err)
+	}
+	second, err := source.Begin(t.Context(), sources.Env{Mem: mem, Join: plan.Snapshot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := source.Isolates(); len(all) != 2 || all[0].Sessions != 1 || all[1].Sessions != 1 {
+		t.Errorf("two sessions are in %+v", all)
+	}
+	rows := int64(0)
+	for batch, err := range second.Scan(t.Context(), &sources.Query{Table: "orders"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows += batch.Record.NumRows()
+	}
+	if rows != 60 {
+		t.Errorf("%d rows", rows)
+	}
+	if err := errors.Join(second.Close(), first.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

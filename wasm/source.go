@@ -190,8 +190,14 @@ func (s *source) table(ctx context.Context, i *instance, name string) (*sources.
 	return nil, &sources.Error{Table: name, Kind: sources.NotFound, Err: errors.New("there is no such table")}
 }
 
+// maxPage is the ceiling of a page in bytes. A guest takes a dozen times as long as
+// native code for one: a megabyte would keep the first row waiting, and a frame
+// costs little.
+const maxPage = 256 << 10
+
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	env.Page = env.Page.OrDefault()
+	env.Page.Bytes = min(env.Page.Bytes, maxPage)
 	sess := &session{source: s, env: env}
 	i, err := sess.begin(ctx)
 	if err != nil {
