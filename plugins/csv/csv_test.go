@@ -194,11 +194,31 @@ func TestPackage(t *testing.T) {
 	}
 }
 
+// TestPackageInParts: a schema and a dialect may be files of their own.
+func TestPackageInParts(t *testing.T) {
+	types, rows, err := read(t, map[string]string{
+		"datapackage.json": `{"resources": [{"name": "t", "path": ["a.csv", "b.csv"], "schema": "parts/s.json", "dialect": "d.json"}]}`,
+		"parts/s.json":     `{"fields": [{"name": "n", "type": "integer"}, {"name": "m"}]}`,
+		"d.json":           `{"delimiter": "\t", "nullSequence": "\\N", "quoteChar": "", "doubleQuote": false}`,
+		"a.csv":            "n\tm\n1\t\"x\n", "b.csv": "n\tm\n\\N\t\\N\n",
+	}, csv.Options{}, "t")
+	if err != nil || types != "n int64; m utf8; " {
+		t.Errorf("%s, %v", types, err)
+	}
+	if diff := cmp.Diff([]string{`1|"\"x"`, "NULL|NULL"}, rows); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestPackageFaults: each names its place in the JSON.
 func TestPackageFaults(t *testing.T) {
 	for text, fault := range map[string]string{
 		"{\n \"resources\": [,]}":                                                                                                                      "datapackage.json:2:",
 		`{"resources": [{"path": "../secret.csv"}]}`:                                                                                                   `resources[0].path: "../secret.csv" is not a file below the package`,
+		`{"resources": [{"path": "t.csv", "schema": "../s.json"}]}`:                                                                                    `resources[0]: "../s.json" is not a file below the package`,
+		`{"resources": [{"path": "t.csv", "schema": "t.csv"}]}`:                                                                                        "t.csv:1:1: invalid character",
+		`{"resources": [{"path": "t.csv", "dialect": {"skipInitialSpace": true}}]}`:                                                                    "resources[0].dialect.skipInitialSpace: spaces are part of a field",
+		`{"resources": [{"path": "t.csv", "dialect": {"quoteChar": "x", "delimiter": "x"}}]}`:                                                          "delimiter and quote are both 'x'",
 		`{"resources": [{"path": "t.csv", "encoding": "ebcdic"}]}`:                                                                                     `resources[0].encoding: the encoding "ebcdic" is not read`,
 		`{"resources": [{"path": "t.csv", "dialect": {"delimiter": ""}}]}`:                                                                             `resources[0].dialect.delimiter: want one ASCII character`,
 		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "interger"}]}}]}`:                                                `schema.fields[0].type: there is no type "interger"; the nearest is "integer"`,

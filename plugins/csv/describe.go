@@ -56,28 +56,29 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 	var p dataPackage
 	for i := range catalog.Tables {
 		t := s.tables[catalog.Tables[i].Name]
-		r := resource{Name: t.table, Path: t.names, Encoding: t.dialect.encoding.String(), Dialect: t.dialect.json(), Schema: &schemaJSON{MissingValues: []string{""}}}
+		schema := schemaJSON{MissingValues: append([]string{""}, s.options.Null...)}
+		r := resource{Name: t.table, Path: t.names, Encoding: t.dialect.encoding.String(), Dialect: elsewhere[dialectJSON]{value: t.dialect.json()}}
 		if c := t.dialect.compression; c != compressionAuto {
 			r.Compression = compressionNames[c]
 		}
-		r.Schema.MissingValues = append(r.Schema.MissingValues, s.options.Null...)
 		for _, c := range t.columns {
 			if c.kind != fileKind {
-				r.Schema.Fields = append(r.Schema.Fields, c.json())
+				schema.Fields = append(schema.Fields, c.json())
 			}
 		}
 		for _, rel := range catalog.Tables[i].Relations {
 			if rel.Kind == sources.BelongsTo {
 				key := foreignJSON{Fields: rel.Columns}
 				key.Reference.Resource, key.Reference.Fields = rel.Table, rel.Target
-				r.Schema.ForeignKeys = append(r.Schema.ForeignKeys, key)
+				schema.ForeignKeys = append(schema.ForeignKeys, key)
 			}
 		}
 		if key := catalog.Tables[i].Unique; len(key) > 0 && len(key[0]) == 1 {
-			for i := range r.Schema.Fields {
-				r.Schema.Fields[i].Constraints.Unique = r.Schema.Fields[i].Name == key[0][0]
+			for i := range schema.Fields {
+				schema.Fields[i].Constraints.Unique = schema.Fields[i].Name == key[0][0]
 			}
 		}
+		r.Schema = &elsewhere[schemaJSON]{value: schema}
 		p.Resources = append(p.Resources, r)
 	}
 	text, err := json.MarshalIndent(p, "", " ")

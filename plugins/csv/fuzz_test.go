@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/iotest"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -63,9 +64,10 @@ func FuzzScanner(f *testing.F) {
 
 func FuzzPackage(f *testing.F) {
 	f.Add([]byte(`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "number", "scale": 2}], "primaryKey": "a"}}]}`))
+	f.Add([]byte(`{"resources": [{"path": "t.csv", "schema": "s.json", "dialect": "../d.json"}]}`))
 	f.Add([]byte(`{"resources": [{"path": ["t.csv"], "dialect": {"delimiter": ";"}}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := parsePackage(text, standard)
+		all, err := parsePackage(fstest.MapFS{"s.json": {Data: []byte(`{"fields": [{"name": "a"}]}`)}}, text, standard)
 		if err != nil {
 			return
 		}

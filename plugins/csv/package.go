@@ -24,23 +24,25 @@ type dataPackage struct {
 }
 
 type resource struct {
-	Name        string      `json:"name"`
-	Path        oneOrMore   `json:"path"`
-	Title       string      `json:"title,omitempty"`
-	Description string      `json:"description,omitempty"`
-	Encoding    string      `json:"encoding,omitempty"`
-	Compression string      `json:"compression,omitempty"`
-	Dialect     dialectJSON `json:"dialect,omitzero"`
-	Schema      *schemaJSON `json:"schema,omitempty"`
+	Name        string                 `json:"name"`
+	Path        oneOrMore              `json:"path"`
+	Title       string                 `json:"title,omitempty"`
+	Description string                 `json:"description,omitempty"`
+	Encoding    string                 `json:"encoding,omitempty"`
+	Compression string                 `json:"compression,omitempty"`
+	Dialect     elsewhere[dialectJSON] `json:"dialect,omitzero"`
+	Schema      *elsewhere[schemaJSON] `json:"schema,omitempty"`
 }
 
 type dialectJSON struct {
-	Delimiter   *string `json:"delimiter,omitempty"`
-	QuoteChar   *string `json:"quoteChar,omitempty"`
-	DoubleQuote *bool   `json:"doubleQuote,omitempty"`
-	EscapeChar  *string `json:"escapeChar,omitempty"`
-	CommentChar *string `json:"commentChar,omitempty"`
-	Header      *bool   `json:"header,omitempty"`
+	Delimiter        *string `json:"delimiter,omitempty"`
+	QuoteChar        *string `json:"quoteChar,omitempty"`
+	DoubleQuote      *bool   `json:"doubleQuote,omitempty"`
+	EscapeChar       *string `json:"escapeChar,omitempty"`
+	CommentChar      *string `json:"commentChar,omitempty"`
+	Header           *bool   `json:"header,omitempty"`
+	NullSequence     *string `json:"nullSequence,omitempty"`
+	SkipInitialSpace *bool   `json:"skipInitialSpace,omitempty"`
 	// What version 1 of the format lacks, by the names of the options.
 	Skip     *int   `json:"skip,omitempty"`
 	MaxField *int64 `json:"max_field,omitempty"`
@@ -117,21 +119,66 @@ func readPackage(fsys fs.FS, standard dialect) ([]described, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parsePackage(text, standard)
+	return parsePackage(fsys, text, standard)
 }
 
-func parsePackage(text []byte, standard dialect) ([]described, error) {
+// elsewhere is a part of a package that may stand in a file of its own, which is
+// named instead.
+type elsewhere[T any] struct {
+	value T
+	file  string // empty: the value is here
+}
+
+// UnmarshalJSON reads the part, or the name of its file.
+func (e *elsewhere[T]) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &e.file)
+	}
+	return json.Unmarshal(b, &e.value)
+}
+
+// MarshalJSON writes the part.
+func (e elsewhere[T]) MarshalJSON() ([]byte, error) { return json.Marshal(e.value) }
+
+// fetch reads the part's file, if it has one, below the package.
+func (e *elsewhere[T]) fetch(fsys fs.FS) error {
+	if e.file == "" {
+		return nil
+	}
+	if !fs.ValidPath(path.Clean(e.file)) {
+		return fmt.Errorf("%q is not a file below the package", e.file)
+	}
+	text, err := fs.ReadFile(fsys, path.Clean(e.file))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &e.value); err != nil {
+		return jsonFault(e.file, text, err)
+	}
+	return nil
+}
+
+func parsePackage(fsys fs.FS, text []byte, standard dialect) ([]described, error) {
 	var p dataPackage
 	if err := json.Unmarshal(text, &p); err != nil {
-		return nil, jsonFault(text, err)
+		return nil, jsonFault(packageFile, text, err)
 	}
 	var all []described
 	var faults []error
 	tables := map[string]bool{}
 	for i := range p.Resources {
-		d, err := p.Resources[i].describe(standard)
+		r := &p.Resources[i]
+		err := r.Dialect.fetch(fsys)
+		if r.Schema != nil {
+			err = errors.Join(err, r.Schema.fetch(fsys))
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: resources[%d]: %w", packageFile, i, err))
+			continue
+		}
+		d, err2 := r.describe(standard)
 		where := fmt.Sprintf("%s: resources[%d]", packageFile, i)
-		for _, fault := range err {
+		for _, fault := range err2 {
 			faults = append(faults, fmt.Errorf("%s%w", where, fault))
 		}
 		if tables[d.table] {
@@ -144,7 +191,7 @@ func parsePackage(text []byte, standard dialect) ([]described, error) {
 }
 
 // jsonFault gives the place of a fault in the JSON.
-func jsonFault(text []byte, err error) error {
+func jsonFault(file string, text []byte, err error) error {
 	var syntax *json.SyntaxError
 	var typed *json.UnmarshalTypeError
 	offset, field := int64(-1), ""
@@ -154,15 +201,15 @@ func jsonFault(text []byte, err error) error {
 		offset, field = typed.Offset, typed.Field
 	}
 	if offset < 0 || offset > int64(len(text)) {
-		return fmt.Errorf("%s: %w", packageFile, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	before := text[:offset]
 	line := bytes.Count(before, []byte{'\n'}) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
 	if field != "" {
-		return fmt.Errorf("%s:%d:%d: %s: a %s does not belong there", packageFile, line, max(column, 1), field, typed.Value)
+		return fmt.Errorf("%s:%d:%d: %s: a %s does not belong there", file, line, max(column, 1), field, typed.Value)
 	}
-	return fmt.Errorf("%s:%d:%d: %w", packageFile, line, max(column, 1), err)
+	return fmt.Errorf("%s:%d:%d: %w", file, line, max(column, 1), err)
 }
 
 func (r *resource) describe(standard dialect) (d described, faults []error) {
@@ -184,7 +231,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 	if d.table == "" && len(d.names) > 0 {
 		d.table = tableName(d.names[0])
 	}
-	if len(d.names) > 0 && r.Dialect.Delimiter == nil && d.dialect.delimiter == ',' {
+	if len(d.names) > 0 && r.Dialect.value.Delimiter == nil && d.dialect.delimiter == ',' {
 		if base, _ := unpackedName(d.names[0]); strings.EqualFold(path.Ext(base), ".tsv") {
 			d.dialect.delimiter = '\t'
 		}
@@ -205,15 +252,16 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 		}
 		d.dialect.compression = compression
 	}
-	for _, err := range r.Dialect.apply(&d.dialect) {
+	for _, err := range r.Dialect.value.apply(&d.dialect) {
 		fault(".dialect%w", err)
 	}
 	if r.Schema == nil {
 		return d, faults
 	}
-	names := make([]string, len(r.Schema.Fields))
-	d.columns = make([]column, len(r.Schema.Fields))
-	for i, f := range r.Schema.Fields {
+	schema := &r.Schema.value
+	names := make([]string, len(schema.Fields))
+	d.columns = make([]column, len(schema.Fields))
+	for i, f := range schema.Fields {
 		if names[i] = f.Name; slices.Contains(names[:i], f.Name) {
 			fault(".schema.fields[%d].name: %q is there twice", i, f.Name)
 		}
@@ -221,8 +269,11 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 		if err != nil {
 			fault(".schema.fields[%d]%w", i, err)
 		}
-		if c.missing = r.Schema.MissingValues; c.missing == nil {
+		if c.missing = schema.MissingValues; c.missing == nil {
 			c.missing = []string{""} // the format's default
+		}
+		if null := r.Dialect.value.NullSequence; null != nil {
+			c.missing = append(slices.Clone(c.missing), *null)
 		}
 		d.columns[i] = c
 		if measure {
@@ -239,13 +290,13 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 			}
 		}
 	}
-	known(".schema.primaryKey", r.Schema.PrimaryKey)
-	d.key = r.Schema.PrimaryKey
+	known(".schema.primaryKey", schema.PrimaryKey)
+	d.key = schema.PrimaryKey
 	for i := range d.columns {
 		// What makes the key has a value, whether or not that is said again.
 		d.columns[i].required = d.columns[i].required || slices.Contains(d.key, d.columns[i].name)
 	}
-	for i, f := range r.Schema.ForeignKeys {
+	for i, f := range schema.ForeignKeys {
 		where := fmt.Sprintf(".schema.foreignKeys[%d]", i)
 		known(where+".fields", f.Fields)
 		if len(f.Fields) == 0 || len(f.Fields) != len(f.Reference.Fields) && len(f.Reference.Fields) > 0 {
@@ -281,6 +332,9 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 	}
 	char("escapeChar", j.EscapeChar, &d.escape)
 	char("commentChar", j.CommentChar, &d.comment)
+	if j.SkipInitialSpace != nil && *j.SkipInitialSpace {
+		faults = append(faults, errors.New(".skipInitialSpace: spaces are part of a field: write the file without them"))
+	}
 	if j.Header != nil {
 		d.header = *j.Header
 	}
