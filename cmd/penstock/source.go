@@ -21,7 +21,8 @@ const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
                                        csv:- is standard input
-  postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; an option is schema, as in ?schema=sales
+  postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; options follow a ?, as in ?schema=sales&special=null;
+                                       what is left out comes from PGHOST and the like, a service or a password file
   'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which sees DIR and nothing else
   'plugin:PATH?uri=URI'                an executable that serves a source
   NAME:..., NAME://...                 penstock-source-NAME or NAME.wasm beside this program, in $PENSTOCK_PLUGIN_PATH,

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -57,6 +58,11 @@ func fault(ctx context.Context, err error) error {
 		// The error's own text has one line for each address that was tried, and
 		// the user's name; the cause of the last one is enough.
 		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("no connection to %s: %s", place(connect.Config), oneLine(root(err).Error()))}
+	}
+	var large *pgproto3.ExceededMaxBodyLenErr
+	if errors.As(err, &large) {
+		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("a row of %.1f MiB, where the stream's memory allows %.1f MiB: give it more, or read fewer columns",
+			float64(large.ActualBodyLen)/(1<<20), float64(large.MaxExpectedBodyLen)/(1<<20))}
 	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit/pgtest"
@@ -135,5 +136,39 @@ CREATE TABLE gone (i int PRIMARY KEY); CREATE TABLE c (i int PRIMARY KEY, droppe
 	}
 	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "c", Columns: []string{"i"}})); len(got) != 1 {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestLargeRows: a row that does not fit into the memory is an error before it is
+// read, and the snapshot outlives it.
+func TestLargeRows(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `CREATE TABLE large (id int PRIMARY KEY, s text, b bytea[]); INSERT INTO large VALUES (1, 'x', NULL), (2, repeat('y', 5000000), ARRAY['\\x00'::bytea]);`)
+	src, err := postgres.Open(t.Context(), sources.Config{URI: uri})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := src.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for limit, fits := range map[int64]bool{8 << 20: false, 64 << 20: true} {
+		stream, err := core.Open(t.Context(), src, core.Query{Table: "large"}, core.Options{Memory: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last error
+		for _, err := range stream.Chunks() {
+			last = err
+		}
+		if r := stream.Receipt(); fits != r.Complete || fits != (last == nil) || r.PeakBytes > limit {
+			t.Errorf("in %d bytes: %v, %+v", limit, last, r)
+		}
+		if !fits && (sources.KindOf(last) != sources.Exhausted || !strings.Contains(last.Error(), "a row of 4.8 MiB")) {
+			t.Errorf("%v", last)
+		}
+		if err := stream.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,6 +58,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	}
 	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, reading{ascii: n.s.ascii, null: n.s.options.special == makeNull})
 	defer p.release()
+	m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(n.largest())
 	rows := m.query(ctx, b)
 	defer func() { _ = rows.end() }() // its error was looked at where the rows ended
 
@@ -107,6 +109,17 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		flush()
 	}
 	return nil
+}
+
+// largest is the largest row that a scan takes, in bytes. While it becomes a page
+// it is there as it came, and in a builder that grows, which has it twice: so it
+// is a quarter of what the session's memory holds, where that has a limit. No
+// value of PostgreSQL's is larger than a gigabyte.
+func (n *session) largest() int {
+	if bounded, ok := n.env.Mem.(interface{ Limit() int64 }); ok {
+		return int(min(max(bounded.Limit()/4, 64<<10), math.MaxInt32))
+	}
+	return math.MaxInt32
 }
 
 // checkTypes holds what the server sends against the catalogue, which may be
@@ -190,6 +203,7 @@ func (r *rows) end() error {
 		}
 	}
 	_, r.err = r.Close()
+	r.m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(math.MaxInt32) // for what is not rows
 	if complete && !r.stop() {
 		<-r.asked
 	}
