@@ -71,13 +71,16 @@ type cursors struct {
 	head  []byte
 	last  [][]byte // by keyset; nil by count
 	count uint64
+	disk  bool // the rows must come in the order of the disk, which nobody has asked for
 }
+
+var errDisk = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the server has changed the way in which it reads the table since it was asked; read again")}
 
 // cursors holds what the query names of a moment, its partition and its cursor,
 // against the moment that the member sees. It returns nil where the table's
 // scans have no cursors.
 func (n *session) cursors(ctx context.Context, m *member, t *table, q *sources.Query, b *statement) (*cursors, error) {
-	c := &cursors{}
+	c := &cursors{disk: b.unsorted}
 	if b.physical {
 		c.head = cursorOf(byCount, q, nil)
 	} else {
@@ -103,8 +106,11 @@ func (n *session) cursors(ctx context.Context, m *member, t *table, q *sources.Q
 
 // pass notes a row by the values of the order's terms. They are valid until the
 // next row alone.
-func (c *cursors) pass(terms [][]byte) {
+func (c *cursors) pass(terms [][]byte) error {
 	c.count++
+	if c.disk && bytes.Compare(terms[0], c.last[0]) <= 0 { // a place is in big endian
+		return errDisk
+	}
 	for i, v := range terms {
 		// A nil stays nil; an empty value must not become one.
 		if v == nil {
@@ -116,6 +122,7 @@ func (c *cursors) pass(terms [][]byte) {
 		}
 		c.last[i] = append(c.last[i][:0], v...)
 	}
+	return nil
 }
 
 func (c *cursors) write() sources.Cursor {

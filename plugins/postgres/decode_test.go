@@ -117,10 +117,10 @@ func FuzzCursor(f *testing.F) {
 	order := []sources.Sort{{Column: "s"}}
 	keyset := (&statement{terms: own.terms(order)}).terms
 	head := cursorOf(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)
-	f.Add(append(head, 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true)
-	f.Add(append(cursorOf(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false)
-	f.Add([]byte{}, []byte(part{first: 1, end: 2, moment: make([]byte, digestBytes)}.write()), false)
-	f.Fuzz(func(t *testing.T, after, piece []byte, ordered bool) {
+	f.Add(append(head, 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true, false)
+	f.Add(append(cursorOf(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false, true)
+	f.Add([]byte{}, []byte(part{first: 1, end: 2, moment: make([]byte, digestBytes)}.write()), false, false)
+	f.Fuzz(func(t *testing.T, after, piece []byte, ordered, disk bool) {
 		q := &sources.Query{Table: "t", After: after}
 		if len(piece) > 0 {
 			q.Part = piece
@@ -128,7 +128,11 @@ func FuzzCursor(f *testing.F) {
 		if ordered {
 			q.OrderBy = order
 		}
-		b, err := build(own, st, q)
+		w := byOrder
+		if disk {
+			w = byDisk
+		}
+		b, err := build(own, st, q, w)
 		if err != nil {
 			return
 		}

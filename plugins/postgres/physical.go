@@ -17,6 +17,35 @@ func (t *table) physical(q *sources.Query) bool {
 	return t.heap && q.Where == nil && q.Keys == nil && len(q.OrderBy) == 0
 }
 
+// choose makes the statement of a query that was checked. A condition alone does
+// not say in which way the server will look for its rows: where it means to go
+// through the table on the disk, they come as it finds them, without having to be
+// sorted by a key; where an index serves the condition, in the order of the key.
+// A cursor says which way was gone.
+func (n *session) choose(ctx context.Context, m *member, t *table, st *sources.Table, q *sources.Query) (*statement, error) {
+	b, err := build(t, st, q, byOrder)
+	if err != nil {
+		err = &sources.Error{Kind: sources.Invalid, Err: err}
+	}
+	if !t.heap || q.Where == nil || q.Keys != nil || len(q.OrderBy) > 0 {
+		return b, err
+	}
+	disk, fault := build(t, st, q, byDisk)
+	if fault != nil || q.After != nil && err == nil && t.order != nil {
+		return b, err
+	}
+	explained, fault := m.explain(ctx, disk)
+	switch {
+	case fault != nil:
+		return nil, n.fault(ctx, fault)
+	case explained.node == "Tid Range Scan", explained.node == "Seq Scan":
+		return disk, nil
+	case q.After == nil:
+		return b, err
+	}
+	return build(t, st, q, byDiskSorted)
+}
+
 // part is a range of a table's blocks, in one moment: from the first one to the
 // one before end, which is 0 where the range has no end.
 type part struct {

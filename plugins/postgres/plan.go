@@ -21,11 +21,7 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	if t.denied != "" {
 		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Denied, Err: errors.New(t.denied)}
 	}
-	b, err := build(t, st, q)
-	if err != nil {
-		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Invalid, Err: err}
-	}
-	plan := &sources.Plan{Rows: -1, Bytes: -1, Detail: b.sql}
+	plan := &sources.Plan{Rows: -1, Bytes: -1}
 	if q.Where == nil && q.Keys == nil && q.After == nil && q.Part == nil && st.Rows >= 0 {
 		plan.Rows = st.Rows
 		if q.Limit > 0 {
@@ -40,9 +36,17 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
 	defer n.giveBack(m)
-	plan.Snapshot = m.snapshot
-	if err := m.explain(ctx, b, plan); err != nil {
+	b, err := n.choose(ctx, m, t, st, q)
+	if err != nil {
+		return nil, sources.WithOp("plan", q.Table, err)
+	}
+	explained, err := m.explain(ctx, b)
+	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+	}
+	plan.Snapshot, plan.Detail = m.snapshot, b.sql
+	if explained.node != "" { // an estimate that nobody can read is none
+		plan.Rows, plan.Bytes = explained.rows, explained.bytes
 	}
 	if st.Can.Has(sources.Partition) && q.Part == nil && q.After == nil && q.Keys == nil && len(q.OrderBy) == 0 && q.Limit == 0 {
 		if plan.Parts, err = m.divide(ctx, t); err != nil {
@@ -52,8 +56,14 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	return plan, nil
 }
 
-// explain asks for the server's estimate.
-func (m *member) explain(ctx context.Context, b *statement, plan *sources.Plan) error {
+// explained is what the server means to do.
+type explained struct {
+	node        string // the kind of the first step that is not a limit; empty where it cannot be read
+	rows, bytes int64
+}
+
+// explain asks for the server's plan and its estimates.
+func (m *member) explain(ctx context.Context, b *statement) (explained, error) {
 	formats := make([]int16, len(b.values))
 	for i := range formats {
 		formats[i] = 1
@@ -61,22 +71,26 @@ func (m *member) explain(ctx context.Context, b *statement, plan *sources.Plan) 
 	result := m.conn.Conn().PgConn().ExecParams(ctx, "EXPLAIN (FORMAT JSON) "+b.sql, b.values, b.oids, formats, nil).Read()
 	if result.Err != nil {
 		m.mend()
-		return result.Err
+		return explained{}, result.Err
 	}
-	var explained []struct {
-		Plan struct {
-			Rows  float64 `json:"Plan Rows"`
-			Width float64 `json:"Plan Width"`
-		}
+	type node struct {
+		Type  string  `json:"Node Type"`
+		Rows  float64 `json:"Plan Rows"`
+		Width float64 `json:"Plan Width"`
+		Plans []node
 	}
-	if len(result.Rows) != 1 || json.Unmarshal(result.Rows[0][0], &explained) != nil || len(explained) != 1 {
-		return nil // an estimate that nobody can read is none
+	var plans []struct{ Plan node }
+	if len(result.Rows) != 1 || json.Unmarshal(result.Rows[0][0], &plans) != nil || len(plans) != 1 {
+		return explained{}, nil
 	}
-	p := explained[0].Plan
+	p := plans[0].Plan
 	const most = 1 << 53 // far beyond any table
-	plan.Rows = int64(min(p.Rows, most))
-	plan.Bytes = int64(min(p.Rows*p.Width, most))
-	return nil
+	e := explained{rows: int64(min(p.Rows, most)), bytes: int64(min(p.Rows*p.Width, most))}
+	for p.Type == "Limit" && len(p.Plans) == 1 {
+		p = p.Plans[0]
+	}
+	e.node = p.Type
+	return e, nil
 }
 
 // divide makes partitions of a table.

@@ -4,13 +4,15 @@
 //
 // # Order and resuming
 //
-// A whole table without an order comes as it lies on the disk, at the speed of
-// COPY. Such a scan resumes within its snapshot: in the same session, or in
-// another one that has joined it, or that sees the very same moment of the whole
-// server. What is filtered comes in the order of the primary key, or of a unique
-// key without NULLs, and resumes in any session, as does what is asked in an
-// order. A table without a key, when it is filtered, comes in the order of the
-// disk too. Views without a key, and foreign tables, do not resume.
+// A table without an order comes as it lies on the disk, at the speed of COPY.
+// Such a scan resumes within its snapshot: in the same session, or in another one
+// that has joined it, or that sees the very same moment of the whole server. So
+// does one with a condition that the server answers by going through the table.
+// Where an index serves the condition, where rows are looked up by keys, and
+// where an order is asked, rows come in an order that ends in the primary key, or
+// in a unique key without NULLs, and resume in any session. A table without a key
+// has the disk's order in its place. Views without a key, and foreign tables, do
+// not resume.
 //
 // # The snapshot
 //

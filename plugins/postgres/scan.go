@@ -40,10 +40,6 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	if t.denied != "" {
 		return &sources.Error{Kind: sources.Denied, Err: errors.New(t.denied)}
 	}
-	b, err := build(t, st, q)
-	if err != nil {
-		return &sources.Error{Kind: sources.Invalid, Err: err}
-	}
 	if err := ctx.Err(); err != nil {
 		return fault(ctx, err)
 	}
@@ -52,6 +48,10 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		return err
 	}
 	defer n.giveBack(m)
+	b, err := n.choose(ctx, m, t, st, q)
+	if err != nil {
+		return err
+	}
 	cursors, err := n.cursors(ctx, m, t, q, b)
 	if err != nil {
 		return err
@@ -98,8 +98,11 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, b.columns[i].name, err)}
 		}
 		p.bytes += size
-		if cursors != nil {
-			cursors.pass(raw[len(b.columns):])
+		if cursors == nil {
+			continue
+		}
+		if err := cursors.pass(raw[len(b.columns):]); err != nil {
+			return err
 		}
 	}
 	if err := rows.end(); err != nil {

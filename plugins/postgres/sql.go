@@ -35,6 +35,7 @@ type statement struct {
 	momentary bool
 	part      part
 	seen      []byte // the cursor's moment
+	unsorted  bool   // the rows come in the order of the terms without being asked
 	skip      uint64 // rows that were given before, where they are counted
 }
 
@@ -48,28 +49,44 @@ type term struct {
 	nullsFirst bool
 }
 
+// way is how the rows of a query without an order come.
+type way uint8
+
+const (
+	byOrder      way = iota // of the table's key; as they lie on the disk where it is the whole table
+	byDisk                  // as the server reads them from the disk, which it is not asked for but sure to do
+	byDiskSorted            // the same, and the server is asked for it
+)
+
+// diskTerm is the order of the disk.
+var diskTerm = term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"}
+
 // build makes the statement of a query that was checked.
-func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
-	b := &statement{}
+func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, error) {
+	b := &statement{unsorted: w == byDisk}
 	for _, f := range st.ScanSchema(q.Columns).Fields() {
 		b.columns = append(b.columns, t.columns[f.Name])
 	}
-	b.physical = t.physical(q)
-	if !b.physical {
+	b.physical = w == byOrder && t.physical(q)
+	switch {
+	case b.physical:
+	case w == byOrder:
 		b.terms = t.terms(q.OrderBy)
+	default:
+		b.terms = []term{diskTerm}
 	}
 	b.cursors = st.Can.Has(sources.Resume)
 
 	var where []string
 	from := t.from + " AS t"
-	if b.physical || q.Part != nil {
+	if b.physical || w != byOrder || q.Part != nil {
 		var err error
 		if b.part, err = readPart(q.Part); err != nil {
 			return nil, err
 		}
 		where = append(where, b.part.condition(b)...)
 	}
-	b.momentary = b.physical || q.Part != nil || t.heap && t.order == nil
+	b.momentary = b.physical || w != byOrder || q.Part != nil || t.heap && t.order == nil
 	if q.Where != nil {
 		s, err := b.predicate(t, q.Where)
 		if err != nil {
@@ -127,7 +144,7 @@ func build(t *table, st *sources.Table, q *sources.Query) (*statement, error) {
 		}
 	}
 	sql.WriteString(" FROM " + from + conjunction(where))
-	if order := b.orderBy(); order != "" {
+	if order := b.orderBy(); order != "" && !b.unsorted {
 		sql.WriteString(" ORDER BY " + order)
 	}
 	if q.Limit > 0 {
@@ -166,7 +183,7 @@ func (t *table) terms(order []sources.Sort) []term {
 		}
 	}
 	if t.order == nil && t.heap {
-		terms = append(terms, term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"})
+		terms = append(terms, diskTerm)
 	}
 	return terms
 }

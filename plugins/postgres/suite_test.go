@@ -28,7 +28,7 @@ func TestTheContract(t *testing.T) {
 	}{
 		"types":      {scripts: []string{script(t, "types.sql"), hostileSettings}},
 		"special":    {scripts: []string{"CREATE SCHEMA c; CREATE TYPE c.pair AS (d date, i int);" + specialSQL}, options: map[string]string{"special": "null", "numeric": "20,3"}},
-		"catalogue":  {scripts: []string{script(t, "catalog.sql"), "DROP FOREIGN TABLE far; DROP TABLE wide;"}},
+		"catalogue":  {scripts: []string{script(t, "catalog.sql"), `DROP FOREIGN TABLE far; DROP TABLE wide, "Case", "case", "Other.orders", "Other".orders, hidden.secret;`}},
 		"collations": {scripts: []string{collationsSQL}},
 		"renew":      {scripts: []string{collationsSQL}, options: map[string]string{"snapshot": "renew"}},
 		"none":       {scripts: []string{collationsSQL}, options: map[string]string{"snapshot": "none"}},
