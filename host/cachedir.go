@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,9 +47,6 @@ type CacheDir struct {
 // exist, for its owner alone. It holds so many bytes at most; 0 is
 // [DefaultCacheDirBytes]. The logger may be nil.
 func OpenCacheDir(dir string, bytes int64, logger *slog.Logger) (*CacheDir, error) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
 	if bytes == 0 {
 		bytes = DefaultCacheDirBytes
 	}
@@ -58,9 +56,25 @@ func OpenCacheDir(dir string, bytes int64, logger *slog.Logger) (*CacheDir, erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, &sources.Error{Op: "cache", Kind: sources.KindOf(err), Err: err}
 	}
-	d := &CacheDir{dir: dir, bytes: bytes, logger: logger}
+	d, err := FindCacheDir(dir, logger)
+	if err != nil {
+		return nil, err
+	}
+	d.bytes = bytes
 	d.prune()
 	return d, nil
+}
+
+// FindCacheDir returns the cache of a directory that exists, to look at it or to
+// empty it: nothing is removed that nobody asked for.
+func FindCacheDir(dir string, logger *slog.Logger) (*CacheDir, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, &sources.Error{Op: "cache", Kind: sources.KindOf(err), Err: err}
+	}
+	return &CacheDir{dir: dir, bytes: math.MaxInt64, logger: logger}, nil
 }
 
 // Close does nothing: the directory stays.

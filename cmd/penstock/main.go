@@ -106,7 +106,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRead(), newExplain(), newCatalog(), newCheck(), newDemo(), newVersion())
+	root.AddCommand(newRead(), newExplain(), newCatalog(), newCheck(), newCache(), newDemo(), newVersion())
 	return root
 }
 

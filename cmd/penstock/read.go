@@ -25,6 +25,7 @@ type readFlags struct {
 	format, output, stats string
 	flat, token           bool
 	after, checkpoint     string
+	caching               cacheFlags
 }
 
 func newRead() *cobra.Command {
@@ -43,11 +44,13 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 		Example: `  penstock read csv:shop orders --where 'freight > 100.00' --order-by freight:desc --limit 10
   penstock read csv:shop orders --columns id,freight --format csv -o orders.csv
   penstock read postgres://localhost/shop orders --memory 64MiB --stats
-  penstock read postgres://localhost/shop orders -o orders.csv --checkpoint orders.checkpoint`,
+  penstock read postgres://localhost/shop orders -o orders.csv --checkpoint orders.checkpoint
+  penstock read postgres://localhost/shop orders --cache-dir ~/.cache/penstock --cache-ttl 1h`,
 		Args: wantArgs(2, "SOURCE", "TABLE"),
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0], args[1]) },
 	}
 	f.add(c)
+	f.caching.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: table on a terminal, by the ending of -o, else ndjson)")
 	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears when it is complete")
@@ -68,6 +71,9 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 	}
 	if f.stats != "" && f.stats != "text" && f.stats != "json" {
 		return usagef("--stats is %q: write --stats or --stats=json", f.stats)
+	}
+	if f.cache, options.Caching, err = f.caching.parse(c); err != nil {
+		return err
 	}
 	format, err := f.chooseFormat(c.OutOrStdout())
 	if err == nil {
@@ -266,6 +272,14 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	if r.IsolateLimitBytes > 0 {
 		_, isolateErr := fmt.Fprintf(w, "its process held at most %s of %s\n", core.FormatBytes(r.IsolatePeakBytes), core.FormatBytes(r.IsolateLimitBytes))
 		err = errors.Join(err, isolateErr)
+	}
+	if r.Cache != "" {
+		age := ""
+		if r.CacheAge > 0 {
+			age = ", asked " + r.CacheAge.Round(time.Millisecond).String() + " ago"
+		}
+		_, cacheErr := fmt.Fprintf(w, "cache: %s%s\n", r.Cache, age)
+		err = errors.Join(err, cacheErr)
 	}
 	for _, relation := range r.Relations {
 		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys, of which %d were remembered; %d rows, %d dangling\n",

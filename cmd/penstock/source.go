@@ -34,6 +34,7 @@ type sourceFlags struct {
 	isolation string
 	isolate   string
 	verbose   bool
+	cache     *host.Cache // nil where nothing is remembered
 }
 
 func (f *sourceFlags) add(c *cobra.Command) {
@@ -77,6 +78,7 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 		Isolation: wallFor(host.Isolation(f.isolation), uri),
 		Memory:    limit,
 		Isolates:  isolates,
+		Cache:     f.cache,
 		Logger:    slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
