@@ -56,6 +56,10 @@ bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and b
 	bin/bench-postgres
 
 .PHONY: bench-memory
+bench-cache: ## measure the cache: a report found and asked again, hits, bookkeeping, hit rates beside LRU, ristretto and otter
+	cd bench && go build -o ../bin/bench-cache ./cache
+	bin/bench-cache
+
 bench-memory: build ## measure the peak of memory against the limit; writes docs/memory.md
 	cd bench && go build -o ../bin/bench-memory ./memory
 	bin/bench-memory -bin bin -to docs

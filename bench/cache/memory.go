@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// record has about so many bytes in ten columns, a third of them text.
+func record(bytes int) arrow.RecordBatch {
+	var fields []arrow.Field
+	for i := range 10 {
+		t := arrow.DataType(arrow.PrimitiveTypes.Int64)
+		if i%3 == 0 {
+			t = arrow.BinaryTypes.String
+		}
+		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: t, Nullable: true})
+	}
+	schema := arrow.NewSchema(fields, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	for row := range max(bytes/(6*8+4*16), 1) {
+		for i := range 10 {
+			switch f := b.Field(i).(type) {
+			case *array.StringBuilder:
+				f.Append(fmt.Sprintf("text %07d", row%10_000_000))
+			case *array.Int64Builder:
+				f.Append(int64(row))
+			}
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// bookkeeping measures what an answer takes beside its rows: as the cache counts
+// it, and as Go's heap does.
+func bookkeeping(context.Context) error {
+	fmt.Print("\nWhat an answer of one page in ten columns takes beside its rows\n\n| rows' bytes | counted by the cache | of Go's heap | part of the rows |\n|--:|--:|--:|--:|\n")
+	for _, size := range []int{1 << 10, 16 << 10, 64 << 10, 1 << 20} {
+		r := record(size)
+		n := min(int64(1000), 64<<20/sources.Size(r))
+		cache, err := core.NewCache(core.CacheOptions{Bytes: 256 << 20, Entries: int(n)})
+		if err != nil {
+			return err
+		}
+		heap := func() int64 {
+			runtime.GC()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before := heap()
+		for i := range n {
+			a := &core.Answer{
+				Question: core.Question{Key: core.Identify(fmt.Sprint(i)), Source: core.Identify("bench"), Table: "t"},
+				Asked:    time.Now(), Expires: time.Now().Add(time.Hour), Schema: r.Schema(), Pages: []sources.Batch{{Record: r}},
+			}
+			if !cache.Put(a) {
+				return fmt.Errorf("answer %d was not kept", i)
+			}
+		}
+		grown := heap() - before
+		s := cache.Stats()
+		if int64(s.Entries) != n {
+			return fmt.Errorf("%d of %d answers were kept", s.Entries, n)
+		}
+		payload := s.Payload / n
+		fmt.Printf("| %d | %d | %d | %.2f %% (heap %.2f %%) |\n", payload, s.Bytes/n-payload, grown/n-payload,
+			100*float64(s.Bytes-s.Payload)/float64(s.Payload), 100*float64(grown-s.Payload)/float64(s.Payload))
+		runtime.KeepAlive(r)
+		if err := cache.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
