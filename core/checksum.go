@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -71,31 +72,59 @@ type columnSum struct {
 	lengths  *xxh3.Hasher // of texts and lists; nil where all are as long
 	values   *xxh3.Hasher // nil where only children have values
 	children []*columnSum
-	scratch  []byte
+}
+
+// hashers are those of checksums that are done: a hasher is a kilobyte and more,
+// and a small answer has dozens.
+var hashers = sync.Pool{New: func() any { return xxh3.New() }}
+
+func newHasher() *xxh3.Hasher {
+	h := hashers.Get().(*xxh3.Hasher)
+	h.Reset()
+	return h
+}
+
+// free gives the hashers back. The checksum is not used any more.
+func (c *checksum) free() {
+	for _, s := range c.sums {
+		s.free()
+	}
+	c.sums = nil
+}
+
+func (s *columnSum) free() {
+	for _, h := range []*xxh3.Hasher{s.nulls, s.lengths, s.values} {
+		if h != nil {
+			hashers.Put(h)
+		}
+	}
+	for _, c := range s.children {
+		c.free()
+	}
 }
 
 func newColumnSum(t arrow.DataType) *columnSum {
 	if e, ok := t.(arrow.ExtensionType); ok {
 		t = e.StorageType()
 	}
-	s := &columnSum{t: t, nulls: xxh3.New()}
+	s := &columnSum{t: t, nulls: newHasher()}
 	switch t := t.(type) {
 	case *arrow.NullType:
 	case *arrow.DictionaryType:
 		s.children = []*columnSum{newColumnSum(t.ValueType)}
 	case *arrow.StringType, *arrow.BinaryType, *arrow.LargeStringType, *arrow.LargeBinaryType:
-		s.lengths, s.values = xxh3.New(), xxh3.New()
+		s.lengths, s.values = newHasher(), newHasher()
 	case *arrow.FixedSizeListType:
 		s.children = []*columnSum{newColumnSum(t.Elem())}
 	case arrow.ListLikeType:
-		s.lengths = xxh3.New()
+		s.lengths = newHasher()
 		s.children = []*columnSum{newColumnSum(t.Elem())}
 	case *arrow.StructType:
 		for i := range t.NumFields() {
 			s.children = append(s.children, newColumnSum(t.Field(i).Type))
 		}
 	default:
-		s.values = xxh3.New()
+		s.values = newHasher()
 	}
 	return s
 }
@@ -201,15 +230,13 @@ func (s *columnSum) valid(d arrow.ArrayData, from, n int) {
 // scratchBytes is how much is put together before it is hashed.
 const scratchBytes = 8 << 10
 
-func (s *columnSum) buffer() []byte {
-	if s.scratch == nil {
-		s.scratch = make([]byte, scratchBytes)
-	}
-	return s.scratch
-}
+// scratches are what is put together in.
+var scratches = sync.Pool{New: func() any { return new([scratchBytes]byte) }}
 
 func (s *columnSum) booleans(bits []byte, from, n int) {
-	buffer := s.buffer()
+	scratch := scratches.Get().(*[scratchBytes]byte)
+	defer scratches.Put(scratch)
+	buffer := scratch[:]
 	for n > 0 {
 		step := min(n, len(buffer))
 		for i := range step {
@@ -223,7 +250,9 @@ func (s *columnSum) booleans(bits []byte, from, n int) {
 
 // hashLengths hashes the differences of the offsets.
 func hashLengths[O int32 | int64](s *columnSum, offsets []O) {
-	buffer := s.buffer()
+	scratch := scratches.Get().(*[scratchBytes]byte)
+	defer scratches.Put(scratch)
+	buffer := scratch[:]
 	at := 0
 	for i := 1; i < len(offsets); i++ {
 		binary.LittleEndian.PutUint64(buffer[at:], uint64(offsets[i]-offsets[i-1]))

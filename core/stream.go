@@ -405,6 +405,7 @@ func (s *Stream) end() {
 	s.budget.Close()
 	s.mu.Lock()
 	s.receipt.Checksum = s.checksum.sum()
+	s.checksum.free()
 	s.receipt.Elapsed = time.Since(s.started)
 	s.mu.Unlock()
 	if s.onEnd != nil {
