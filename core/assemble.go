@@ -75,7 +75,7 @@ func (s *step) resolve(ctx context.Context, n *loadNode, parents rowSet) (*loade
 	}
 	keys, keyOf := s.keysOf(first, parents, n.keys)
 	found := &loaded{node: n, keyOf: keyOf, below: make([]*loaded, len(n.below))}
-	g, err := s.l.find(ctx, s, first, s.l.tier(n, first), keys)
+	g, err := s.l.find(ctx, s, first, s.l.tier(ctx, n, first), keys)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s *step) resolve(ctx context.Context, n *loadNode, parents rowSet) (*loade
 		return found, nil
 	}
 	far, farOf := s.keysOf(n.target, g.rowSet, n.far)
-	targets, err := s.l.find(ctx, s, n.target, s.l.tier(n, n.target), far)
+	targets, err := s.l.find(ctx, s, n.target, s.l.tier(ctx, n, n.target), far)
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +94,13 @@ func (s *step) resolve(ctx context.Context, n *loadNode, parents rowSet) (*loade
 	return found, nil
 }
 
-// tier is where the rows of a relation are remembered; nil where no key is asked
-// for in two chunks.
-func (l *loader) tier(n *loadNode, a *access) *keyTier {
+// tier is where the rows of a relation are remembered: with a cache in one that
+// other streams have too, else nowhere, if no key is asked for in two chunks, or
+// in the stream's own.
+func (l *loader) tier(ctx context.Context, n *loadNode, a *access) keyStore {
+	if shared := l.shared(ctx, a); shared != nil {
+		return shared
+	}
 	across := n.join != nil && a == n.target // several rows of the join table lead to one
 	if l.cache.limit == 0 || !n.repeats && !across {
 		return nil

@@ -99,6 +99,8 @@ type Cache struct {
 	tables  []described                          // the last catalogues' tables that were described
 	stats   CacheStats
 
+	keys *sharedKeys // of look-ups
+
 	saving sync.WaitGroup
 	queue  chan *Answer // to the store; nil where there is none
 }
@@ -172,6 +174,9 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
 	}
 	c := &Cache{o: o, budget: budget, lru: lru, large: large, fills: map[*fill]struct{}{}, flights: map[Fingerprint][]*flight{}}
+	keys := newKeyCache(budget, o.Bytes/4)
+	keys.ttl = o.TTL
+	c.keys = &sharedKeys{cache: keys, tiers: map[Fingerprint]*sharedTier{}}
 	c.remove = budget.OnShortage(func(bytes int64) { c.shed(bytes) })
 	if o.Store != nil {
 		c.queue = make(chan *Answer, savesWaiting)
@@ -200,6 +205,7 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.saving.Wait()
 	c.drop(causeInvalidated, Fingerprint{}, "")
+	c.keys.drop(Fingerprint{}, "")
 	c.remove()
 	c.budget.Close()
 	if c.o.Store == nil {
@@ -269,6 +275,7 @@ func (c *Cache) Invalidate(source Fingerprint, table string) {
 		c.o.Store.Invalidate(source, table)
 	}
 	c.drop(causeInvalidated, source, table)
+	c.keys.drop(source, table)
 	c.budget.shed()
 }
 
@@ -371,17 +378,27 @@ func (e *entry) release(b *Budget) {
 	b.unclaim(e.bytes)
 }
 
-// shed gives at least so many bytes back, if it has them, and those of expired
-// answers first.
+// shed gives at least so many bytes back, if it has them: those of expired answers
+// first, then those of answers that were not asked for the longest, then those of
+// look-ups.
 func (c *Cache) shed(bytes int64) {
+	if c.shedAnswers(bytes) < bytes {
+		c.keys.shed()
+	}
+}
+
+func (c *Cache) shedAnswers(bytes int64) (given int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.budget.Held()
 	c.sweep()
-	for before-c.budget.Held() < bytes {
+	for {
+		if given = before - c.budget.Held(); given >= bytes {
+			return given
+		}
 		_, e, ok := c.lru.RemoveOldest()
 		if !ok {
-			return
+			return given
 		}
 		c.evict(e, causePressure)
 	}

@@ -14,6 +14,10 @@ type CacheStats struct {
 	// while it was read, or nobody read to the end.
 	Abandoned uint64    `json:"abandoned"`
 	Evictions Evictions `json:"evictions"`
+	// KeysFound is how many keys of look-ups had been looked up before, for any
+	// stream; KeysAsked how many had not.
+	KeysFound uint64 `json:"keys_found"`
+	KeysAsked uint64 `json:"keys_asked"`
 	// Entries is how many answers are held now, Payload how many bytes their rows
 	// have as [sources.Size] counts, and Bytes what holding them takes.
 	Entries int   `json:"entries"`
@@ -62,9 +66,13 @@ func (s *CacheStats) evicted(why evictionCause) {
 
 // Stats are the cache's figures.
 func (c *Cache) Stats() CacheStats {
+	c.keys.mu.Lock()
+	found, asked := c.keys.found, c.keys.asked
+	c.keys.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
+	s.KeysFound, s.KeysAsked = found, asked
 	s.Entries, s.Bytes = c.lru.Len(), c.budget.Held()
 	for _, key := range c.lru.Keys() {
 		if e, ok := c.lru.Peek(key); ok {

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"time"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -20,8 +21,9 @@ import (
 // It is for one goroutine at a time.
 type keyCache struct {
 	mem   memory.Allocator
-	limit int64 // bytes, of all tiers; 0: it remembers nothing
-	young int64 // bytes of the young generations
+	limit int64         // bytes, of all tiers; 0: it remembers nothing
+	young int64         // bytes of the young generations
+	ttl   time.Duration // for how long a row is good; 0 is for ever
 	tiers map[string]*keyTier
 }
 
@@ -58,6 +60,30 @@ func (c *keyCache) shed() {
 	c.young = 0
 }
 
+// forget drops the tier of a question.
+func (c *keyCache) forget(question string) {
+	t := c.tiers[question]
+	if t == nil {
+		return
+	}
+	delete(c.tiers, question)
+	if t.young != nil {
+		c.young -= t.young.size()
+	}
+	t.young.release()
+	t.old.release()
+	t.young, t.old = nil, nil
+}
+
+// until is when what is found now is good no more, in Unix time's nanoseconds; 0
+// is never.
+func (c *keyCache) until() int64 {
+	if c.ttl == 0 {
+		return 0
+	}
+	return time.Now().Add(c.ttl).UnixNano()
+}
+
 // place is where the rows of a key are.
 type place struct{ record, from, rows int32 }
 
@@ -75,14 +101,19 @@ func castPlaces(b []byte) []place {
 func (t *keyTier) find(s *scope, keys *keyList) ([]place, []arrow.RecordBatch) {
 	places := castPlaces(s.bytes(keys.rows * placeBytes))
 	var records []arrow.RecordBatch
-	var old []int32 // the numbers of the keys that only the old generation has
+	var old []int32   // the numbers of the keys that only the old generation has
+	var until []int64 // of those
+	now := int64(0)
+	if t.cache.ttl > 0 {
+		now = time.Now().UnixNano()
+	}
 	seen := [2]map[int32]int32{{}, {}}
 	for i := range places {
 		places[i].record = -1
 		key := keys.at(i)
 		hash := hashKey(key)
 		for g, generation := range [2]*generation{t.young, t.old} {
-			e := generation.find(key, hash)
+			e := generation.find(key, hash, now)
 			if e == nil {
 				continue
 			}
@@ -94,19 +125,19 @@ func (t *keyTier) find(s *scope, keys *keyList) ([]place, []arrow.RecordBatch) {
 			}
 			places[i] = place{record: record, from: e.from, rows: e.rows}
 			if g == 1 {
-				old = append(old, int32(i))
+				old, until = append(old, int32(i)), append(until, e.until)
 			}
 			break
 		}
 	}
 	if len(old) > 0 {
-		t.promote(keys, old, places, records)
+		t.promote(keys, old, places, records, until)
 	}
 	return places, records
 }
 
 // promote copies what was found in the old generation into the young one.
-func (t *keyTier) promote(keys *keyList, numbers []int32, places []place, records []arrow.RecordBatch) {
+func (t *keyTier) promote(keys *keyList, numbers []int32, places []place, records []arrow.RecordBatch, until []int64) {
 	t.attempt(func(s *scope) {
 		starts, total := s.ints(len(numbers)+1), 0
 		for i, n := range numbers {
@@ -119,7 +150,7 @@ func (t *keyTier) promote(keys *keyList, numbers []int32, places []place, record
 				rows.refs[starts[i]+j] = ref{record: places[n].record, row: places[n].from + j}
 			}
 		}
-		t.add(keys, numbers, starts, rows)
+		t.add(keys, numbers, starts, rows, func(i int) int64 { return until[i] })
 	})
 }
 
@@ -127,7 +158,8 @@ func (t *keyTier) promote(keys *keyList, numbers []int32, places []place, record
 // with the number numbers[i] are rows [starts[i], starts[i+1]).
 func (t *keyTier) remember(keys *keyList, numbers, starts []int32, rows rowSet) {
 	if t.cache.limit > 0 && len(numbers) > 0 {
-		t.attempt(func(*scope) { t.add(keys, numbers, starts, rows) })
+		until := t.cache.until()
+		t.attempt(func(*scope) { t.add(keys, numbers, starts, rows, func(int) int64 { return until }) })
 	}
 }
 
@@ -145,12 +177,12 @@ func (t *keyTier) attempt(f func(*scope)) {
 	}
 }
 
-func (t *keyTier) add(keys *keyList, numbers, starts []int32, rows rowSet) {
+func (t *keyTier) add(keys *keyList, numbers, starts []int32, rows rowSet, until func(i int) int64) {
 	if t.young == nil {
 		t.young = newGeneration(t.cache.mem)
 	}
 	before := t.young.size()
-	t.young.add(t.schema, keys, numbers, starts, rows)
+	t.young.add(t.schema, keys, numbers, starts, rows, until)
 	t.cache.young += t.young.size() - before
 	if t.cache.young <= t.cache.limit/2 {
 		return
@@ -180,6 +212,8 @@ type keyEntry struct {
 	size int32
 	at   int64
 	hash uint64
+	// until is when the rows are good no more, in Unix time's nanoseconds; 0 is never.
+	until int64
 }
 
 // smallBlock is how many rows a block must have before another is begun: many
@@ -208,7 +242,9 @@ func (g *generation) size() int64 {
 	return g.bytes + g.keys.size() + g.entries.size() + g.slots.size()
 }
 
-func (g *generation) find(key []byte, hash uint64) *place {
+// find returns the entry of a key that is good now; nil where there is none. The
+// entry of one that was asked for again stands behind its expired one.
+func (g *generation) find(key []byte, hash uint64, now int64) *keyEntry {
 	if g == nil || len(g.slots.items) == 0 {
 		return nil
 	}
@@ -219,15 +255,15 @@ func (g *generation) find(key []byte, hash uint64) *place {
 			return nil
 		}
 		e := &g.entries.items[n]
-		if e.hash == hash && string(g.keys.items[e.at:e.at+int64(e.size)]) == string(key) {
-			return &e.place
+		if e.hash == hash && (e.until == 0 || e.until > now) && string(g.keys.items[e.at:e.at+int64(e.size)]) == string(key) {
+			return e
 		}
 	}
 }
 
 // add copies rows in. Where it is refused memory half way, what it holds is no
 // longer whole, and must be released.
-func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []int32, rows rowSet) {
+func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []int32, rows rowSet, until func(i int) int64) {
 	block, first := int32(len(g.blocks)), int32(0)
 	if total := int(starts[len(starts)-1]); total > 0 || block == 0 {
 		refs := rows.refs[:total]
@@ -260,7 +296,7 @@ func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []
 		g.keys.grow(len(key))
 		g.entries.items = append(g.entries.items, keyEntry{
 			place: place{record: block, from: first + starts[i], rows: starts[i+1] - starts[i]},
-			size:  int32(len(key)), at: int64(len(g.keys.items)), hash: hashKey(key),
+			size:  int32(len(key)), at: int64(len(g.keys.items)), hash: hashKey(key), until: until(i),
 		})
 		g.keys.items = append(g.keys.items, key...)
 	}

@@ -30,11 +30,13 @@ type loader struct {
 
 	// work is held while look-ups run: by the hop, or by a consumer that asks for
 	// an optional relation.
-	work   sync.Mutex
-	second sources.Session // for look-ups, where the main one takes one scan at a time
-	cache  *keyCache
-	extra  []*loadNode        // relations that nobody named before they were read
-	wanted map[*loadNode]bool // optional relations that come with the next chunk
+	work    sync.Mutex
+	second  sources.Session // for look-ups, where the main one takes one scan at a time
+	cache   *keyCache
+	caching Caching
+	tiers   map[*access]keyStore // those that other streams have too
+	extra   []*loadNode          // relations that nobody named before they were read
+	wanted  map[*loadNode]bool   // optional relations that come with the next chunk
 
 	// These are for the goroutine that ranges.
 	ahead   bool // look-ups of the next chunk may run while the consumer has this one
@@ -56,7 +58,7 @@ func newLoader(tree *loadTree, source sources.Source, env sources.Env, pace *gov
 	limit := pace.budget.Limit()
 	l := &loader{
 		tree: tree, source: source, env: env, pace: pace, ahead: ahead, mem: pace.budget, own: pace.ledger.view(Relations),
-		most: max(limit/8, 1), cache: newKeyCache(pace.ledger.view(KeyCache), limit/4), wanted: map[*loadNode]bool{},
+		most: max(limit/8, 1), cache: newKeyCache(pace.ledger.view(KeyCache), limit/4), wanted: map[*loadNode]bool{}, tiers: map[*access]keyStore{},
 	}
 	tree.each(func(n *loadNode) {
 		l.relations = append(l.relations, RelationReceipt{Path: n.path})

@@ -57,7 +57,7 @@ type groups struct {
 
 // find returns the rows of each key: remembered ones, and for the others those of
 // one look-up, or as many as the table needs for so many keys.
-func (l *loader) find(ctx context.Context, s *step, a *access, tier *keyTier, keys *keySet) (groups, error) {
+func (l *loader) find(ctx context.Context, s *step, a *access, tier keyStore, keys *keySet) (groups, error) {
 	n := keys.list.rows
 	l.count(a, func(r *RelationReceipt) { r.Keys += int64(n) })
 	if tier == nil {

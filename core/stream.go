@@ -164,9 +164,11 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	if o.Parallel < 0 {
 		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("%d partitions at once", o.Parallel)}
 	}
-	from, err := after(q.After, bind(table, q))
-	if err != nil {
-		return nil, sources.WithOp("query", q.Table, err)
+	var from bookmark
+	if q.After != "" || o.Tokens {
+		if from, err = after(q.After, bind(table, q)); err != nil {
+			return nil, sources.WithOp("query", q.Table, err)
+		}
 	}
 	asked.After = from.cursor
 	if q.Limit > 0 { // the rows since the cursor come once more
@@ -209,6 +211,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	ledger := newLedger(budget, session)
 	pace := newGovernor(ledger, page, o.ChunkRows, o.Pressure, o.OnEvent)
 	loader := newLoader(tree, source, env, pace, o.ReadAhead)
+	loader.caching = o.Caching
 	if err := loader.begin(ctx, session, asked, scanned); err != nil {
 		err = errors.Join(err, session.Close())
 		budget.Close()

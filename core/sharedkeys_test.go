@@ -1,0 +1,191 @@
+package core_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
+)
+
+// dated is a source whose plans say a version.
+type dated struct {
+	sources.Source
+	version func() string
+}
+
+func (d dated) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
+	session, err := d.Source.Begin(ctx, env)
+	return datedSession{session, d.version}, err
+}
+
+type datedSession struct {
+	sources.Session
+	version func() string
+}
+
+func (s datedSession) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	plan, err := s.Session.Plan(ctx, q)
+	if err == nil {
+		plan.Version = s.version()
+	}
+	return plan, err
+}
+
+// TestLookupsAreRemembered: streams of different orders, whose customers are the
+// same, ask for a customer once. With and without versions, until the version
+// changes, somebody says that they are old, or asks afresh.
+func TestLookupsAreRemembered(t *testing.T) {
+	shop, err := testkit.Shop{Seed: 7, Orders: 60}.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"", "1"} {
+		t.Run("version "+version, func(t *testing.T) {
+			version := version
+			source := dated{shop, func() string { return version }}
+			cache := newCache(t, core.CacheOptions{})
+			load := parseLoad(t, "customer")
+			read := func(from int64, mode core.CacheMode) (asked int64) {
+				t.Helper()
+				where := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
+				q := core.Query{Table: "orders", Where: where, Load: core.Load{Required: load}}
+				want, _ := readObjects(t, source, q, core.Options{})
+				o := core.Options{Caching: core.Caching{Cache: cache, Source: identity, Mode: mode}}
+				got, receipt := readObjects(t, source, q, o)
+				if diff := gocmp.Diff(want, got); diff != "" {
+					t.Fatalf("orders after %d (-want +got):\n%s", from, diff)
+				}
+				return receipt.Relations[0].Keys - receipt.Relations[0].Remembered
+			}
+			first := read(0, core.CacheUse)
+			if again := read(3, core.CacheUse); first == 0 || again != 0 {
+				t.Errorf("%d keys were asked for, then %d", first, again)
+			}
+			if s := cache.Stats(); s.KeysFound == 0 || s.KeysAsked != uint64(first) {
+				t.Errorf("%+v", s)
+			}
+			if bypassed := read(3, core.CacheBypass); bypassed == 0 {
+				t.Error("a bypass asked for nothing")
+			}
+			if fresh := read(3, core.CacheRefresh); fresh == 0 {
+				t.Error("a refresh asked for nothing")
+			}
+			if again := read(7, core.CacheUse); again != 0 {
+				t.Errorf("%d keys were asked for after a refresh of them all", again)
+			}
+			cache.Invalidate(identity, "customers")
+			if again := read(7, core.CacheUse); again == 0 {
+				t.Error("nothing was asked for of what is old")
+			}
+			if version != "" {
+				version = "2"
+				if again := read(7, core.CacheUse); again == 0 {
+					t.Error("nothing was asked for of another version")
+				}
+			}
+			cache.Clear()
+			if held := cache.Budget().Held(); held != 0 {
+				t.Errorf("%d bytes are held after Clear", held)
+			}
+		})
+	}
+}
+
+// TestLookupsExpire: also those that are asked for all the time.
+func TestLookupsExpire(t *testing.T) {
+	shop, err := testkit.Shop{Seed: 7, Orders: 60}.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		source := dated{shop, func() string { return "" }}
+		cache := newCache(t, core.CacheOptions{TTL: time.Minute})
+		read := func(from int64) (asked int64) {
+			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}, Load: core.Load{Required: parseLoad(t, "customer")}}
+			stream := open(t, source, q, core.Options{Caching: core.Caching{Cache: cache, Source: identity}})
+			for _, err := range stream.Chunks() {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := stream.Receipt().Relations[0]
+			return r.Keys - r.Remembered
+		}
+		first := read(0)
+		for i := range 5 {
+			if again := read(int64(1 + i)); again != 0 {
+				t.Errorf("%d keys were asked for after %d seconds", again, 10*i)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		if again := read(0); again != first {
+			t.Errorf("%d keys were asked for after a minute, want %d", again, first)
+		}
+		if again := read(9); again != 0 {
+			t.Errorf("%d keys were asked for right afterwards", again)
+		}
+	})
+}
+
+// TestStreamsShareLookups at the same time, while memory is short and what is
+// remembered is dropped.
+func TestStreamsShareLookups(t *testing.T) {
+	shop, err := testkit.Shop{Seed: 7, Orders: 200}.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := dated{shop, func() string { return "" }}
+	cache := newCache(t, core.CacheOptions{Bytes: 200 << 10, TTL: time.Hour})
+	q := core.Query{Table: "orders", Load: core.Load{Required: parseLoad(t, "customer,order_lines.product")}}
+	sum := func(o core.Options, from int64) (string, error) {
+		q := q
+		q.Where = sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
+		o.ChunkRows = 20
+		stream, err := core.Open(t.Context(), source, q, o)
+		if err != nil {
+			return "", err
+		}
+		for _, err := range stream.Chunks() {
+			if err != nil {
+				return "", err
+			}
+		}
+		return stream.Receipt().Checksum, stream.Close()
+	}
+	var want [4]string
+	for i := range want {
+		if want[i], err = sum(core.Options{}, int64(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for i := range want {
+		all.Go(func() {
+			for j := range 6 {
+				got, err := sum(core.Options{Caching: core.Caching{Cache: cache, Source: identity}}, int64(i))
+				if err != nil || got != want[i] {
+					t.Errorf("%s and %v, want %s", got, err, want[i])
+				}
+				switch (i + j) % 4 {
+				case 1:
+					cache.Invalidate(identity, []string{"customers", "products", "order_lines", "orders"}[j%4])
+				case 2:
+					cache.Clear()
+				}
+			}
+		})
+	}
+	all.Wait()
+	cache.Clear()
+	if held := cache.Budget().Held(); held != 0 {
+		t.Errorf("%d bytes are held after Clear", held)
+	}
+}
