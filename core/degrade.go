@@ -298,6 +298,9 @@ func (g *governor) change(to Level, why string) {
 	if to == Degraded {
 		// What caches keep is worth less than what is asked for.
 		g.budget.shorten(g.budget.Limit() / 8)
+		if p := g.budget.parent; p != nil && float64(p.Held()) >= g.pressure.Degrade*float64(p.Limit()) {
+			p.shorten(p.Limit() / 8)
+		}
 		g.budget.shed()
 	}
 	if g.notify != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +17,10 @@ import (
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/plugins/csv"
+	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
+	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
 // scans is how often the csv source that countedCSV opens was scanned.
@@ -300,5 +303,39 @@ func TestHostInvalidates(t *testing.T) {
 	h.Cache().Clear()
 	if a, b := read(open[0]), read(open[1]); a != core.CacheMiss || b != core.CacheMiss {
 		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// TestPostgresVersions: a write to the database is seen by the next question, and
+// without one nothing is scanned.
+func TestPostgresVersions(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `CREATE TABLE people (id int PRIMARY KEY); CREATE TABLE changes (n int); INSERT INTO changes VALUES (1)`)
+	h, err := host.New(host.Options{Sources: map[string]sources.Open{"postgres": postgres.Open}, Cache: &host.Cache{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	source, err := h.Open(t.Context(), uri+"?version="+url.QueryEscape("SELECT n FROM changes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{core.CacheMiss, core.CacheHit, core.CacheMiss, core.CacheHit} {
+		if i == 2 {
+			if err := pgtest.Run(t.Context(), uri, "INSERT INTO people VALUES (1); UPDATE changes SET n = 2"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stream, err := source.Stream(t.Context(), core.Query{Table: "people"}, core.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := stream.Receipt(); r.Cache != want || r.Rows != int64(i/2) {
+			t.Errorf("question %d: %s of %d rows, want a %s", i, r.Cache, r.Rows, want)
+		}
 	}
 }

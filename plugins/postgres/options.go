@@ -39,6 +39,7 @@ type options struct {
 	snapshotLimit    time.Duration // how long a session may hold its snapshot; 0 is for ever
 	special          special
 	numeric          decimal // of numerics without digits of their own; none is text
+	version          string  // how the version of a table is asked for; empty is not at all
 }
 
 // special says what becomes of a value that its column's Arrow type cannot hold.
@@ -54,7 +55,7 @@ const (
 type decimal struct{ precision, scale int32 }
 
 var optionNames = []string{
-	"application_name", "connections", "lock_timeout", "numeric", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout",
+	"application_name", "connections", "lock_timeout", "numeric", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout", "version",
 }
 
 // fromQuery moves those of our options that stand in the query of the URI to the
@@ -120,6 +121,8 @@ func parseOptions(given map[string]string) (options, error) {
 			if o.special = special(value); o.special != refuse && o.special != makeNull && o.special != asText {
 				err = errors.New("want error, null or text")
 			}
+		case "version":
+			o.version, err = value, checkVersion(value)
 		case "numeric":
 			o.numeric, err = parseDecimal(value)
 		default:

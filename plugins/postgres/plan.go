@@ -30,6 +30,9 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	}
 	m, err := n.acquire(ctx)
 	if errors.Is(err, errBusy) {
+		if n.s.options.version != "" {
+			plan.Version = unknown()
+		}
 		return plan, nil
 	}
 	if err != nil {
@@ -42,6 +45,9 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	}
 	explained, err := m.explain(ctx, b)
 	if err != nil {
+		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+	}
+	if plan.Version, err = m.version(ctx, n.s.options.version, q.Table); err != nil {
 		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
 	}
 	plan.Snapshot, plan.Detail = m.snapshot, b.sql

@@ -110,6 +110,12 @@ type source struct {
 //	                   could have one a text column
 //	numeric            "38,9" makes decimals of numerics that declare no digits; what
 //	                   does not fit is an error, never rounded. text by default
+//	version            how a cache sees that a table has changed: "snapshot", the
+//	                   transactions that the session sees, which any write on the
+//	                   server makes others of; or a statement that gives one value,
+//	                   in which $1 is the table's name as the catalogue has it, as
+//	                   in "SELECT max(at) FROM changes WHERE name = $1". None by
+//	                   default: what is remembered is good until its time is over
 //	application_name   penstock by default
 //	statement_timeout  as in 30s; none by default
 //	lock_timeout       as in 5s; none by default

@@ -1,0 +1,99 @@
+package postgres_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/penstock-data/penstock/plugins/postgres"
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit/pgtest"
+)
+
+// TestVersion: it is the same while nothing is written, another one after a
+// write, and the session's own until that ends.
+func TestVersion(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `
+		CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int);
+		CREATE TABLE changes (name text, at int); INSERT INTO changes VALUES ('a', 1), ('b', 5)`)
+	version := func(s sources.Session, table string) string {
+		t.Helper()
+		plan, err := s.Plan(t.Context(), &sources.Query{Table: table})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Version
+	}
+	write := func(sql string) {
+		t.Helper()
+		if err := pgtest.Run(t.Context(), uri, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fresh := func(option, table string) string {
+		t.Helper()
+		src, err := postgres.Open(t.Context(), sources.Config{URI: uri, Options: map[string]string{"version": option}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = src.Close() }()
+		s, err := src.Begin(t.Context(), sources.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		return version(s, table)
+	}
+	_, none := open(t, uri, sources.Limits{})
+	if v := version(none, "a"); v != "" {
+		t.Errorf("without the option the version is %q", v)
+	}
+	_, old := openWith(t, uri, map[string]string{"version": "snapshot"}, sources.Limits{})
+	before := version(old, "a")
+	write("INSERT INTO a VALUES (1)")
+	if v := version(old, "a"); v != before {
+		t.Errorf("the session's version was %q and is %q", before, v)
+	}
+	if v := fresh("snapshot", "a"); v == before || v == "" {
+		t.Errorf("after a write the version is %q", v)
+	}
+	// Whoever else uses the server may write in between, but not every time.
+	same := false
+	for range 200 {
+		if same = fresh("snapshot", "a") == fresh("snapshot", "b"); same {
+			break
+		}
+	}
+	if !same {
+		t.Error("nothing was written, and the version is another every time")
+	}
+
+	own := "SELECT max(at) FROM changes WHERE name = $1"
+	if a, b := fresh(own, "a"), fresh(own, "b"); a != "1" || b != "5" {
+		t.Errorf("the versions are %q and %q", a, b)
+	}
+	write("UPDATE changes SET at = 2 WHERE name = 'a'")
+	if a, b := fresh(own, "a"), fresh(own, "b"); a != "2" || b != "5" {
+		t.Errorf("the versions are %q and %q", a, b)
+	}
+	if v := fresh("SELECT 'all'", "a"); v != "all" {
+		t.Errorf("the version is %q", v)
+	}
+
+	for option, want := range map[string]string{
+		"SELECT max(at) FROM changes WHERE name = $1 AND at > 99": "must give one value",
+		"SELECT 1, 2":      "must give one value",
+		"SELECT nothing":   "nothing",
+		"SELECT at FROM a": "at",
+	} {
+		_, s := openWith(t, uri, map[string]string{"version": option}, sources.Limits{})
+		if _, err := s.Plan(t.Context(), &sources.Query{Table: "a"}); err == nil || !strings.HasPrefix(err.Error(), "plan a: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", option, err)
+		}
+		if rows := text(t, s.Scan(t.Context(), &sources.Query{Table: "a"})); len(rows) != 1 {
+			t.Errorf("%s: after the fault %q", option, rows)
+		}
+	}
+	if _, err := postgres.Open(t.Context(), sources.Config{URI: uri, Options: map[string]string{"version": "always"}}); sources.KindOf(err) != sources.Invalid {
+		t.Errorf("an odd version: %v", err)
+	}
+}
