@@ -315,7 +315,11 @@ func TestPostgresVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	source, err := h.Open(t.Context(), uri+"?version="+url.QueryEscape("SELECT n FROM changes"))
+	separator := "?"
+	if strings.Contains(uri, "?") {
+		separator = "&"
+	}
+	source, err := h.Open(t.Context(), uri+separator+"version="+url.QueryEscape("SELECT n FROM changes"))
 	if err != nil {
 		t.Fatal(err)
 	}
