@@ -33,6 +33,9 @@ func FuzzNumber(f *testing.F) {
 				t.Errorf("%q is %d, %t, want %d, %v", text, got, ok, want, err)
 			}
 			low, high, ok := parseDecimal(b, maxPrecision, scale, true)
+			if len(text) > 200 {
+				continue // math/big would take its time
+			}
 			rat, good := plainRat(text)
 			if ok && !good {
 				t.Errorf("%q is read as a decimal", text)
@@ -60,7 +63,7 @@ func FuzzNumber(f *testing.F) {
 // plainRat reads a number as people write it in CSV files, by way of math/big.
 func plainRat(text string) (*big.Rat, bool) {
 	body := strings.TrimLeft(text, "+-")
-	if len(text)-len(body) > 1 || strings.Trim(body, "0123456789.eE+-") != "" || len(text) > 200 {
+	if len(text)-len(body) > 1 || strings.Trim(body, "0123456789.eE+-") != "" {
 		return nil, false
 	}
 	mantissa, power, exponent := strings.Cut(strings.ToLower(body), "e")
