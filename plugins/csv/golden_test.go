@@ -255,12 +255,12 @@ func TestSeveralFiles(t *testing.T) {
 func TestSkipping(t *testing.T) {
 	text := "id,n\n"
 	for i := range 200 {
-		switch {
-		case i%50 == 10:
+		switch i % 50 {
+		case 10:
 			text += "1,2,3\n"
-		case i%50 == 20:
+		case 20:
 			text += "x\"y,1\n"
-		case i%50 == 30:
+		case 30:
 			text += fmt.Sprintf("%d,no number\n", i)
 		default:
 			text += fmt.Sprintf("%d,%d\n", i, i%9)

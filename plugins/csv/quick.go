@@ -1,6 +1,7 @@
 package csv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 )
@@ -99,8 +100,8 @@ func (v *vector) add(record []byte, c *cell, ascii bool) bool {
 		}
 		binary.LittleEndian.PutUint32(v.values[4*i:], uint32(days))
 	case quickMoment:
-		zoned := v.column.kind == instantKind
-		if len(text) != 19 && !(len(text) == 20 && text[19] == 'Z') || zoned != (len(text) == 20) || text[10] != 'T' && text[10] != ' ' {
+		clock, zoned := bytes.CutSuffix(text, []byte{'Z'})
+		if len(clock) != 19 || zoned != (v.column.kind == instantKind) || text[10] != 'T' && text[10] != ' ' {
 			return false
 		}
 		days, ok := isoDate(text)
