@@ -7,7 +7,9 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -305,7 +307,7 @@ func TestBadLookups(t *testing.T) {
 			if q.Load.Required = parseLoad(t, "author.boss"); strategy == core.Lazy {
 				q.Load.Required, q.Load.Optional = nil, q.Load.Required
 			}
-			stream := open(t, source, q, core.Options{Budget: parent(t), ChunkRows: 20, ReadAhead: strategy == core.Selective})
+			stream := open(t, source, q, core.Options{Budget: parent(t), ChunkRows: 20, ReadAhead: strategy == core.Selective, Retry: core.Retry{Tries: -1}})
 			var fault error
 			for chunk, err := range stream.Chunks() {
 				if fault = err; err != nil {
@@ -335,6 +337,37 @@ func TestBadLookups(t *testing.T) {
 	_, err := rowsOf(open(t, other, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author")}}, core.Options{Budget: parent(t), ChunkRows: 2}))
 	if sources.KindOf(err) != sources.Internal || err == nil || !strings.Contains(err.Error(), "which no key asked for") {
 		t.Errorf("a row too many: %v", err)
+	}
+}
+
+// TestLookupsAreTriedAgain: a look-up that its source could not do now is asked
+// again, and the rows are the same.
+func TestLookupsAreTriedAgain(t *testing.T) {
+	source := lying{humbled(t, library(t), func(*sources.Table) {}), nil}
+	var failed atomic.Int64
+	source.change = func(pages sources.Batches) sources.Batches {
+		if failed.Add(1)%2 == 0 {
+			return pages
+		}
+		return func(yield func(sources.Batch, error) bool) {
+			yield(sources.Batch{}, &sources.Error{Kind: sources.Unavailable, Err: errors.New("just now")})
+		}
+	}
+	load := parseLoad(t, "author.boss,pages")
+	truth := readAll(t, source)
+	var want []object
+	for _, row := range truth.rows["books"] {
+		want = append(want, truth.answer("books", row, nil, load))
+	}
+	for _, chunk := range []int64{7, 50} {
+		got, receipt := readObjects(t, source, core.Query{Table: "books", Load: core.Load{Required: load}},
+			core.Options{ChunkRows: chunk, Retry: core.Retry{First: time.Millisecond, Most: time.Millisecond}})
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Fatalf("chunks of %d (-want +got):\n%s", chunk, diff)
+		}
+		if receipt.Retries == 0 {
+			t.Errorf("chunks of %d: nothing was tried again", chunk)
+		}
 	}
 }
 
