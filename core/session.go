@@ -52,7 +52,7 @@ func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease
 	}
 	env := n.env
 	n.mu.Lock()
-	if n.seen && n.bound {
+	if n.joins() {
 		if n.join == "" {
 			n.mu.Unlock()
 			return nil, false, giveUp(op, table, errMomentLost)
@@ -64,10 +64,12 @@ func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease
 	if err != nil {
 		return nil, false, err
 	}
+	l = &lease{session: session, users: 1}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.current = &lease{session: session, users: 1}
-	return n.current, true, nil
+	n.current = l
+	n.mu.Unlock()
+	n.drop()
+	return l, true, nil
 }
 
 // take returns the current session, if there is one.
@@ -91,13 +93,33 @@ func (n *steadySession) lose(l *lease) {
 }
 
 // release ends one use. A session that is lost is closed by the last one who
-// leaves it: what it held is wanted for the next.
+// leaves it: what it held is wanted for the next. One that may still hold the
+// moment which the next has to join is closed when that has joined it.
 func (n *steadySession) release(l *lease) {
 	n.mu.Lock()
 	l.users--
-	ends := l.users == 0 && n.current != l && !l.closed
+	ends := l.users == 0 && n.current != l && !n.joins()
 	n.mu.Unlock()
 	if ends {
+		_ = n.end(l) // whoever lost it has told why
+	}
+}
+
+// joins reports whether the next session has to join this one's moment. The caller
+// holds the lock.
+func (n *steadySession) joins() bool { return n.seen && n.bound }
+
+// drop closes the sessions that were lost and have nobody in them.
+func (n *steadySession) drop() {
+	n.mu.Lock()
+	var ends []*lease
+	for _, l := range n.lost {
+		if l.users == 0 {
+			ends = append(ends, l)
+		}
+	}
+	n.mu.Unlock()
+	for _, l := range ends {
 		_ = n.end(l) // whoever lost it has told why
 	}
 }
