@@ -1,10 +1,12 @@
 # Every target works in a fresh clone; `make` alone lists them.
 GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 DEMO ?= demo
+SEED ?= 1
+RUNS ?= 100
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench
+.PHONY: help build demo test check fuzz bench chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +42,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+chaos: ## break RUNS (100) streams in every way, from SEED (1) on, and hold them to the truth
+	@mkdir -p bin
+	go build -o bin/chaos ./chaos
+	bin/chaos -seed $(SEED) -runs $(RUNS)
 
 bench: ## run the benchmarks, with what they allocate
 	go test -run '^$$' -bench . -benchmem ./...

@@ -90,6 +90,12 @@ var rules = map[string]rule{
 	"plugins/postgres/plugin": {may: []string{module + "/plugins/postgres", module + "/sources/serve"}},
 	"testkit":                 {may: []string{arrow, module + "/sources", module + "/core"}, never: heavyArrow, tests: []string{module + "/testkit...", module + "/host..."}},
 	"testkit/pgtest":          {may: []string{"github.com/fergusstrange/embedded-postgres", "github.com/jackc/pgx/v5..."}},
+	"chaos": {
+		may: []string{
+			module + "/sources", module + "/core", module + "/host", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
+			"github.com/jackc/pgx/v5",
+		},
+	},
 	"cmd/penstock": {
 		may: []string{
 			arrow, module + "/sources", module + "/core", module + "/host", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",

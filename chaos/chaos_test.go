@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // TestChaos makes a few runs whose seed is always the same. make chaos makes many.
 func TestChaos(t *testing.T) {
 	var out strings.Builder
-	o := options{seed: 1, runs: 40, orders: 2000, patience: time.Minute, postgres: true}
+	o := options{seed: 1, runs: 25, orders: 2000, patience: time.Minute, postgres: true}
 	if err := o.run(t.Context(), &out); err != nil {
 		t.Errorf("%v\n%s", err, out.String())
 	}

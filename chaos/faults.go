@@ -187,7 +187,9 @@ func damaging(what func(*plan) string) func(*plan) error {
 			return err
 		}
 		at := 200 + p.rng.Int64N(1<<(10+p.rng.IntN(10)))
-		script := fmt.Sprintf("#!/bin/sh\nexec '%s' damage %d %s '%s'\n", self, at, what(p), filepath.Join(p.world.plugins, "penstock-source-csv"))
+		plugin := filepath.Join(p.world.plugins, "penstock-source-csv")
+		// Only the first few processes, or nobody would ever get through.
+		script := fmt.Sprintf("#!/bin/sh\nfor n in 1 2 3 4; do mkdir '%s/'$n 2>/dev/null && exec '%s' damage %d %s '%s'; done\nexec '%s'\n", p.dir, self, at, what(p), plugin, plugin)
 		wrapper := filepath.Join(p.dir, "penstock-source-csv")
 		p.pluginPath = []string{p.dir}
 		p.linked = map[string]sources.Open{}

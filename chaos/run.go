@@ -120,6 +120,7 @@ func (p *plan) String() string {
 type outcome struct {
 	whole   bool // complete, with the right rows
 	retries int64
+	faults  []core.Fault
 	err     error // of the stream: an honest one
 	wrong   error // what should not be
 }
@@ -245,7 +246,7 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 		left, err = true, nil
 	}
 	r := stream.Receipt()
-	o.retries = r.Retries
+	o.retries, o.faults = r.Retries, r.Faults
 	switch {
 	case err != nil:
 		judge(err)
@@ -396,6 +397,9 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 		}
 		if o.verbose {
 			fmt.Fprintf(out, "%s: whole %t, %d retries, %v, %s\n", p, result.whole, result.retries, result.err, time.Since(begun).Round(time.Millisecond))
+			for _, f := range result.faults {
+				fmt.Fprintf(out, "  %s %s: %s\n", f.At.Round(time.Millisecond), f.Kind, f.Text)
+			}
 		}
 	}
 	slices.Sort(names)

@@ -80,6 +80,11 @@ func (i *isolate) fault(ctx context.Context, err error) error {
 	if i.child.ended(time.Second) {
 		return &sources.Error{Kind: sources.Unavailable, Err: &Crash{Name: i.child.name, How: i.child.how(), Stderr: i.child.lines.last()}}
 	}
+	if code == codes.Unavailable {
+		// The connection is broken, and its socket has no file by which another
+		// could be made: whoever asks the process next is told at once.
+		i.child.die()
+	}
 	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q: %s", i.child.name, firstLine(status.Convert(err).Message()))}
 }
 
