@@ -274,7 +274,7 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 func (p *plan) consume(ctx context.Context, stream *core.Stream, source *host.Source, see func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			if r != errLeave { //nolint:errorlint // it must be the very value
+			if r != errLeave {
 				panic(r)
 			}
 			err = errLeave

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -130,7 +131,8 @@ func (d *damaged) Write(b []byte) (int, error) {
 		return n, errCut
 	}
 	if here && d.Flip != 0 {
-		b[at] ^= d.Flip // the buffer is the copier's own
+		b = bytes.Clone(b)
+		b[at] ^= d.Flip
 	}
 	n, err := d.to.Write(b)
 	d.sent += int64(n)
