@@ -83,7 +83,7 @@ var rules = map[string]rule{
 		never: heavyArrow,
 		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
 	},
-	"host/testdata":           {may: []string{module + "/core", module + "/host", module + "/plugins/...", module + "/sources", module + "/wasm"}},
+	"host/testdata":           {may: []string{module + "/core", module + "/host", module + "/plugins/...", module + "/sources", module + "/testkit"}},
 	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},
 	"plugins/postgres":        {may: []string{arrow, module + "/sources", "github.com/jackc/pgx/v5..."}, never: heavyArrow, tests: []string{module + "/testkit/pgtest"}},

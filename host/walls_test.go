@@ -3,6 +3,7 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -88,14 +89,19 @@ func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
 				t.Fatal(err)
 			}
 		}
-		r := stream.Receipt()
-		if !r.Complete {
-			t.Errorf("the receipt is %+v", r)
-		}
-		r.PeakBytes, r.IsolatePeakBytes, r.IsolateLimitBytes, r.Elapsed = 0, 0, 0, 0
-		all[table.Name] = r
+		all[table.Name] = lasting(t, stream.Receipt())
 	}
 	return all
+}
+
+// lasting is a receipt without what depends on time and memory.
+func lasting(t *testing.T, r core.Receipt) core.Receipt {
+	t.Helper()
+	if !r.Complete {
+		t.Errorf("the receipt is %+v", r)
+	}
+	r.PeakBytes, r.IsolatePeakBytes, r.IsolateLimitBytes, r.Elapsed = 0, 0, 0, 0
+	return r
 }
 
 // TestWalls: one source has one behaviour, wherever it runs.
@@ -105,36 +111,34 @@ func TestWalls(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bad, "bad.csv"), []byte("a,b\n1,x\n2\n3,y\n4,\"z\"z\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	module, precompile := filepath.Join(plugins, "csv.wasm"), filepath.Join(t.TempDir(), "precompile")
-	build(t, "../plugins/csv/plugin", module, "GOOS=wasip1", "GOARCH=wasm")
-	build(t, "./testdata/precompile", precompile)
-	if out, err := run(t, precompile, module); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	var first map[string]core.Receipt
-	for _, wall := range []host.Isolation{host.InProcess, host.Process, host.Module} {
+	uris := []string{"csv:" + dir, "csv:" + bad + "?on_error=skip"} // what is left out is told through every wall
+	compare := func(t *testing.T, got map[string]core.Receipt) {
+		t.Helper()
+		if r := got["bad"]; r.Rows != 2 || r.Skipped != 2 || len(r.SkippedFirst) != 2 {
+			t.Errorf("the receipt is %+v", r)
+		}
+		if first == nil {
+			first = got
+		}
+		if diff := cmp.Diff(first, got); diff != "" {
+			t.Errorf("the receipts differ (-want +got):\n%s", diff)
+		}
+	}
+	for _, wall := range []host.Isolation{host.InProcess, host.Process} {
 		t.Run(string(wall), func(t *testing.T) {
 			h := behind(t, wall, plugins)
-			source, err := h.Open(t.Context(), "csv:"+dir)
+			source, err := h.Open(t.Context(), uris[0])
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := receipts(t, source)
-			// What is left out is told through every wall.
-			skipping, err := h.Open(t.Context(), "csv:"+bad+"?on_error=skip")
+			skipping, err := h.Open(t.Context(), uris[1])
 			if err != nil {
 				t.Fatal(err)
 			}
 			got["bad"] = receipts(t, skipping)["bad"]
-			if r := got["bad"]; r.Rows != 2 || r.Skipped != 2 || len(r.SkippedFirst) != 2 {
-				t.Errorf("the receipt is %+v", r)
-			}
-			if first == nil {
-				first = got
-			}
-			if diff := cmp.Diff(first, got); diff != "" {
-				t.Errorf("the receipts differ (-want +got):\n%s", diff)
-			}
+			compare(t, got)
 			if wall == host.InProcess {
 				return // plugins/csv has the contract's suite itself
 			}
@@ -143,6 +147,27 @@ func TestWalls(t *testing.T) {
 			}
 		})
 	}
+	t.Run(string(host.Module), func(t *testing.T) {
+		walls := filepath.Join(t.TempDir(), "walls")
+		build(t, "./testdata/walls", walls)
+		build(t, "../plugins/csv/plugin", filepath.Join(plugins, "csv.wasm"), "GOOS=wasip1", "GOARCH=wasm")
+		c := exec.Command(walls, uris...)
+		c.Env = append(c.Environ(), "PENSTOCK_PLUGIN_PATH="+plugins)
+		var said bytes.Buffer
+		c.Stderr = &said
+		out, err := c.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, said.String())
+		}
+		var got map[string]core.Receipt
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatal(err)
+		}
+		for name, r := range got {
+			got[name] = lasting(t, r)
+		}
+		compare(t, got)
+	})
 }
 
 // TestPostgresWalls: a database gives the same rows behind each wall that it

@@ -34,10 +34,8 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	s := scan{session: n, cancel: cancel, decoder: wire.NewDecoder(n.mem)}
-	defer s.message.close()
-	defer s.decoder.Release()
+	defer s.leave()
 	if err := s.begin(ctx, &flight.Ticket{Ticket: ticket}); err != nil {
 		return s.fault(ctx, err)
 	}
@@ -91,6 +89,21 @@ func (s *scan) begin(ctx context.Context, ticket *flight.Ticket) (err error) {
 		err = s.stream.CloseSend()
 	}
 	return err
+}
+
+// leave ends the call, and frees what it held. When it returns gRPC has put the
+// end of the call on its way, and whatever the session asks next comes after it:
+// the process then knows that the scan was left, and does not take the next one of
+// a table with one scan at a time for a second.
+func (s *scan) leave() {
+	s.cancel(nil)
+	if s.stream != nil {
+		for s.stream.RecvMsg(&s.message) == nil {
+			s.message.close()
+		}
+	}
+	s.message.close()
+	s.decoder.Release()
 }
 
 // largest is the largest message that a scan takes. While its bytes go over into
