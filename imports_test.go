@@ -83,6 +83,20 @@ var rules = map[string]rule{
 		never: heavyArrow,
 		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
 	},
+	"host/telemetry": {
+		may: []string{
+			module + "/core", module + "/host", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
+			"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
+		},
+		tests: []string{"go.opentelemetry.io/otel...", module + "/host/telemetry"},
+	},
+	"host/telemetry/prometheus": {
+		may: []string{
+			module + "/host", module + "/host/telemetry", "go.opentelemetry.io/otel/sdk/metric", "go.opentelemetry.io/otel/exporters/prometheus",
+			"github.com/prometheus/client_golang/...",
+		},
+		tests: []string{module + "/host/telemetry/prometheus"},
+	},
 	"host/testdata":           {may: []string{module + "/core", module + "/host", module + "/plugins/...", module + "/sources", module + "/testkit"}},
 	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},

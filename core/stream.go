@@ -166,7 +166,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options) (*Stre
 	}
 	var from bookmark
 	if q.After != "" || o.Tokens {
-		if from, err = after(q.After, bind(table, q)); err != nil {
+		if from, err = after(table, q, o); err != nil {
 			return nil, sources.WithOp("query", q.Table, err)
 		}
 	}

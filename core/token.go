@@ -2,7 +2,6 @@ package core
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -50,40 +49,14 @@ type bookmark struct {
 	sum    []byte         // of those; nil where there are none
 }
 
-// bind digests a query without its limit and its place, and its table.
-func bind(table *sources.Table, q Query) binding {
-	var b binding
-	h := sha256.New()
-	part := func(format string, args ...any) {
-		text := fmt.Sprintf(format, args...)
-		fmt.Fprintf(h, "%d %s", len(text), text)
-	}
-	predicate := func(p sources.Predicate) {
-		part("%v", p)
-		// A text and a number may be written alike.
-		sources.Leaves(p, func(p sources.Predicate) {
-			switch p := p.(type) {
-			case sources.Comparison:
-				part("%v", p.Value.Type)
-			case sources.In:
-				for _, v := range p.Values {
-					part("%v", v.Type)
-				}
-			}
-		})
-	}
-	part("%q %q", q.Table, q.Columns)
-	predicate(q.Where)
-	part("%v", q.OrderBy)
-	copy(b.query[:], h.Sum(nil))
-
-	h.Reset()
-	for _, f := range table.Schema.Fields() {
-		part("%q %s %t", f.Name, f.Type, f.Nullable)
-	}
-	part("%q %q %s", table.Name, table.Key, table.Can)
-	copy(b.table[:], h.Sum(nil))
-	return b
+// bind digests a query without its limit and its place, and its table. It is
+// false where the query holds what cannot be encoded, and so has no tokens.
+func bind(table *sources.Table, q Query) (b binding, ok bool) {
+	shape := describe(table)
+	copy(b.table[:], shape[:])
+	asked, ok := question(Fingerprint{}, Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
+	copy(b.query[:], asked.Key[:])
+	return b, ok
 }
 
 // token writes the bookmark as a text.
@@ -142,10 +115,17 @@ func parseToken(t Token) (bookmark, error) {
 
 // after reads a query's token and holds it against what is asked. An error is of
 // kind [sources.Invalid] and says why the token does not fit.
-func after(t Token, now binding) (bookmark, error) {
-	if t == "" {
+func after(table *sources.Table, q Query, o Options) (bookmark, error) {
+	now, ok := bind(table, q)
+	switch {
+	case !o.Tokens:
+		return bookmark{}, nil
+	case !ok:
+		return bookmark{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens cannot be bound to")}
+	case q.After == "":
 		return bookmark{binding: now}, nil
 	}
+	t := q.After
 	p, err := parseToken(t)
 	switch {
 	case err != nil:

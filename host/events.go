@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,11 @@ type Event struct {
 	Source string // the name before the colon of its URI
 	Wall   Wall
 	Table  string
+
+	// Context is the one that the stream was opened with, and its trace: of Opened
+	// alone.
+	Context context.Context
+	Status  core.Status // of a stream that has Ended
 
 	Rows, Bytes int64
 	Level       *core.Event

@@ -216,7 +216,7 @@ func (r *Running) watch(o core.Options) core.Options {
 			level = slog.LevelInfo // whoever reads the stream has the error
 		}
 		log.Log(context.Background(), level, "ended", "complete", receipt.Complete, "rows", receipt.Rows, "error", receipt.Error, "retries", receipt.Retries, "took", receipt.Elapsed)
-		h.watchers.tell(r.event(Event{Kind: Ended, Receipt: &receipt}))
+		h.watchers.tell(r.event(Event{Kind: Ended, Receipt: &receipt, Status: r.stream.Status()}))
 		if onEnd != nil {
 			onEnd(receipt)
 		}

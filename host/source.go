@@ -74,7 +74,7 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 		return nil, err
 	}
 	s.host.registry.opened(running, stream)
-	running.tell(Opened, nil)
+	s.host.watchers.tell(running.event(Event{Kind: Opened, Context: ctx}))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams = append(slices.DeleteFunc(s.streams, ended), stream)

@@ -1,0 +1,174 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+)
+
+// metrics are the instruments of one host.
+type metrics struct {
+	host         *host.Host
+	registration metric.Registration
+
+	opened, ended, chunks, rows, size, lookups metric.Int64Counter
+	faults, levels, steered, circuits, checks  metric.Int64Counter
+	duration, checkDuration                    metric.Float64Histogram
+	chunkRows                                  metric.Int64Histogram
+
+	open, circuitOpen, held, limit metric.Int64ObservableGauge
+	isolates, isolateMemory        metric.Int64ObservableGauge
+	cacheEntries, cacheSize        metric.Int64ObservableGauge
+	cacheRequests, cacheEvictions  metric.Int64ObservableCounter
+}
+
+func newMetrics(h *host.Host, meter metric.Meter) (*metrics, error) {
+	m := &metrics{host: h}
+	var faults []error
+	counter := func(to *metric.Int64Counter, name, unit, text string) {
+		c, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(text))
+		*to, faults = c, append(faults, err)
+	}
+	counter(&m.opened, "penstock.stream.opened", "{stream}", "Streams that were opened.")
+	counter(&m.ended, "penstock.stream.ended", "{stream}", "Streams that have ended.")
+	counter(&m.chunks, "penstock.chunk.count", "{chunk}", "Chunks that consumers are done with.")
+	counter(&m.rows, "penstock.row.count", "{row}", "Rows of those chunks.")
+	counter(&m.size, "penstock.row.size", "By", "Bytes of the values of those rows.")
+	counter(&m.lookups, "penstock.lookup.count", "{lookup}", "Look-ups of relations, of streams that have ended.")
+	counter(&m.faults, "penstock.fault.count", "{fault}", "Faults of sources that did not end their streams.")
+	counter(&m.levels, "penstock.level.changes", "{change}", "Changes of streams to a level of memory.")
+	counter(&m.steered, "penstock.stream.steered", "{action}", "Streams that somebody paused, resumed or cancelled.")
+	counter(&m.circuits, "penstock.circuit.changes", "{change}", "Changes of sources' breakers to a state.")
+	counter(&m.checks, "penstock.check.count", "{check}", "Health checks of sources.")
+	seconds := func(to *metric.Float64Histogram, name, text string) {
+		c, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text))
+		*to, faults = c, append(faults, err)
+	}
+	seconds(&m.duration, "penstock.stream.duration", "From the opening of streams to their end.")
+	seconds(&m.checkDuration, "penstock.check.duration", "How long health checks took.")
+	var err error
+	m.chunkRows, err = meter.Int64Histogram("penstock.chunk.rows", metric.WithUnit("{row}"), metric.WithDescription("Rows of a chunk."),
+		metric.WithExplicitBucketBoundaries(100, 500, 1000, 5000, 10_000, 50_000))
+	faults = append(faults, err)
+	gauge := func(to *metric.Int64ObservableGauge, name, unit, text string) {
+		g, err := meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(text))
+		*to, faults = g, append(faults, err)
+	}
+	gauge(&m.open, "penstock.stream.open", "{stream}", "Streams that have not ended.")
+	gauge(&m.circuitOpen, "penstock.circuit.open", "{source}", "Sources whose circuits are open.")
+	gauge(&m.held, "penstock.memory.held", "By", "Memory of all streams, by who holds it.")
+	gauge(&m.limit, "penstock.memory.limit", "By", "What all streams may hold together.")
+	gauge(&m.isolates, "penstock.isolate.count", "{process}", "Processes of sources.")
+	gauge(&m.isolateMemory, "penstock.isolate.memory", "By", "Private memory of those processes.")
+	gauge(&m.cacheEntries, "penstock.cache.entries", "{entry}", "Answers in the cache.")
+	gauge(&m.cacheSize, "penstock.cache.size", "By", "Memory that the cache holds.")
+	seen := func(to *metric.Int64ObservableCounter, name, unit, text string) {
+		c, err := meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(text))
+		*to, faults = c, append(faults, err)
+	}
+	seen(&m.cacheRequests, "penstock.cache.requests", "{request}", "Questions that the cache was asked first.")
+	seen(&m.cacheEvictions, "penstock.cache.evictions", "{entry}", "Answers that the cache dropped.")
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	m.registration, err = meter.RegisterCallback(m.collect, m.open, m.circuitOpen, m.held, m.limit, m.isolates, m.isolateMemory,
+		m.cacheEntries, m.cacheSize, m.cacheRequests, m.cacheEvictions)
+	return m, err
+}
+
+// of are the attributes of a source, and more.
+func of(source string, wall host.Wall, more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(append(more, attribute.String("source", source), attribute.String("wall", string(wall)))...))
+}
+
+// observe counts an event. It is called by streams, and does not wait.
+func (m *metrics) observe(e host.Event) {
+	ctx := context.Background()
+	with := func(more ...attribute.KeyValue) metric.MeasurementOption { return of(e.Source, e.Wall, more...) }
+	switch e.Kind {
+	case host.Opened:
+		m.opened.Add(ctx, 1, with())
+	case host.Chunked:
+		source := with()
+		m.chunks.Add(ctx, 1, source)
+		m.rows.Add(ctx, e.Rows, source)
+		m.size.Add(ctx, e.Bytes, source)
+		m.chunkRows.Record(ctx, e.Rows, source)
+	case host.Levelled:
+		m.levels.Add(ctx, 1, with(attribute.String("level", e.Level.To.String())))
+	case host.Faulted:
+		m.faults.Add(ctx, 1, with(attribute.String("kind", string(e.Fault.Kind))))
+	case host.Held, host.Released, host.Cancelled:
+		m.steered.Add(ctx, 1, with(attribute.String("action", string(e.Kind))))
+	case host.Ended:
+		status := with(attribute.String("status", string(e.Status)))
+		m.ended.Add(ctx, 1, status)
+		m.duration.Record(ctx, e.Receipt.Elapsed.Seconds(), status)
+		m.lookups.Add(ctx, e.Receipt.Lookups, with())
+	case host.Circuit:
+		m.circuits.Add(ctx, 1, with(attribute.String("circuit", string(e.To))))
+	case host.Checked:
+		m.checks.Add(ctx, 1, with(attribute.Bool("good", e.Err == nil)))
+		m.checkDuration.Record(ctx, e.Took.Seconds(), with())
+	}
+}
+
+// collect looks at the host when somebody reads the metrics.
+func (m *metrics) collect(_ context.Context, o metric.Observer) error {
+	health := m.host.Health()
+	open := map[[3]string]int64{}
+	for _, s := range health.Streams {
+		if !s.Status.Ended() {
+			open[[3]string{s.Source, string(s.Wall), string(s.Status)}]++
+		}
+	}
+	for at, n := range open {
+		o.ObserveInt64(m.open, n, of(at[0], host.Wall(at[1]), attribute.String("status", at[2])))
+	}
+	type place struct {
+		source string
+		wall   host.Wall
+	}
+	broken, isolates, memory := map[place]int64{}, map[place]int64{}, map[place]int64{}
+	for _, s := range health.Sources {
+		at := place{s.Source, s.Wall}
+		broken[at] += 0
+		if s.Circuit == core.Broken {
+			broken[at]++
+		}
+		for _, i := range s.Isolates {
+			isolates[at]++
+			memory[at] += i.Held
+		}
+	}
+	for at, n := range broken {
+		o.ObserveInt64(m.circuitOpen, n, of(at.source, at.wall))
+		o.ObserveInt64(m.isolates, isolates[at], of(at.source, at.wall))
+		o.ObserveInt64(m.isolateMemory, memory[at], of(at.source, at.wall))
+	}
+	for i, n := range m.host.Holding() {
+		o.ObserveInt64(m.held, n, metric.WithAttributes(attribute.String("holder", core.Holder(i).String())))
+	}
+	o.ObserveInt64(m.limit, health.Limit)
+	if c := m.host.Cache(); c != nil {
+		m.cache(o, c.Stats())
+	}
+	return nil
+}
+
+func (m *metrics) cache(o metric.Observer, s core.CacheStats) {
+	o.ObserveInt64(m.cacheEntries, int64(s.Entries))
+	o.ObserveInt64(m.cacheSize, s.Bytes)
+	for result, n := range map[string]uint64{"hit": s.Hits, "miss": s.Misses, "shared": s.Shared} {
+		o.ObserveInt64(m.cacheRequests, int64(n), metric.WithAttributes(attribute.String("result", result)))
+	}
+	e := s.Evictions
+	for cause, n := range map[string]uint64{"ttl": e.TTL, "lru": e.LRU, "bytes": e.Bytes, "pressure": e.Pressure, "version": e.Version, "replaced": e.Replaced, "invalidated": e.Invalidated} {
+		o.ObserveInt64(m.cacheEvictions, int64(n), metric.WithAttributes(attribute.String("cause", cause)))
+	}
+}
