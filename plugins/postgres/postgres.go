@@ -70,6 +70,8 @@ var settings = map[string]string{
 	"synchronize_seqscans":            "off",
 	"max_parallel_workers_per_gather": "0",
 	"enable_tidscan":                  "on",
+	// A look-up of some thousand keys is not a reason to read the whole table.
+	"random_page_cost": "1.1",
 	// Compiling a statement takes longer than its first rows may.
 	"jit": "off",
 }
