@@ -35,13 +35,17 @@ func (i Isolates) check() error {
 	return nil
 }
 
+// patience is how long a wall waits for a page: each stream has a clock of its own
+// for that ([core.Timeouts]), and a wall that was less patient would not let it.
+const patience = 24 * time.Hour
+
 // processes are the options that all processes of the host have.
 func (h *Host) processes(name string) process.Options {
 	i := h.options.Isolates
 	if i.Share && i.Memory == 0 {
 		i.Memory = max(h.options.Memory, process.DefaultIsolate)
 	}
-	return process.Options{Name: name, Logger: h.options.Logger, Isolate: i.Memory, Warm: i.Warm, Idle: i.Idle, Share: i.Share}
+	return process.Options{Name: name, Logger: h.options.Logger, Call: max(h.options.Timeouts.Call, 0), Stall: patience, Isolate: i.Memory, Warm: i.Warm, Idle: i.Idle, Share: i.Share}
 }
 
 // What a child that runs a module may hold at least, and while it compiles it:

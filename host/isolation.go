@@ -152,19 +152,18 @@ const compileTime = 5 * time.Minute
 
 // module opens a WebAssembly module.
 func (h *Host) module() sources.Open {
-	if h.options.Isolation == InProcess {
-		return wasm.OpenURI
+	open, limit := sources.Open(wasm.OpenURI), int64(0)
+	if h.options.Isolation != InProcess {
+		open, limit = h.child("wasm"), h.options.Isolates.Memory
 	}
-	open, limit := h.child("wasm"), h.options.Isolates.Memory
 	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
-		if _, given := c.Options["memory"]; limit > 0 && !given {
+		options := map[string]string{"stall": patience.String()}
+		if limit > 0 {
 			// The module is told that there is no more, before its child is ended.
-			c.Options = maps.Clone(c.Options)
-			if c.Options == nil {
-				c.Options = map[string]string{}
-			}
-			c.Options["memory"] = strconv.FormatInt(min(max(limit-runnerShare, limit/4), wasmMost), 10)
+			options["memory"] = strconv.FormatInt(min(max(limit-runnerShare, limit/4), wasmMost), 10)
 		}
+		maps.Copy(options, c.Options) // what is given stands
+		c.Options = options
 		return open(ctx, c)
 	}
 }

@@ -261,7 +261,8 @@ func (s *session) begin(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := sources.Env{Page: s.env.Page, Join: s.env.Join}
+	i.err.serve(s.env.Stream)
+	env := sources.Env{Page: s.env.Page, Join: s.env.Join, Stream: s.env.Stream}
 	if _, err := i.call(ctx, wire.Request{Op: wire.OpBegin, Env: &env}); err != nil {
 		return nil, firstError(errors.Join(err, s.source.release(i)))
 	}

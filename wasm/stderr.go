@@ -18,6 +18,14 @@ type stderr struct {
 	lines  int
 	reason string // the first line that a dying runtime writes
 	last   string // the last line of all
+	stream string // that reads from the module now; empty where it has no name
+}
+
+// serve names the stream that the next lines are about.
+func (s *stderr) serve(stream string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stream = stream
 }
 
 const (
@@ -58,11 +66,15 @@ func (s *stderr) flush() {
 	if s.reason == "" && (strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") || strings.Contains(text, "panicked at")) {
 		s.reason = text
 	}
+	log := s.log
+	if s.stream != "" {
+		log = log.With("stream", s.stream)
+	}
 	switch s.lines++; {
 	case s.lines < maxLogLines:
-		s.log.Info(text)
+		log.Info(text)
 	case s.lines == maxLogLines:
-		s.log.Warn("the module writes too much to its standard error; the rest is dropped")
+		log.Warn("the module writes too much to its standard error; the rest is dropped")
 	}
 }
 

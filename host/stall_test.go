@@ -1,0 +1,52 @@
+//go:build linux
+
+package host_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/host"
+)
+
+// TestStoppedProcess: one that hangs is killed when the stream's clock has run
+// out, and another goes on in its place.
+func TestStoppedProcess(t *testing.T) {
+	h := behind(t, host.Process, t.TempDir())
+	source, err := h.Open(t.Context(), "csv:"+shop(t, 20_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := source.Stream(t.Context(), core.Query{Table: "orders"}, core.Options{
+		Memory: 4 << 20, Retry: core.Retry{First: time.Millisecond}, Timeouts: core.Timeouts{Stall: 300 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := 0
+	for _, err := range stream.Chunks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range source.Isolates() {
+			if i.Sessions > 0 && stopped == 0 {
+				stopped = i.Pid
+				if err := syscall.Kill(i.Pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	r := stream.Receipt()
+	if !r.Complete || r.Rows != 20_000 || r.Stalls != 1 || r.Retries != 1 || !strings.Contains(r.Faults[1].Text, "the source stalled") {
+		t.Errorf("the receipt is %+v", r)
+	}
+	if _, err := os.Stat("/proc/" + strconv.Itoa(stopped)); err == nil {
+		t.Errorf("process %d is still there", stopped)
+	}
+}
