@@ -27,6 +27,7 @@ test: ## run every test, with the race detector
 check: ## format, vet, lint, tidy and build for every system; fails on a dirty tree
 	$(GOLANGCI_LINT) fmt
 	go mod tidy
+	cd testkit/testdata/plugin && go mod tidy
 	go vet ./...
 	$(GOLANGCI_LINT) run
 	GOOS=wasip1 GOARCH=wasm go build ./sources/... ./core/... ./plugins/csv/...
