@@ -97,6 +97,7 @@ func start(ctx context.Context, o Options) (*child, error) {
 		RunnerFunc:       c.runner,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		StartTimeout:     o.Call,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: socketBase(os.TempDir())},
 		Stderr:           c.lines,
 		Logger:           hclog.NewNullLogger(),
 		SkipHostEnv:      true,
@@ -175,6 +176,21 @@ func (c *child) launch(ctx context.Context) (target string, err error) {
 		<-result // Start returns once the process is dead
 		return "", context.Cause(ctx)
 	}
+}
+
+// longestSocketBase is how long the path of the directory may be in which a
+// socket's own directory is made. The system takes 104 bytes for the path of a
+// socket (108 on Linux) with the zero behind it, of which go-plugin's names,
+// /plugin-dirN and /pluginN with a number of ten digits, need up to 38.
+const longestSocketBase = 65
+
+// socketBase is the directory for temporary files, where its path leaves room for
+// a socket's, else the system's own.
+func socketBase(temp string) string {
+	if len(temp) <= longestSocketBase || runtime.GOOS == "windows" {
+		return temp
+	}
+	return "/tmp"
 }
 
 // runner is what go-plugin's client asks for: it has made a directory for the

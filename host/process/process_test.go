@@ -170,6 +170,22 @@ func TestContract(t *testing.T) {
 }
 
 // TestManyCycles leaves nothing, however often.
+// TestLongTemporaryDirectory: the path of a socket has room for a hundred bytes,
+// that of a user's temporary files may have more.
+func TestLongTemporaryDirectory(t *testing.T) {
+	for _, name := range []string{strings.Repeat("x", 40), strings.Repeat("x", 110)} {
+		temp := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(temp, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("TMPDIR", temp)
+		source := openPool(t, options("shop"))
+		if _, err := source.Catalog(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestManyCycles(t *testing.T) {
 	file := hogFile(t)
 	clean(t)

@@ -55,7 +55,8 @@ func Serve(open sources.Open) {
 			return grpc.NewServer(append(options, grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
 				grpc.MaxRecvMsgSize(maxRequest), grpc.WriteBufferSize(256<<10), grpc.ReadBufferSize(256<<10))...)
 		},
-		Logger: hclog.NewNullLogger(),
+		// What keeps a plugin from being served is told nowhere else.
+		Logger: hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Error, DisableTime: true}),
 	})
 	os.Exit(0)
 }
