@@ -169,23 +169,30 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// TestManyCycles leaves nothing, however often.
 // TestLongTemporaryDirectory: the path of a socket has room for a hundred bytes,
 // that of a user's temporary files may have more.
 func TestLongTemporaryDirectory(t *testing.T) {
+	clean(t)
 	for _, name := range []string{strings.Repeat("x", 40), strings.Repeat("x", 110)} {
 		temp := filepath.Join(t.TempDir(), name)
 		if err := os.Mkdir(temp, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		t.Setenv("TMPDIR", temp)
-		source := openPool(t, options("shop"))
-		if _, err := source.Catalog(t.Context()); err != nil {
+		source, err := process.Open(t.Context(), options("shop"), sources.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := source.Close(); err != nil {
 			t.Error(err)
+		}
+		if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v %v", left, err)
 		}
 	}
 }
 
+// TestManyCycles leaves nothing, however often.
 func TestManyCycles(t *testing.T) {
 	file := hogFile(t)
 	clean(t)
