@@ -101,8 +101,16 @@ type Cache struct {
 
 	keys *sharedKeys // of look-ups
 
-	saving sync.WaitGroup
-	queue  chan *Answer // to the store; nil where there is none
+	saving  sync.WaitGroup
+	queue   chan *saved         // to the store; nil where there is none
+	saves   map[*saved]struct{} // that wait in the queue
+	storing sync.Mutex          // held while the store is written to, or drops something
+}
+
+// saved is an answer on its way to the store.
+type saved struct {
+	answer  *Answer
+	spoiled bool // it was dropped meanwhile
 }
 
 // described is a table whose fingerprint is known. It keeps the catalogue's table
@@ -179,7 +187,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	c.keys = &sharedKeys{cache: keys, tiers: map[Fingerprint]*sharedTier{}}
 	c.remove = budget.OnShortage(func(bytes int64) { c.shed(bytes) })
 	if o.Store != nil {
-		c.queue = make(chan *Answer, savesWaiting)
+		c.queue, c.saves = make(chan *saved, savesWaiting), map[*saved]struct{}{}
 		c.saving.Go(c.save)
 	}
 	return c, nil
@@ -268,13 +276,14 @@ func (c *Cache) Clear() { c.Invalidate(Fingerprint{}, "") }
 // keeps none that was asked before now: of every table where the name is empty,
 // and of every source where the source is zero.
 func (c *Cache) Invalidate(source Fingerprint, table string) {
-	c.mu.Lock()
-	c.spoil(source, table)
-	c.mu.Unlock()
-	if c.o.Store != nil {
-		c.o.Store.Invalidate(source, table)
-	}
 	c.drop(causeInvalidated, source, table)
+	if c.o.Store != nil {
+		c.storing.Lock()
+		c.o.Store.Invalidate(source, table)
+		c.storing.Unlock()
+		// What came from the store before it had dropped everything.
+		c.drop(causeInvalidated, source, table)
+	}
 	c.keys.drop(source, table)
 	c.budget.shed()
 }
@@ -302,10 +311,17 @@ func (q Question) of(source Fingerprint, table string) bool {
 	return (source == Fingerprint{} || source == q.Source) && (table == "" || table == q.Table)
 }
 
-// drop takes the answers of a selection out of memory.
+// drop takes the answers of a selection out of memory, and has none kept that is
+// on its way there or to the store.
 func (c *Cache) drop(why evictionCause, source Fingerprint, table string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.spoil(source, table)
+	for s := range c.saves {
+		if s.answer.of(source, table) {
+			s.spoiled = true
+		}
+	}
 	for _, key := range c.lru.Keys() {
 		if e, ok := c.lru.Peek(key); ok && e.question.of(source, table) {
 			c.evict(e, why)
@@ -461,8 +477,16 @@ const (
 
 // save is the goroutine that hands answers to the store. Close ends it.
 func (c *Cache) save() {
-	for a := range c.queue {
-		c.o.Store.Save(a)
-		a.Release()
+	for s := range c.queue {
+		c.storing.Lock()
+		c.mu.Lock()
+		delete(c.saves, s)
+		spoiled := s.spoiled
+		c.mu.Unlock()
+		if !spoiled {
+			c.o.Store.Save(s.answer)
+		}
+		c.storing.Unlock()
+		s.answer.Release()
 	}
 }

@@ -161,17 +161,19 @@ func (c *Cache) store(key Fingerprint, schema *arrow.Schema) {
 	if e == nil {
 		return
 	}
-	a := e.answer(pages, schema)
+	s := &saved{answer: e.answer(pages, schema)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
+	// It may have been dropped since it was found.
+	if now, ok := c.lru.Peek(key); ok && now == e && !c.closed {
 		select {
-		case c.queue <- a:
+		case c.queue <- s:
+			c.saves[s] = struct{}{}
 			return
 		default:
 		}
 	}
-	a.Release()
+	s.answer.Release()
 }
 
 // tooLarge reports whether an answer did not fit lately.
