@@ -10,10 +10,10 @@ import (
 // the next page on a goroutine of its own while this one is consumed, as long as
 // there is room for both: the only hop with a goroutine. It ends with the loop:
 // stop is called when the loop is left, and must make the fetching end.
-func paced(ctx context.Context, pages sources.Batches, g *governor, ahead bool, stop func()) sources.Batches {
+func paced(ctx context.Context, pages sources.Batches, g *governor, l *ledger, ahead bool, stop func()) sources.Batches {
 	if ahead {
 		return func(yield func(sources.Batch, error) bool) {
-			r := reader{g: g, ask: make(chan struct{}), pages: make(chan fetched)}
+			r := reader{g: g, ledger: l, ask: make(chan struct{}), pages: make(chan fetched)}
 			go r.run(pages)
 			defer r.end(stop)
 			r.loop(ctx, yield)
@@ -24,10 +24,10 @@ func paced(ctx context.Context, pages sources.Batches, g *governor, ahead bool, 
 			yield(sources.Batch{}, err)
 			return
 		}
-		g.ledger.fetch()
-		defer g.ledger.fetched()
+		l.fetch()
+		defer l.fetched()
 		for page, err := range pages {
-			g.ledger.fetched()
+			l.fetched()
 			if !yield(page, err) || err != nil {
 				return
 			}
@@ -35,7 +35,7 @@ func paced(ctx context.Context, pages sources.Batches, g *governor, ahead bool, 
 				yield(sources.Batch{}, err)
 				return
 			}
-			g.ledger.fetch()
+			l.fetch()
 		}
 	}
 }
@@ -53,6 +53,7 @@ type fetched struct {
 // fetches a page for each time that it is asked, never more.
 type reader struct {
 	g       *governor
+	ledger  *ledger
 	ask     chan struct{} // closed when nothing is wanted any more
 	pages   chan fetched
 	asked   bool // a page is on its way
@@ -71,7 +72,7 @@ func (r *reader) run(pages sources.Batches) {
 			return
 		}
 		page.Record.Retain()
-		r.pages <- fetched{page: page, more: true, counted: r.g.ledger.hold(ReadAhead, page.Record)}
+		r.pages <- fetched{page: page, more: true, counted: r.ledger.hold(ReadAhead, page.Record)}
 		if _, wanted := <-r.ask; !wanted {
 			return
 		}
@@ -81,7 +82,7 @@ func (r *reader) run(pages sources.Batches) {
 // request asks for one page.
 func (r *reader) request() {
 	r.asked = true
-	r.g.ledger.fetch()
+	r.ledger.fetch()
 	r.ask <- struct{}{}
 }
 
@@ -98,7 +99,7 @@ func (r *reader) loop(ctx context.Context, yield func(sources.Batch, error) bool
 		}
 		f := <-r.pages
 		r.asked = false
-		r.g.ledger.fetched()
+		r.ledger.fetched()
 		switch {
 		case !f.more:
 			r.settled = true

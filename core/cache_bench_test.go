@@ -25,7 +25,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	}
 	defer cache.Close()
 	read := func() core.Receipt {
-		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{Budget: budget, Caching: core.Caching{Cache: cache, Source: identity}})
+		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{}, core.Resources{Budget: budget, Cache: cache, SourceID: identity})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -191,8 +191,8 @@ func (w *world) read(r reading) {
 	opened := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	o := core.Options{Memory: r.memory, Budget: w.budget, ReadAhead: r.ahead, ChunkRows: 150, Caching: core.Caching{Cache: w.cache, Source: identity, Mode: r.mode}}
-	stream, err := core.Open(ctx, w.source, core.Query{Table: "items"}, o)
+	o := core.Options{Memory: r.memory, ReadAhead: r.ahead, ChunkRows: 150, Caching: core.CachePolicy{Mode: r.mode}}
+	stream, err := core.Open(ctx, w.source, core.Query{Table: "items"}, o, cached(w.cache, w.budget))
 	if err != nil {
 		w.fault("%+v: %v", r, err)
 		return

@@ -134,14 +134,14 @@ func newCache(t *testing.T, o core.CacheOptions) *core.Cache {
 	return c
 }
 
-func cached(c *core.Cache, budget *core.Budget) core.Options {
-	return core.Options{Budget: budget, Caching: core.Caching{Cache: c, Source: identity}}
+func cached(c *core.Cache, budget *core.Budget) core.Resources {
+	return core.Resources{Budget: budget, Cache: c, SourceID: identity}
 }
 
 // readItems reads a stream of items and returns its receipt.
-func readItems(t *testing.T, source sources.Source, o core.Options) core.Receipt {
+func readItems(t *testing.T, source sources.Source, o core.Options, r core.Resources) core.Receipt {
 	t.Helper()
-	stream := open(t, source, core.Query{Table: "items"}, o)
+	stream := open(t, source, core.Query{Table: "items"}, o, r)
 	if _, err := ids(stream); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +153,8 @@ func TestCacheHits(t *testing.T) {
 	for _, rows := range []int64{0, 1, 5000} {
 		source := newCounted(rows)
 		cache := newCache(t, core.CacheOptions{Budget: budget})
-		first := readItems(t, source, cached(cache, budget))
-		again := readItems(t, source, cached(cache, budget))
+		first := readItems(t, source, core.Options{}, cached(cache, budget))
+		again := readItems(t, source, core.Options{}, cached(cache, budget))
 		if first.Cache != core.CacheMiss || again.Cache != core.CacheHit {
 			t.Errorf("%d rows: %s, then %s", rows, first.Cache, again.Cache)
 		}
@@ -171,7 +171,7 @@ func TestCacheHits(t *testing.T) {
 		if held := cache.Budget().Held(); held != 0 {
 			t.Errorf("%d rows: %d bytes are held after Clear", rows, held)
 		}
-		if r := readItems(t, source, cached(cache, budget)); r.Cache != core.CacheMiss || r.Checksum != first.Checksum {
+		if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || r.Checksum != first.Checksum {
 			t.Errorf("%d rows: after Clear %+v", rows, r)
 		}
 	}
@@ -184,13 +184,12 @@ func TestCachedPagesFitSmallerStreams(t *testing.T) {
 	source := newCounted(20_000)
 	source.pageRows = 1 << 20
 	cache := newCache(t, core.CacheOptions{Budget: budget, Bytes: 16 << 20})
-	first := readItems(t, source, cached(cache, budget))
+	first := readItems(t, source, core.Options{}, cached(cache, budget))
 	for _, o := range []core.Options{
 		{Memory: 128 << 10}, {Memory: 1 << 20}, {ChunkRows: 7}, {ReadAhead: true},
 		{Pressure: core.Pressure{Degrade: 0.002, Recover: 0.001, Pause: 0.9}}, // degraded from the first page on
 	} {
-		o.Budget, o.Caching = budget, cached(cache, budget).Caching
-		stream := open(t, source, core.Query{Table: "items"}, o)
+		stream := open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
 				t.Fatal(err)
@@ -217,8 +216,8 @@ func TestRetainedHitsOutliveTheCache(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(3000)
 	cache := newCache(t, core.CacheOptions{Budget: budget})
-	readItems(t, source, cached(cache, budget))
-	stream := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
+	readItems(t, source, core.Options{}, cached(cache, budget))
+	stream := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 	var kept []*core.Chunk
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -251,22 +250,22 @@ func TestNothingPartialIsKept(t *testing.T) {
 	for _, alone := range []bool{false, true} { // a flight, and a stream that reads for itself
 		source := newCounted(5000)
 		cache := newCache(t, core.CacheOptions{Budget: budget})
-		o := cached(cache, budget)
+		var o core.Options
 		if alone {
 			o.Caching.Mode = core.CacheRefresh
 		}
 		source.breakAt.Store(2500)
-		stream := open(t, source, core.Query{Table: "items"}, o)
+		stream := open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
 		if got, err := ids(stream); len(got) != 2500 || sources.KindOf(err) != sources.Unavailable || !strings.HasPrefix(err.Error(), "scan items: unavailable: the cable is cut") {
 			t.Errorf("%d rows and %v", len(got), err)
 		}
 		source.breakAt.Store(0)
-		stream = open(t, source, core.Query{Table: "items"}, o)
+		stream = open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
 		for range stream.Chunks() {
 			break
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, o)
+		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, o, cached(cache, budget))
 		if err != nil {
 			t.Error(err)
 			cancel()
@@ -279,7 +278,7 @@ func TestNothingPartialIsKept(t *testing.T) {
 		if s := cache.Stats(); s.Entries != 0 || s.Kept != 0 || s.Bytes != 0 {
 			t.Errorf("alone %t: %+v", alone, s)
 		}
-		if r := readItems(t, source, cached(cache, budget)); r.Cache != core.CacheMiss || r.Rows != 5000 {
+		if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || r.Rows != 5000 {
 			t.Errorf("alone %t: %+v", alone, r)
 		}
 		if source.open.Load() != 0 {
@@ -294,8 +293,8 @@ func TestTwoStreamsOfOneGoroutine(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
 	cache := newCache(t, core.CacheOptions{Budget: budget})
-	a := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
-	b := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
+	a := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
+	b := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 	nextA, stopA := iter.Pull2(a.Chunks())
 	defer stopA()
 	nextB, stopB := iter.Pull2(b.Chunks())
@@ -342,8 +341,8 @@ func TestFollowersGoOnAlone(t *testing.T) {
 			budget := parent(t)
 			source := newCounted(5000)
 			cache := newCache(t, core.CacheOptions{Budget: budget, Answer: c.answer})
-			leader := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
-			follower := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
+			leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
+			follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 			next, stop := iter.Pull2(leader.Chunks())
 			defer stop()
 			if _, err, ok := next(); err != nil || !ok {
@@ -366,11 +365,11 @@ func TestFollowersGoOnAlone(t *testing.T) {
 func TestLeaderReadsOn(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(50_000)
-	plain := readItems(t, source, core.Options{Budget: budget})
+	plain := readItems(t, source, core.Options{}, core.Resources{Budget: budget})
 	cache := newCache(t, core.CacheOptions{Budget: budget, Answer: 100 << 10})
-	first := readItems(t, source, cached(cache, budget))
+	first := readItems(t, source, core.Options{}, cached(cache, budget))
 	begun := source.begun.Load()
-	again := readItems(t, source, cached(cache, budget))
+	again := readItems(t, source, core.Options{}, cached(cache, budget))
 	for _, r := range []core.Receipt{first, again} {
 		if r.Checksum != plain.Checksum || r.Cache != core.CacheMiss || !r.Complete {
 			t.Errorf("%+v", r)
@@ -383,7 +382,7 @@ func TestLeaderReadsOn(t *testing.T) {
 	source = newCounted(50_000)
 	source.estimated = 1 << 30
 	cache = newCache(t, core.CacheOptions{Budget: budget})
-	if r := readItems(t, source, cached(cache, budget)); r.Checksum != plain.Checksum || cache.Stats().Kept != 0 {
+	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Checksum != plain.Checksum || cache.Stats().Kept != 0 {
 		t.Errorf("%+v, %+v", r, cache.Stats())
 	}
 }
@@ -397,7 +396,7 @@ func TestManyReadersOneScan(t *testing.T) {
 	var all sync.WaitGroup
 	streams := make([]*core.Stream, readers)
 	for i := range streams {
-		streams[i] = open(t, source, core.Query{Table: "items"}, cached(cache, budget))
+		streams[i] = open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 	}
 	for _, s := range streams {
 		all.Go(func() {
@@ -419,12 +418,12 @@ func TestVersions(t *testing.T) {
 	source := newCounted(5000)
 	source.version.Store(1)
 	cache := newCache(t, core.CacheOptions{Budget: budget})
-	first := readItems(t, source, cached(cache, budget))
-	if r := readItems(t, source, cached(cache, budget)); r.Cache != core.CacheHit || r.Checksum != first.Checksum || source.scans.Load() != 1 {
+	first := readItems(t, source, core.Options{}, cached(cache, budget))
+	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheHit || r.Checksum != first.Checksum || source.scans.Load() != 1 {
 		t.Errorf("%d scans, %+v", source.scans.Load(), r)
 	}
 	source.version.Store(2)
-	second := readItems(t, source, cached(cache, budget))
+	second := readItems(t, source, core.Options{}, cached(cache, budget))
 	if second.Cache != core.CacheMiss || second.Checksum == first.Checksum || cache.Stats().Evictions.Version != 1 {
 		t.Errorf("%+v, %+v", second, cache.Stats())
 	}
@@ -434,7 +433,7 @@ func TestVersions(t *testing.T) {
 			source.version.Store(4)
 		}
 	}
-	if r := readItems(t, source, cached(cache, budget)); r.Cache != core.CacheMiss || cache.Stats().Entries != 0 {
+	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || cache.Stats().Entries != 0 {
 		t.Errorf("%+v, %+v", r, cache.Stats())
 	}
 	if source.open.Load() != 0 {
@@ -448,18 +447,18 @@ func TestInvalidate(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
 	cache := newCache(t, core.CacheOptions{Budget: budget})
-	readItems(t, source, cached(cache, budget))
+	readItems(t, source, core.Options{}, cached(cache, budget))
 	cache.Invalidate(identity, "others")
 	cache.Invalidate(core.Identify("another"), "")
-	if r := readItems(t, source, cached(cache, budget)); r.Cache != core.CacheHit {
+	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheHit {
 		t.Errorf("%+v", r)
 	}
 	cache.Invalidate(identity, "items")
 	if s := cache.Stats(); s.Entries != 0 || s.Evictions.Invalidated != 1 {
 		t.Errorf("%+v", s)
 	}
-	leader := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
-	follower := open(t, source, core.Query{Table: "items"}, cached(cache, budget))
+	leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
+	follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 	for chunk, err := range leader.Chunks() {
 		if err != nil {
 			t.Fatal(err)
@@ -479,26 +478,26 @@ func TestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := newCounted(500)
 		cache := newCache(t, core.CacheOptions{})
-		readItems(t, source, cached(cache, nil))
+		readItems(t, source, core.Options{}, cached(cache, nil))
 		time.Sleep(core.DefaultCacheTTL - time.Second)
-		if r := readItems(t, source, cached(cache, nil)); r.Cache != core.CacheHit || r.CacheAge != core.DefaultCacheTTL-time.Second {
+		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheHit || r.CacheAge != core.DefaultCacheTTL-time.Second {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Second)
-		if r := readItems(t, source, cached(cache, nil)); r.Cache != core.CacheMiss || cache.Stats().Evictions.TTL != 1 {
+		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheMiss || cache.Stats().Evictions.TTL != 1 {
 			t.Errorf("%+v, %+v", r, cache.Stats())
 		}
-		o := cached(cache, nil)
+		var o core.Options
 		o.Caching.Mode, o.Caching.TTL = core.CacheRefresh, time.Second
-		if r := readItems(t, source, o); r.Cache != core.CacheMiss || cache.Stats().Evictions.Replaced != 1 {
+		if r := readItems(t, source, o, cached(cache, nil)); r.Cache != core.CacheMiss || cache.Stats().Evictions.Replaced != 1 {
 			t.Errorf("%+v, %+v", r, cache.Stats())
 		}
 		o.Caching.Mode = core.CacheBypass
-		if r := readItems(t, source, o); r.Cache != core.CacheBypassed {
+		if r := readItems(t, source, o, cached(cache, nil)); r.Cache != core.CacheBypassed {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Second)
-		if r := readItems(t, source, cached(cache, nil)); r.Cache != core.CacheMiss || source.scans.Load() != 5 {
+		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheMiss || source.scans.Load() != 5 {
 			t.Errorf("%d scans, %+v", source.scans.Load(), r)
 		}
 	})
@@ -511,8 +510,8 @@ func TestFollowersHavePatience(t *testing.T) {
 		source := newCounted(1000)
 		source.onRow = func(int) { time.Sleep(200 * time.Millisecond) }
 		cache := newCache(t, core.CacheOptions{})
-		leader := open(t, source, core.Query{Table: "items"}, cached(cache, nil))
-		follower := open(t, source, core.Query{Table: "items"}, cached(cache, nil))
+		leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, nil))
+		follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, nil))
 		started := time.Now()
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -541,9 +540,9 @@ func TestCacheGivesWay(t *testing.T) {
 	cache := newCache(t, core.CacheOptions{Budget: budget, Bytes: 8 << 20, Answer: 4 << 20})
 	for i := range 3 {
 		source := newCounted(20_000)
-		o := cached(cache, budget)
-		o.Memory, o.Caching.Source = 2<<20, core.Identify(fmt.Sprint(i))
-		readItems(t, source, o)
+		r := cached(cache, budget)
+		r.SourceID = core.Identify(fmt.Sprint(i))
+		readItems(t, source, core.Options{Memory: 2 << 20}, r)
 	}
 	if s := cache.Stats(); s.Entries != 3 {
 		t.Fatalf("%+v", s)
@@ -564,9 +563,9 @@ func TestCacheGivesWay(t *testing.T) {
 // TestCacheBounds: by number, and by bytes.
 func TestCacheBounds(t *testing.T) {
 	read := func(cache *core.Cache, i int) {
-		o := cached(cache, nil)
-		o.Caching.Source = core.Identify(fmt.Sprint(i))
-		readItems(t, newCounted(1000), o)
+		r := cached(cache, nil)
+		r.SourceID = core.Identify(fmt.Sprint(i))
+		readItems(t, newCounted(1000), core.Options{}, r)
 	}
 	cache := newCache(t, core.CacheOptions{Entries: 3})
 	for i := range 5 {
@@ -592,14 +591,18 @@ func TestCachingFaults(t *testing.T) {
 		}
 	}
 	cache := newCache(t, core.CacheOptions{})
-	for _, c := range []core.Caching{{Cache: cache}, {Cache: cache, Source: identity, Mode: 9}, {Cache: cache, Source: identity, TTL: -1}} {
-		if _, err := core.Open(t.Context(), newCounted(1), core.Query{Table: "items"}, core.Options{Caching: c}); sources.KindOf(err) != sources.Invalid {
+	for _, c := range []struct {
+		source core.Fingerprint
+		policy core.CachePolicy
+	}{{}, {identity, core.CachePolicy{Mode: 9}}, {identity, core.CachePolicy{TTL: -1}}} {
+		o, r := core.Options{Caching: c.policy}, core.Resources{Cache: cache, SourceID: c.source}
+		if _, err := core.Open(t.Context(), newCounted(1), core.Query{Table: "items"}, o, r); sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	source := newCounted(1)
 	source.refuse.Store(true)
-	_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, cached(cache, parent(t)))
+	_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{}, cached(cache, parent(t)))
 	if want := "begin items: denied: not you"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

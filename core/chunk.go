@@ -1,7 +1,7 @@
 package core
 
 import (
-	"sync"
+	"context"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -21,14 +21,24 @@ type Chunk struct {
 	// of its own to find the place again.
 	Token Token
 
-	loader *loader
+	related *related
+}
 
-	mu       sync.Mutex
-	step     *step // that has the chunk's rows; nil until a relation is asked for
-	own      bool  // the step ends with the chunk
-	from, to int   // the chunk's rows among the step's
-	columns  map[string]arrow.Array
-	over     bool
+// Related returns the column of a relation of the stream's table, for the whole
+// chunk. It serves optional relations, and any other that the table has. The
+// column includes what the query loads below the relation, required or optional.
+// Related loads the relation on first use unless it came with the chunk, which
+// affects only the time it takes.
+//
+// The column has one value for each row of Record: a nullable struct, or a list
+// of structs. It belongs to the chunk and is valid in its iteration of the loop;
+// call Retain to keep it longer, and Release then. Related is safe for concurrent
+// use within the iteration.
+//
+// A relation that does not exist is an error of kind [sources.NotFound]. One that
+// does not fit in memory is [sources.Exhausted] and leaves the chunk as it is.
+func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
+	return c.related.column(ctx, name)
 }
 
 // cut makes chunks of pages, as large as the governor says. A chunk that lies
@@ -36,9 +46,9 @@ type Chunk struct {
 // copied together, or where there is no room for the copy given in pieces. What
 // came before an error is given before it. A chunk has no cursor: it may end
 // within a page.
-func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *governor) sources.Batches {
+func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *governor, l *ledger) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		c := cutter{schema: schema, mem: mem, yield: yield, g: g}
+		c := cutter{schema: schema, mem: mem, yield: yield, g: g, ledger: l}
 		defer c.drop()
 		for page, err := range pages {
 			if err != nil {
@@ -62,6 +72,7 @@ type cutter struct {
 	mem    memory.Allocator
 	yield  func(sources.Batch, error) bool
 	g      *governor
+	ledger *ledger
 
 	parts  []part // of the next chunk
 	rows   int64  // in parts
@@ -96,7 +107,7 @@ func (c *cutter) page(page sources.Batch) bool {
 			}
 			continue
 		}
-		c.parts = append(c.parts, part{slice, c.g.ledger.hold(Page, slice)})
+		c.parts = append(c.parts, part{slice, c.ledger.hold(Page, slice)})
 		c.rows += to - from
 		c.bytes += bytes
 		from = to

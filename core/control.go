@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/penstock-data/penstock/sources"
@@ -184,22 +183,8 @@ func (s *Stream) Progress() Progress {
 // estimate is how many rows the source is expected to give: by its plan, where
 // one was made, else by its catalogue, where every row is asked for.
 func (s *Stream) estimate() int64 {
-	if planned := s.planned.Load(); planned >= 0 {
+	if planned := s.source.Planned(); planned >= 0 {
 		return planned
 	}
-	return s.whole
-}
-
-// counted adds up the rows that pass, for those who watch.
-func counted(pages sources.Batches, rows *atomic.Int64) sources.Batches {
-	return func(yield func(sources.Batch, error) bool) {
-		for page, err := range pages {
-			if err == nil {
-				rows.Add(page.Record.NumRows())
-			}
-			if !yield(page, err) {
-				return
-			}
-		}
-	}
+	return s.expected
 }

@@ -103,9 +103,9 @@ type governor struct {
 	paused   time.Duration
 }
 
-func newGovernor(l *ledger, page sources.Limits, pinned int64, p Pressure, notify func(Event)) *governor {
+func newGovernor(b *Budget, l *ledger, page sources.Limits, pinned int64, p Pressure, notify func(Event)) *governor {
 	g := &governor{
-		budget: l.budget, ledger: l, page: page, pressure: p, notify: notify, started: time.Now(),
+		budget: b, ledger: l, page: page, pressure: p, notify: notify, started: time.Now(),
 		rows: DefaultChunkRows, bytes: page.Bytes, most: MostChunkRows, patience: 8,
 	}
 	if pinned > 0 {
@@ -246,11 +246,17 @@ func (g *governor) settle() {
 	}
 }
 
-// report writes what has happened into a receipt.
-func (g *governor) report(r *Receipt) {
+// PressureReport is what a stream did about memory so far.
+type PressureReport struct {
+	Events  []Event       // the first 64 changes of level
+	Changes int           // all of them
+	Paused  time.Duration // waited for memory
+}
+
+func (g *governor) report() PressureReport {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r.Events, r.LevelChanges, r.Paused = slices.Clone(g.events), g.changes, g.paused
+	return PressureReport{Events: slices.Clone(g.events), Changes: g.changes, Paused: g.paused}
 }
 
 // admission waits until the budget has its floor, which is the stream's for as

@@ -40,7 +40,7 @@ func TestChunksGrow(t *testing.T) {
 		{0, 32 << 20, 1000, 64 << 10},
 		{700, 32 << 20, 700, 700},
 	} {
-		stream := open(t, items(upTo(300_000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: c.rows, Memory: c.memory, Budget: parent(t)})
+		stream := open(t, items(upTo(300_000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: c.rows, Memory: c.memory}, core.Resources{Budget: parent(t)})
 		var first, largest int64
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
@@ -66,7 +66,7 @@ func TestConsumerThatRetainsEverything(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
 		budget := parent(t)
 		synctest.Test(t, func(t *testing.T) {
-			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: budget, ReadAhead: ahead})
+			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, ReadAhead: ahead}, core.Resources{Budget: budget})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +118,7 @@ func TestPausedUntilReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []core.Event
 		stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"},
-			core.Options{Memory: 8 << 20, Budget: budget, OnEvent: func(e core.Event) { events = append(events, e) }})
+			core.Options{Memory: 8 << 20}, core.Resources{Budget: budget, Observer: core.Observer{Level: func(e core.Event) { events = append(events, e) }}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestPausedUntilReleased(t *testing.T) {
 func TestConsumerAtTheLine(t *testing.T) {
 	budget := parent(t)
 	const limit = 32 << 20
-	stream := open(t, wide(40_000), core.Query{Table: "items"}, core.Options{Memory: limit, ChunkRows: 100, Budget: budget})
+	stream := open(t, wide(40_000), core.Query{Table: "items"}, core.Options{Memory: limit, ChunkRows: 100}, core.Resources{Budget: budget})
 	ballast := stream.Allocator().Allocate(limit / 4 * 3)
 	defer func() { stream.Allocator().Free(ballast) }()
 	var kept []arrow.RecordBatch
@@ -199,7 +199,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 	checksums := map[string]int{}
 	for range streams {
 		wait.Go(func() {
-			stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+			stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
 			if err != nil {
 				t.Error(err)
 				return
@@ -232,7 +232,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 	var open []*core.Stream
 	refused := error(nil)
 	for range streams {
-		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host, Pressure: core.Pressure{MaxWait: -1}})
+		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Pressure: core.Pressure{MaxWait: -1}}, core.Resources{Budget: host})
 		if err != nil {
 			refused = err
 			break
@@ -255,14 +255,14 @@ func TestAdmissionIsCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := open(t, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+	first := open(t, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
 	_ = first
 	taken := host.Allocate(768 << 10)
 	defer host.Free(host.Allocate(64 << 10))
 	defer host.Free(taken)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(time.Millisecond, cancel)
-	_, err = core.Open(ctx, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Budget: host})
+	_, err = core.Open(ctx, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
 	if sources.KindOf(err) != sources.Canceled {
 		t.Errorf("the error is %v", err)
 	}
@@ -271,7 +271,7 @@ func TestAdmissionIsCancelled(t *testing.T) {
 // TestPressureIsChecked names what is wrong.
 func TestPressureIsChecked(t *testing.T) {
 	for _, p := range []core.Pressure{{Degrade: 0.99}, {Recover: 0.9}, {Pause: 1.2}, {Recover: -1}} {
-		_, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Pressure: p})
+		_, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Pressure: p}, core.Resources{})
 		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "stream items: invalid: Pressure") {
 			t.Errorf("%+v: %v", p, err)
 		}
@@ -312,7 +312,6 @@ func TestAnyStreams(t *testing.T) {
 				Memory:    rapid.Int64Range(256<<10, 8<<20).Draw(t, "limit"),
 				ChunkRows: rapid.SampledFrom([]int64{0, 1, 50, 5000}).Draw(t, "chunk"),
 				ReadAhead: rapid.Bool().Draw(t, "ahead"),
-				Budget:    host,
 				Pressure:  core.Pressure{MaxWait: 20 * time.Millisecond},
 			}
 			source := items(func(yield func(sources.Row, error) bool) {
@@ -323,7 +322,7 @@ func TestAnyStreams(t *testing.T) {
 				}
 			})
 			wait.Go(func() {
-				if err := drain(source, o, rows, keep); err != nil {
+				if err := drain(source, o, host, rows, keep); err != nil {
 					t.Errorf("stream %d of %+v: %v", i, o, err)
 				}
 			})
@@ -337,8 +336,8 @@ func TestAnyStreams(t *testing.T) {
 
 // drain reads a stream as a consumer that keeps the last chunks for a while, and
 // returns what it did wrong. Failing for want of memory is not wrong.
-func drain(source sources.Source, o core.Options, rows, keep int) (fault error) {
-	stream, err := core.Open(context.Background(), source, core.Query{Table: "items"}, o)
+func drain(source sources.Source, o core.Options, host *core.Budget, rows, keep int) (fault error) {
+	stream, err := core.Open(context.Background(), source, core.Query{Table: "items"}, o, core.Resources{Budget: host})
 	if err != nil {
 		if sources.KindOf(err) == sources.Exhausted {
 			return nil

@@ -68,11 +68,17 @@ func (l *faultLog) add(f Fault) {
 	}
 }
 
-// report writes what has happened into a receipt.
-func (l *faultLog) report(r *Receipt) {
+// FaultReport is what went wrong between a stream and its source.
+type FaultReport struct {
+	Faults  []Fault // the first 64
+	Retries int64   // how often the source failed and was tried again
+	Stalls  int64   // how often it returned nothing for half of [Timeouts.Stall]
+}
+
+func (l *faultLog) report() FaultReport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r.Faults, r.Retries, r.Stalls = slices.Clone(l.faults), l.retries, l.stalls
+	return FaultReport{Faults: slices.Clone(l.faults), Retries: l.retries, Stalls: l.stalls}
 }
 
 // hopeless is the cause of an error of kind [sources.Unavailable] that no retry

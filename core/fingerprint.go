@@ -92,6 +92,34 @@ func question(source, table Fingerprint, q *sources.Query) (Question, bool) {
 	return Question{Key: c.sum(), Source: source, Table: q.Table}, !c.odd
 }
 
+// keyQuestion returns the question that look-ups of a table are, for the rows of
+// one key: q names the key's columns, the rows' order and how many of them there
+// are, the residual what the engine does itself. types are those of the key, schema
+// is that of the rows.
+func keyQuestion(source, table Fingerprint, q *sources.Query, rest residue, types, schema *arrow.Schema) (Question, bool) {
+	var c canon
+	c.text("penstock keys 1")
+	c.b = slices.Concat(c.b, source[:], table[:])
+	c.texts(q.Keys.Columns)
+	for _, f := range types.Fields() {
+		c.field(f)
+	}
+	c.texts(rest.columns)
+	c.predicate(q.Where)
+	c.predicate(rest.where)
+	c.num(uint64(len(q.OrderBy)))
+	for _, s := range q.OrderBy {
+		c.text(s.Column)
+		c.flag(s.Desc)
+		c.flag(s.NullsFirst)
+	}
+	c.num(uint64(q.Keys.PerKey))
+	for _, f := range schema.Fields() {
+		c.field(f)
+	}
+	return Question{Key: c.sum(), Source: source, Table: q.Table}, !c.odd
+}
+
 // describe is the fingerprint of what an answer depends on of a table's entry in
 // the catalogue: the columns with their types and comments, which are in the
 // answer's schema, and what the table can do. How many rows it is estimated to

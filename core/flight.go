@@ -72,6 +72,17 @@ func (s sourced) release() {
 	}
 }
 
+// newFlight returns a flight for what the reader asks, which its stream leads. It
+// outlives the stream's context.
+func newFlight(ctx context.Context, fill *fill, r *CachedReader, budget *Budget) *flight {
+	f := &flight{
+		fill: fill, source: r.Session.source, raw: r.Source, table: r.Table, query: r.Query, schema: r.schema, budget: budget,
+		ended: make(chan struct{}), changed: make(chan struct{}), leader: true,
+	}
+	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return f
+}
+
 // follow returns a flight of the same source that asks the question already, or
 // makes the given one that. The budget of one that is not needed is closed.
 func (c *Cache) follow(f *flight) (_ *flight, leads bool) {
@@ -174,8 +185,8 @@ func (f *flight) run() {
 		kept = false
 		f.settle(useless, nil)
 	}
-	pages := scan(f.ctx, f.session, f.table, f.query, f.schema)
-	for page, err := range pages {
+	pages := sources.Guard("scan", f.table.Name, f.session.Scan(f.ctx, f.query))
+	for page, err := range conform(f.ctx, f.table.Name, pages, f.schema) {
 		if err != nil {
 			f.settle(useless, err)
 			return

@@ -8,8 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/penstock-data/penstock/sources"
 )
 
 // Holder is one of those who hold memory of a stream.
@@ -126,9 +124,8 @@ type ledger struct {
 	fetching atomic.Int64
 }
 
-func newLedger(b *Budget, session sources.Session) *ledger {
-	l := &ledger{budget: b}
-	l.isolated, _ = session.(Isolated)
+func newLedger(b *Budget, sandbox Isolated) *ledger {
+	l := &ledger{budget: b, isolated: sandbox}
 	l.fetching.Store(-1)
 	return l
 }

@@ -31,6 +31,12 @@ func newKeyCache(mem memory.Allocator, limit int64) *keyCache {
 	return &keyCache{mem: mem, limit: limit, tiers: map[string]*keyTier{}}
 }
 
+// keyStore remembers the rows of look-ups: for one stream, or for all.
+type keyStore interface {
+	find(s *scope, keys *keyList) ([]place, []arrow.RecordBatch)
+	remember(keys *keyList, numbers, starts []int32, rows rowSet)
+}
+
 // keyTier has the answers to one question: rows of the schema, by key.
 type keyTier struct {
 	cache      *keyCache

@@ -14,16 +14,33 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
+// LoaderConfig configures a [loader].
+type LoaderConfig struct {
+	Tree      *loadTree
+	Source    sources.Source  // begins a session for look-ups where Session scans one thing at a time
+	Session   sources.Session // reads the rows
+	Query     *sources.Query  // what Session scans
+	Scanned   *arrow.Schema   // of the rows that come in
+	Env       sources.Env     // of a session for look-ups
+	Budget    *Budget
+	Accounts  *ledger
+	Pressure  *governor
+	Cache     CacheUser
+	ReadAhead bool // look up the relations of the next chunk while the consumer has this one
+}
+
 // loader is the hop that adds relations to chunks: the distinct keys of a chunk
 // become one look-up for each relation, whatever the number of rows.
 type loader struct {
 	tree   *loadTree
 	source sources.Source
-	main   sources.Session // the one that reads the chunks
+	main   sources.Session // the one that reads the rows
 	asked  *sources.Query  // what it reads
 	env    sources.Env     // of a second session
-	schema *arrow.Schema   // of the records that it gives
+	schema *arrow.Schema   // of the records that it yields
+	ctx    context.Context // the stream's
 	pace   *governor
+	ledger *ledger
 	mem    memory.Allocator // the stream's budget: for what the consumer gets
 	own    memory.Allocator // the same, for what stays here
 	most   int64            // bytes of related rows in one step, but for a single parent's
@@ -33,9 +50,9 @@ type loader struct {
 	work    sync.Mutex
 	second  sources.Session // for look-ups, where the main one takes one scan at a time
 	cache   *keyCache
-	caching Caching
+	caching CacheUser
 	tiers   map[*access]keyStore // those that other streams have too
-	extra   []*loadNode          // relations that nobody named before they were read
+	extra   []*loadNode          // relations that the query does not name
 	wanted  map[*loadNode]bool   // optional relations that come with the next chunk
 
 	// These are for the goroutine that ranges.
@@ -43,37 +60,47 @@ type loader struct {
 	parents int  // how many rows a step takes; 0 is the whole chunk
 	calm    int  // steps since the last one that did not fit
 	current *step
-	ctx     context.Context // the stream's
 
 	counts    sync.Mutex
-	relations []RelationReceipt
+	relations []RelationFigures
 }
 
 // errTooMany ends a step that fetched more than its share.
 var errTooMany = errors.New("the related rows of one step are too many")
 
-// newLoader returns the loader of a tree, which works within the governor's
-// budget and tells its ledger who holds what.
-func newLoader(tree *loadTree, source sources.Source, env sources.Env, pace *governor, ahead bool) *loader {
-	limit := pace.budget.Limit()
+// RelationFigures is what one relation took.
+type RelationFigures struct {
+	Path       string
+	Lookups    int64
+	Keys       int64
+	Remembered int64
+	Rows       int64
+	Skipped    int64
+	Dangling   int64
+}
+
+// newLoader returns the loader of a stream, whose context is ctx. The caller
+// closes it.
+func newLoader(ctx context.Context, c LoaderConfig) *loader {
+	limit := c.Budget.Limit()
 	l := &loader{
-		tree: tree, source: source, env: env, pace: pace, ahead: ahead, mem: pace.budget, own: pace.ledger.view(Relations),
-		most: max(limit/8, 1), cache: newKeyCache(pace.ledger.view(KeyCache), limit/4), wanted: map[*loadNode]bool{}, tiers: map[*access]keyStore{},
+		tree: c.Tree, source: c.Source, main: c.Session, asked: c.Query, env: c.Env, schema: c.Tree.schema(c.Scanned), ctx: ctx,
+		pace: c.Pressure, ledger: c.Accounts, mem: c.Budget, own: c.Accounts.view(Relations), most: max(limit/8, 1),
+		cache: newKeyCache(c.Accounts.view(KeyCache), limit/4), caching: c.Cache, tiers: map[*access]keyStore{},
+		wanted: map[*loadNode]bool{}, ahead: c.ReadAhead,
 	}
-	tree.each(func(n *loadNode) {
-		l.relations = append(l.relations, RelationReceipt{Path: n.path})
-		if n.depth == 1 && tree.strategy == Selective {
+	c.Tree.each(func(n *loadNode) {
+		l.relations = append(l.relations, RelationFigures{Path: n.path})
+		if n.depth == 1 && c.Tree.strategy == Selective {
 			l.wanted[n] = true
 		}
 	})
 	return l
 }
 
-// begin tells the loader what reads its chunks. Where look-ups need a session of
-// their own it is begun now, so that a stream has what it needs from the start.
-func (l *loader) begin(ctx context.Context, main sources.Session, asked *sources.Query, scanned *arrow.Schema) error {
-	l.main, l.asked = main, asked
-	l.schema = l.tree.schema(scanned)
+// connect begins the session for look-ups where they need one of their own, so
+// that the stream has what it needs from the start.
+func (l *loader) connect(ctx context.Context) error {
 	for _, t := range l.tree.tables()[1:] {
 		if !l.shares(t) {
 			_, err := l.session(ctx, t)
@@ -132,14 +159,15 @@ func (l *loader) close() error {
 	return err
 }
 
-func (l *loader) count(a *access, add func(*RelationReceipt)) {
+func (l *loader) count(a *access, add func(*RelationFigures)) {
 	l.counts.Lock()
 	defer l.counts.Unlock()
 	add(&l.relations[a.figure])
 }
 
-// receipt is what the loader did so far.
-func (l *loader) receipt() (lookups int64, relations []RelationReceipt) {
+// report returns what the loader did so far: all look-ups, and the figures of each
+// relation, parents first.
+func (l *loader) report() (lookups int64, relations []RelationFigures) {
 	l.counts.Lock()
 	defer l.counts.Unlock()
 	for _, r := range l.relations {
@@ -151,14 +179,13 @@ func (l *loader) receipt() (lookups int64, relations []RelationReceipt) {
 // load adds the required relations to chunks. A chunk whose relations do not fit
 // is given in several, down to one row; what does not fit then is an error of
 // kind [sources.Exhausted] that names the row.
-func (l *loader) load(ctx context.Context, chunks sources.Batches) sources.Batches {
-	l.ctx = ctx
+func (l *loader) load(chunks sources.Batches) sources.Batches {
 	if len(l.tree.nodes) == 0 {
 		return chunks
 	}
 	return func(yield func(sources.Batch, error) bool) {
 		p := pipeline{l: l, yield: yield}
-		p.ctx, p.stop = context.WithCancel(ctx)
+		p.ctx, p.stop = context.WithCancel(l.ctx)
 		defer l.free()
 		defer p.end()
 		for chunk, err := range chunks {
@@ -209,7 +236,7 @@ func (p *pipeline) next(record arrow.RecordBatch) bool {
 		return p.flush() && l.chunk(p.ctx, record, 0, p.yield)
 	}
 	record.Retain()
-	coming := &pending{record: record, counted: l.pace.ledger.hold(Page, record)}
+	coming := &pending{record: record, counted: l.ledger.hold(Page, record)}
 	if p.pending == nil {
 		coming.prepare(p)
 		p.pending = coming
@@ -425,7 +452,7 @@ func (l *loader) learn(rows int, fetched int64) {
 
 // hold counts a record as the relations' until the step ends.
 func (s *step) hold(record arrow.RecordBatch) arrow.RecordBatch {
-	s.holding = append(s.holding, releaser(s.l.pace.ledger.hold(Relations, record)))
+	s.holding = append(s.holding, releaser(s.l.ledger.hold(Relations, record)))
 	return record
 }
 
@@ -492,7 +519,7 @@ func (l *loader) give(s *step, yield func(sources.Batch, error) bool) (given int
 			return given, true, err
 		}
 		for n, count := range dangling {
-			l.count(n.target, func(r *RelationReceipt) { r.Dangling += count })
+			l.count(n.target, func(r *RelationFigures) { r.Dangling += count })
 		}
 		s.from, s.to, given = given, to, to
 		if !pass(yield, record, nil) {

@@ -77,11 +77,11 @@ func TestOptionalRelations(t *testing.T) {
 	}
 	for _, strategy := range []core.Strategy{core.Selective, core.Lazy, core.Eager} {
 		for _, chunk := range []int64{7, 1000} {
-			q := core.Query{Table: "books", Columns: []string{"price"}, Load: core.Load{Required: required, Optional: append(optional, core.Branch{Name: "shelves"}), Strategy: strategy, MaxDepth: 2}}
+			q := core.Query{Table: "books", Columns: []string{"price"}, Load: core.Load{Required: required, Optional: append(optional, core.Branch{Name: "shelves"})}}
 			if strategy == core.Eager {
 				q.Load.Optional = optional // shelves comes by itself
 			}
-			got, _ := readObjects(t, source, q, core.Options{ChunkRows: chunk}, "editor", "pages", "loans", "shelves")
+			got, _ := readObjects(t, source, q, core.Options{ChunkRows: chunk, Strategy: strategy, MaxDepth: 2}, "editor", "pages", "loans", "shelves")
 			if strategy == core.Eager { // which has more, further down
 				for i, o := range got {
 					got[i] = pruned(o, want[i])
@@ -93,7 +93,7 @@ func TestOptionalRelations(t *testing.T) {
 		}
 	}
 	h := humbled(t, source, func(*sources.Table) {})
-	_, receipt := readObjects(t, h, core.Query{Table: "books", Load: core.Load{Required: required, Optional: optional, Strategy: core.Lazy}}, core.Options{ChunkRows: 7})
+	_, receipt := readObjects(t, h, core.Query{Table: "books", Load: core.Load{Required: required, Optional: optional}}, core.Options{ChunkRows: 7, Strategy: core.Lazy})
 	for _, r := range receipt.Relations {
 		if lookups := r.Lookups > 0; lookups != (r.Path == "author" || r.Path == "pages") {
 			t.Errorf("lazy, %s: %d look-ups", r.Path, r.Lookups)
@@ -153,7 +153,7 @@ func TestRelationsNobodyNamed(t *testing.T) {
 			t.Errorf("relations %+v, %d open sessions", receipt.Relations, h.open.Load())
 		}
 	}
-	stream := open(t, source, core.Query{Table: "people", Columns: []string{"name"}}, core.Options{Budget: parent(t)})
+	stream := open(t, source, core.Query{Table: "people", Columns: []string{"name"}}, core.Options{}, core.Resources{Budget: parent(t)})
 	var last *core.Chunk
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -184,20 +184,24 @@ func TestFaultsOfLoads(t *testing.T) {
 		"pages(order: x),nothing":    {`"x"`, `"nothing"`},
 		"pages(where: x)":            {"invalid", `nothing says how the condition "x" is read`},
 	} {
-		_, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, load)}}, core.Options{})
+		_, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, load)}}, core.Options{}, core.Resources{})
 		for _, w := range want {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("--load %s: %v, want %s", load, err, w)
 			}
 		}
 	}
-	for _, load := range []core.Load{{MaxDepth: -1}, {Strategy: 9}, {Required: []core.Branch{{Name: "author", Limit: 1}}, Optional: []core.Branch{{Name: "author", Limit: 2}}}} {
-		if _, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: load}, core.Options{}); err == nil || sources.KindOf(err) != sources.Invalid {
-			t.Errorf("%+v: %v", load, err)
+	twice := core.Load{Required: []core.Branch{{Name: "author", Limit: 1}}, Optional: []core.Branch{{Name: "author", Limit: 2}}}
+	for _, c := range []struct {
+		load    core.Load
+		options core.Options
+	}{{options: core.Options{MaxDepth: -1}}, {options: core.Options{Strategy: 9}}, {load: twice}} {
+		if _, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: c.load}, c.options, core.Resources{}); err == nil || sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	// Eager cuts what is deeper, and ends circles.
-	stream := open(t, source, core.Query{Table: "people", Load: core.Load{Required: parseLoad(t, "boss.boss.boss.boss"), Strategy: core.Eager}}, core.Options{MaxDepth: 2, Budget: parent(t)})
+	stream := open(t, source, core.Query{Table: "people", Load: core.Load{Required: parseLoad(t, "boss.boss.boss.boss")}}, core.Options{Strategy: core.Eager, MaxDepth: 2}, core.Resources{Budget: parent(t)})
 	depth := 0
 	for typ := stream.Schema().Field(stream.Schema().FieldIndices("boss")[0]).Type; ; depth++ {
 		row := typ.(*arrow.StructType)
@@ -231,7 +235,7 @@ func TestOneRowTooMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = rowsOf(open(t, source, core.Query{Table: "a", Load: core.Load{Required: parseLoad(t, "b")}}, core.Options{Budget: parent(t)}))
+	_, err = rowsOf(open(t, source, core.Query{Table: "a", Load: core.Load{Required: parseLoad(t, "b")}}, core.Options{}, core.Resources{Budget: parent(t)}))
 	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "2 rows have id = 3, where the relation says that there is at most one") {
 		t.Errorf("error: %v", err)
 	}
@@ -303,11 +307,11 @@ func TestBadLookups(t *testing.T) {
 	for name, test := range changes {
 		for _, strategy := range []core.Strategy{core.Selective, core.Lazy} {
 			source := lying{humbled(t, library(t), func(*sources.Table) {}), test.change}
-			q := core.Query{Table: "books", Load: core.Load{Strategy: strategy}}
+			q := core.Query{Table: "books"}
 			if q.Load.Required = parseLoad(t, "author.boss"); strategy == core.Lazy {
 				q.Load.Required, q.Load.Optional = nil, q.Load.Required
 			}
-			stream := open(t, source, q, core.Options{Budget: parent(t), ChunkRows: 20, ReadAhead: strategy == core.Selective, Retry: core.Retry{Tries: -1}})
+			stream := open(t, source, q, core.Options{Strategy: strategy, ChunkRows: 20, ReadAhead: strategy == core.Selective, Retry: core.Retry{Tries: -1}}, core.Resources{Budget: parent(t)})
 			var fault error
 			for chunk, err := range stream.Chunks() {
 				if fault = err; err != nil {
@@ -334,7 +338,7 @@ func TestBadLookups(t *testing.T) {
 		}
 		return session.Scan(t.Context(), &sources.Query{Table: "people"})
 	}
-	_, err := rowsOf(open(t, other, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author")}}, core.Options{Budget: parent(t), ChunkRows: 2}))
+	_, err := rowsOf(open(t, other, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author")}}, core.Options{ChunkRows: 2}, core.Resources{Budget: parent(t)}))
 	if sources.KindOf(err) != sources.Internal || err == nil || !strings.Contains(err.Error(), "which no key asked for") {
 		t.Errorf("a row too many: %v", err)
 	}
@@ -380,7 +384,7 @@ func TestLoadWithinMemory(t *testing.T) {
 	var refused, complete int
 	for _, memory := range []int64{32 << 20, 1 << 20, 700 << 10, 500 << 10, 350 << 10, 250 << 10, 180 << 10, 120 << 10, 60 << 10, 8 << 10} {
 		for _, ahead := range []bool{false, true} {
-			stream := open(t, source, core.Query{Table: "customers", Load: load}, core.Options{Memory: memory, Budget: parent(t), ReadAhead: ahead})
+			stream := open(t, source, core.Query{Table: "customers", Load: load}, core.Options{Memory: memory, ReadAhead: ahead}, core.Resources{Budget: parent(t)})
 			rows, err := rowsOf(stream)
 			receipt := stream.Receipt()
 			switch {
@@ -464,7 +468,7 @@ func TestOneParentOfManyChildren(t *testing.T) {
 		load string
 		ok   bool
 	}{{"children(columns: [id])", true}, {"children", false}} {
-		stream := open(t, source, core.Query{Table: "parents", Load: core.Load{Required: parseLoad(t, test.load)}}, core.Options{Memory: 64 << 20, Budget: parent(t)})
+		stream := open(t, source, core.Query{Table: "parents", Load: core.Load{Required: parseLoad(t, test.load)}}, core.Options{Memory: 64 << 20}, core.Resources{Budget: parent(t)})
 		var counts []int64
 		var fault error
 		for chunk, err := range stream.Chunks() {
@@ -504,7 +508,7 @@ func TestLeavingALoadEarly(t *testing.T) {
 			budget := parent(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			stream, err := core.Open(ctx, source, q, core.Options{ChunkRows: 5, Budget: budget, ReadAhead: true})
+			stream, err := core.Open(ctx, source, q, core.Options{ChunkRows: 5, ReadAhead: true}, core.Resources{Budget: budget})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -551,7 +555,7 @@ func TestRetainedRelations(t *testing.T) {
 	source := library(t)
 	truth := readAll(t, source)
 	budget := parent(t)
-	stream := open(t, source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author.boss,pages"), Optional: parseLoad(t, "loans")}}, core.Options{ChunkRows: 9, Budget: budget})
+	stream := open(t, source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author.boss,pages"), Optional: parseLoad(t, "loans")}}, core.Options{ChunkRows: 9}, core.Resources{Budget: budget})
 	var records []arrow.RecordBatch
 	var loans []arrow.Array
 	for chunk, err := range stream.Chunks() {
@@ -647,7 +651,7 @@ func TestExplain(t *testing.T) {
 // are the same on the other side of a wire.
 func TestNestedRecordsOverIPC(t *testing.T) {
 	for _, test := range libraryLoads {
-		stream := open(t, library(t), core.Query{Table: test.table, Load: core.Load{Required: parseLoad(t, test.load), MaxDepth: 4}}, core.Options{ChunkRows: 7, Budget: parent(t)})
+		stream := open(t, library(t), core.Query{Table: test.table, Load: core.Load{Required: parseLoad(t, test.load)}}, core.Options{MaxDepth: 4, ChunkRows: 7}, core.Resources{Budget: parent(t)})
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
 				t.Fatal(err)

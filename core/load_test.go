@@ -329,9 +329,15 @@ func (s *humbleSession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 // readObjects reads a stream to its end, with its optional relations.
 func readObjects(t *testing.T, source sources.Source, q core.Query, o core.Options, optional ...string) ([]object, core.Receipt) {
 	t.Helper()
-	o.Budget = parent(t)
+	return readObjectsWith(t, source, q, o, core.Resources{}, optional...)
+}
+
+// readObjectsWith is readObjects of a stream with resources of its own.
+func readObjectsWith(t *testing.T, source sources.Source, q core.Query, o core.Options, r core.Resources, optional ...string) ([]object, core.Receipt) {
+	t.Helper()
+	r.Budget = parent(t)
 	o.ReadAhead = o.ChunkRows%2 == 1 // which changes nothing but the time it takes
-	stream := open(t, source, q, o)
+	stream := open(t, source, q, o, r)
 	var got []object
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -407,7 +413,7 @@ func TestLoadIsTheSameHowever(t *testing.T) {
 				var dangling, checksum string
 				for _, chunk := range []int64{3, 50, 1000} {
 					h := humbled(t, source, change)
-					got, receipt := readObjects(t, h, core.Query{Table: test.table, Load: core.Load{Required: load, MaxDepth: 4}}, core.Options{ChunkRows: chunk, Memory: 16 << 20})
+					got, receipt := readObjects(t, h, core.Query{Table: test.table, Load: core.Load{Required: load}}, core.Options{MaxDepth: 4, ChunkRows: chunk, Memory: 16 << 20})
 					if diff := gocmp.Diff(want, got); diff != "" {
 						t.Fatalf("%s --load %s, chunks of %d (-want +got):\n%s", test.table, test.load, chunk, diff)
 					}

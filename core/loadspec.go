@@ -1,7 +1,6 @@
 package core
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,11 +24,6 @@ type Load struct {
 	// Optional are for [Chunk.Related] to give. What is below a required relation
 	// may be optional too.
 	Optional []Branch
-	// Strategy is the way of loading; the zero value means [Options.Strategy].
-	Strategy Strategy
-	// MaxDepth is how many relations may follow one another; 0 means
-	// [Options.MaxDepth].
-	MaxDepth int
 	// Compile makes a predicate of the text of a condition, for the branches that
 	// have one. It is called while the stream is opened.
 	Compile func(table *sources.Table, condition string) (sources.Predicate, error)
@@ -93,8 +87,8 @@ func ParseStrategy(name string) (Strategy, error) {
 		Err: fmt.Errorf("%q is no strategy%s", name, sources.Nearest(name, strategyNames[1:]))}
 }
 
-// Merge returns a load of all that both ask for. A strategy, a depth and a
-// compiler of the other one win where it has them. Two options of one relation
+// Merge returns a load of all that both ask for. The other
+// load's Compile wins where it has one. Two options of one relation
 // that contradict each other are an [sources.Invalid] error.
 func (l Load) Merge(other Load) (Load, error) {
 	required, err := mergeBranches(l.Required, other.Required)
@@ -102,11 +96,7 @@ func (l Load) Merge(other Load) (Load, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return Load{}, &sources.Error{Op: "load", Kind: sources.Invalid, Err: err}
 	}
-	merged := Load{
-		Required: required, Optional: optional,
-		Strategy: cmp.Or(other.Strategy, l.Strategy), MaxDepth: cmp.Or(other.MaxDepth, l.MaxDepth),
-		Compile: other.Compile,
-	}
+	merged := Load{Required: required, Optional: optional, Compile: other.Compile}
 	if merged.Compile == nil {
 		merged.Compile = l.Compile
 	}

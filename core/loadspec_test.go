@@ -70,15 +70,15 @@ func TestParseLoadFaults(t *testing.T) {
 }
 
 func TestMergeLoads(t *testing.T) {
-	a := core.Load{Required: []core.Branch{{Name: "a", Limit: 3}}, Strategy: core.Lazy, MaxDepth: 2}
-	b := core.Load{Required: []core.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []core.Branch{{Name: "c"}}, Strategy: core.Eager}
+	a := core.Load{Required: []core.Branch{{Name: "a", Limit: 3}}}
+	b := core.Load{Required: []core.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []core.Branch{{Name: "c"}}}
 	got, err := a.Merge(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := core.Load{
 		Required: []core.Branch{{Name: "a", Limit: 3, Columns: []string{"x"}}, {Name: "b"}},
-		Optional: []core.Branch{{Name: "c"}}, Strategy: core.Eager, MaxDepth: 2,
+		Optional: []core.Branch{{Name: "c"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

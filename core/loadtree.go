@@ -69,29 +69,13 @@ type access struct {
 	figure   int // the number of the relation in the receipt
 }
 
-// plan holds a query's load against the catalogue, and adds to the query's
-// columns what relations need. The query itself is held against it after this:
-// where its table is missing, the error is that check's.
-func plan(catalog *sources.Catalog, q *Query, o Options) (*loadTree, error) {
-	table := catalog.Table(q.Table)
-	if table == nil {
-		_, err := check(catalog, *q)
-		return nil, sources.WithOp("query", q.Table, err)
-	}
-	tree, err := resolve(catalog, table, *q, o)
-	if err == nil && q.Columns != nil {
-		q.Columns = tree.scanned
-	}
-	return tree, err
-}
-
-// resolve holds a query's load against the catalogue. Its error names everything
-// that is wrong.
-func resolve(catalog *sources.Catalog, table *sources.Table, q Query, o Options) (*loadTree, error) {
-	load := q.Load
+// resolve checks a load against the catalog and returns the tree of its relations.
+// columns are those of table that the result has; nil means all. A strategy or a
+// depth of 0 is the default. The error names everything that is wrong.
+func resolve(catalog *sources.Catalog, table *sources.Table, columns []string, load Load, strategy Strategy, maxDepth int) (*loadTree, error) {
 	t := &loadTree{
 		catalog: catalog, root: table,
-		strategy: cmp.Or(load.Strategy, o.Strategy, Selective), depth: cmp.Or(load.MaxDepth, o.MaxDepth, DefaultMaxDepth),
+		strategy: cmp.Or(strategy, Selective), depth: cmp.Or(maxDepth, DefaultMaxDepth),
 	}
 	r := resolver{tree: t, compile: load.Compile}
 	if t.depth < 0 {
@@ -113,8 +97,8 @@ func resolve(catalog *sources.Catalog, table *sources.Table, q Query, o Options)
 		optional = nil
 	}
 	t.nodes = r.branches(table, required, optional, parentage{})
-	if q.Columns != nil {
-		t.scanned = slices.Clone(q.Columns)
+	if columns != nil {
+		t.scanned = slices.Clone(columns)
 		t.shown = len(t.scanned)
 	} else {
 		t.shown = table.Schema.NumFields()
@@ -362,7 +346,7 @@ func (r *resolver) access(n *loadNode, table *sources.Table, branch Branch, key 
 			return nil
 		}
 	}
-	_, asked, rest, err := split(r.tree.catalog, Query{Table: table.Name, Columns: columns, Where: where, OrderBy: branch.OrderBy})
+	_, asked, rest, err := split(r.tree.catalog, sources.Query{Table: table.Name, Columns: columns, Where: where, OrderBy: branch.OrderBy})
 	if err != nil {
 		r.missing = r.missing || len(r.faults) == 0 && sources.KindOf(err) == sources.NotFound
 		r.faults = append(r.faults, fmt.Errorf("%s: %w", n.path, err))

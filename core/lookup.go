@@ -6,48 +6,10 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
 )
-
-// rowSet are rows of several records, in an order of their own.
-type rowSet struct {
-	records []arrow.RecordBatch
-	refs    []ref
-}
-
-// column picks one of the columns, a field of the records' schema.
-func (r rowSet) column(mem memory.Allocator, place int, f arrow.Field) arrow.Array {
-	return pick(mem, f.Type, f.Nullable, r.parts(place), r.refs)
-}
-
-func (r rowSet) parts(place int) []arrow.ArrayData {
-	parts := make([]arrow.ArrayData, len(r.records))
-	for i, record := range r.records {
-		parts[i] = record.Column(place).Data()
-	}
-	return parts
-}
-
-// copied is a record of the rows that shares no memory with others.
-func (r rowSet) copied(mem memory.Allocator, schema *arrow.Schema) arrow.RecordBatch {
-	if len(r.refs) > 0 && contiguous(r.refs) {
-		first := r.refs[0]
-		return gather(mem, schema, r.records, []span{{record: int(first.record), from: int(first.row), rows: len(r.refs)}})
-	}
-	columns := make([]arrow.Array, 0, schema.NumFields())
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
-	for i, f := range schema.Fields() {
-		columns = append(columns, r.column(mem, i, f))
-	}
-	return array.NewRecordBatch(schema, columns, int64(len(r.refs)))
-}
 
 // groups are rows by key: those of key k are rows [starts[k], starts[k+1]).
 type groups struct {
@@ -59,7 +21,7 @@ type groups struct {
 // one look-up, or as many as the table needs for so many keys.
 func (l *loader) find(ctx context.Context, s *step, a *access, tier keyStore, keys *keySet) (groups, error) {
 	n := keys.list.rows
-	l.count(a, func(r *RelationReceipt) { r.Keys += int64(n) })
+	l.count(a, func(r *RelationFigures) { r.Keys += int64(n) })
 	if tier == nil {
 		numbers := s.ints(n)
 		for i := range numbers {
@@ -74,7 +36,7 @@ func (l *loader) find(ctx context.Context, s *step, a *access, tier keyStore, ke
 			missing = append(missing, int32(i))
 		}
 	}
-	l.count(a, func(r *RelationReceipt) { r.Remembered += int64(n - len(missing)) })
+	l.count(a, func(r *RelationFigures) { r.Remembered += int64(n - len(missing)) })
 	fetched, err := l.fetch(ctx, s, a, keys, missing)
 	if err != nil {
 		return groups{}, err
@@ -185,7 +147,7 @@ func (l *loader) ask(ctx context.Context, s *step, a *access, keys *keySet, grou
 		}
 		q.Where = conjunction(append(sources.Conjuncts(q.Where), in))
 	}
-	l.count(a, func(r *RelationReceipt) { r.Lookups++ })
+	l.count(a, func(r *RelationFigures) { r.Lookups++ })
 	for page, err := range l.scan(ctx, a, &q) {
 		if err != nil {
 			return err
@@ -200,7 +162,7 @@ func (l *loader) ask(ctx context.Context, s *step, a *access, keys *keySet, grou
 		if record == nil {
 			continue
 		}
-		l.count(a, func(r *RelationReceipt) { r.Rows += record.NumRows() })
+		l.count(a, func(r *RelationFigures) { r.Rows += record.NumRows() })
 		if s.fetched += sources.Size(record); len(s.root.refs) > 1 && s.fetched > l.most {
 			return &sources.Error{Kind: sources.Exhausted, Err: errTooMany}
 		}
@@ -216,13 +178,22 @@ func (l *loader) scan(ctx context.Context, a *access, q *sources.Query) sources.
 		return func(yield func(sources.Batch, error) bool) { yield(sources.Batch{}, err) }
 	}
 	pages := sources.Guard("scan", a.table.Name, session.Scan(ctx, q))
-	pages = conform(ctx, a.table.Name, pages, a.table.ScanSchema(q.Columns), func(more sources.Skipped) error {
-		if more.Records > 0 {
-			l.count(a, func(r *RelationReceipt) { r.Skipped = max(r.Skipped, more.Records) })
+	pages = conform(ctx, a.table.Name, pages, a.table.ScanSchema(q.Columns))
+	return shape(l.countSkipped(a, pages), a.rest, l.mem, l.ledger, l.env.Page)
+}
+
+// countSkipped counts the records that a look-up left out.
+func (l *loader) countSkipped(a *access, pages sources.Batches) sources.Batches {
+	return func(yield func(sources.Batch, error) bool) {
+		for page, err := range pages {
+			if n := page.Skipped.Records; err == nil && n > 0 {
+				l.count(a, func(r *RelationFigures) { r.Skipped = max(r.Skipped, n) })
+			}
+			if !yield(page, err) {
+				return
+			}
 		}
-		return nil
-	})
-	return shape(pages, a.rest, l.pace.ledger, l.env.Page)
+	}
 }
 
 // match finds the groups of a page's rows, by their keys. It returns the page, or

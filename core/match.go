@@ -18,17 +18,17 @@ type matcher interface {
 	match(record arrow.RecordBatch, truth []sources.Truth)
 }
 
-// compile returns the matcher of a predicate over records of a schema. Its
+// compileMatcher returns the matcher of a predicate over records of a schema. Its
 // literals are in the types of their columns where those can hold them.
-func compile(p sources.Predicate, schema *arrow.Schema) matcher {
+func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 	column := func(name string) int { return schema.FieldIndices(name)[0] }
 	switch p := p.(type) {
 	case sources.And:
-		return junction{terms: compileAll(p, schema), neutral: sources.True, join: func(a, b sources.Truth) sources.Truth { return min(a, b) }}
+		return junction{terms: compileMatchers(p, schema), neutral: sources.True, join: func(a, b sources.Truth) sources.Truth { return min(a, b) }}
 	case sources.Or:
-		return junction{terms: compileAll(p, schema), neutral: sources.False, join: func(a, b sources.Truth) sources.Truth { return max(a, b) }}
+		return junction{terms: compileMatchers(p, schema), neutral: sources.False, join: func(a, b sources.Truth) sources.Truth { return max(a, b) }}
 	case sources.Not:
-		return negation{compile(p.Predicate, schema)}
+		return negation{compileMatcher(p.Predicate, schema)}
 	case sources.IsNull:
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
 			// A column of type null has no bitmap that would say so.
@@ -64,10 +64,10 @@ func compile(p sources.Predicate, schema *arrow.Schema) matcher {
 	return constant(sources.True) // nil keeps every row
 }
 
-func compileAll(ps []sources.Predicate, schema *arrow.Schema) []matcher {
+func compileMatchers(ps []sources.Predicate, schema *arrow.Schema) []matcher {
 	all := make([]matcher, len(ps))
 	for i, p := range ps {
-		all[i] = compile(p, schema)
+		all[i] = compileMatcher(p, schema)
 	}
 	return all
 }

@@ -84,7 +84,7 @@ func TestTheShopIsRemembered(t *testing.T) {
 	for _, table := range catalog.Tables {
 		var sums []string
 		for range 2 {
-			stream := open(t, shop, core.Query{Table: table.Name}, cached(cache, budget))
+			stream := open(t, shop, core.Query{Table: table.Name}, core.Options{}, cached(cache, budget))
 			for _, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)

@@ -40,15 +40,15 @@ func parted(t *testing.T, n int, change testkit.Change) sources.Source {
 // one, in their order; without an order it has the same rows.
 func TestPartsInOrder(t *testing.T) {
 	budget, source := parent(t), parted(t, 6_000, nil)
-	one := open(t, source, core.Query{Table: "items"}, core.Options{Budget: budget})
+	one := open(t, source, core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: budget})
 	if _, err := ids(one); err != nil {
 		t.Fatal(err)
 	}
 	for _, parallel := range []int{1, 2, 3, 8} {
 		for _, ahead := range []bool{false, true} {
 			for _, memory := range []int64{1 << 20, 32 << 20} {
-				o := core.Options{Budget: budget, Parallel: parallel, Memory: memory, ReadAhead: ahead}
-				got := open(t, source, core.Query{Table: "items"}, o)
+				o := core.Options{Parallel: parallel, Memory: memory, ReadAhead: ahead}
+				got := open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget})
 				if _, err := ids(got); err != nil {
 					t.Fatal(err)
 				}
@@ -59,7 +59,7 @@ func TestPartsInOrder(t *testing.T) {
 					t.Errorf("%d at once: %d bytes were held of %d", parallel, r.PeakBytes, memory)
 				}
 				o.Unordered = true
-				all, err := ids(open(t, source, core.Query{Table: "items"}, o))
+				all, err := ids(open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget}))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -87,7 +87,7 @@ func TestPartsAtOnce(t *testing.T) {
 				scan(yield)
 			}
 		})
-		got, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{Budget: parent(t), Parallel: 3, Unordered: unordered}))
+		got, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Unordered: unordered}, core.Resources{Budget: parent(t)}))
 		if err != nil || len(got) != 3000 {
 			t.Errorf("%d rows, %v", len(got), err)
 		}
@@ -108,7 +108,7 @@ func TestPartsAreBounded(t *testing.T) {
 			}
 		}
 	})
-	stream := open(t, source, core.Query{Table: "items"}, core.Options{Budget: parent(t), Parallel: 3, Memory: memory, ChunkRows: 100})
+	stream := open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Memory: memory, ChunkRows: 100}, core.Resources{Budget: parent(t)})
 	for range stream.Chunks() {
 		break
 	}
@@ -150,7 +150,7 @@ func TestPartsFail(t *testing.T) {
 					scan(yield)
 				}
 			})
-			stream, err := core.Open(ctx, source, core.Query{Table: "items"}, core.Options{Budget: parent(t), Parallel: 2})
+			stream, err := core.Open(ctx, source, core.Query{Table: "items"}, core.Options{Parallel: 2}, core.Resources{Budget: parent(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestPartsFail(t *testing.T) {
 
 // TestPartsAndThePanicOfTheConsumer: it passes through, and nothing is left.
 func TestPartsAndThePanicOfTheConsumer(t *testing.T) {
-	stream := open(t, parted(t, 3000, nil), core.Query{Table: "items"}, core.Options{Budget: parent(t), Parallel: 3})
+	stream := open(t, parted(t, 3000, nil), core.Query{Table: "items"}, core.Options{Parallel: 3}, core.Resources{Budget: parent(t)})
 	defer func() {
 		if r := recover(); r != "mine" {
 			t.Errorf("the panic became %v", r)
@@ -189,11 +189,11 @@ func TestPartsNotDivided(t *testing.T) {
 			}
 			return scan
 		})
-		if _, err := ids(open(t, source, q, core.Options{Budget: parent(t), Parallel: 3})); err != nil {
+		if _, err := ids(open(t, source, q, core.Options{Parallel: 3}, core.Resources{Budget: parent(t)})); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := core.Open(t.Context(), parted(t, 1, nil), core.Query{Table: "items"}, core.Options{Parallel: -1}); sources.KindOf(err) != sources.Invalid {
+	if _, err := core.Open(t.Context(), parted(t, 1, nil), core.Query{Table: "items"}, core.Options{Parallel: -1}, core.Resources{}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("%v", err)
 	}
 }

@@ -33,7 +33,7 @@ type Query struct {
 // split divides a query over a table into what the table is asked for and the
 // residue, what the engine does itself. Its error is of kind [sources.NotFound]
 // or [sources.Invalid] and names everything that is wrong.
-func split(catalog *sources.Catalog, q Query) (*sources.Table, *sources.Query, residue, error) {
+func split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.Query, residue, error) {
 	where, err := check(catalog, q)
 	if err != nil {
 		return nil, nil, residue{}, sources.WithOp("query", q.Table, err)
@@ -108,7 +108,7 @@ func conjunction(ps []sources.Predicate) sources.Predicate {
 // every literal in its column's type where the type can hold it. The condition
 // 1.5 < n over integers stays as it is: no source is asked for it, and it has
 // an answer all the same.
-func check(catalog *sources.Catalog, q Query) (sources.Predicate, error) {
+func check(catalog *sources.Catalog, q sources.Query) (sources.Predicate, error) {
 	table := catalog.Table(q.Table)
 	if table == nil {
 		_, err := catalog.Check(&sources.Query{Table: q.Table})

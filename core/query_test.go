@@ -28,7 +28,7 @@ func int32s(n int64) sources.Value { return sources.Value{Type: arrow.PrimitiveT
 func TestSplit(t *testing.T) {
 	idOver5 := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(5)}
 	noNote := sources.IsNull{Column: "note"}
-	query := Query{
+	query := sources.Query{
 		Table: "orders", Columns: []string{"note"}, Limit: 3,
 		Where:   sources.And{sources.Comparison{Column: "id", Op: sources.Gt, Value: int32s(5)}, noNote},
 		OrderBy: []sources.Sort{{Column: "customer_id"}},
@@ -88,7 +88,7 @@ func TestSplit(t *testing.T) {
 }
 
 func TestAllColumnsAreNotNamed(t *testing.T) {
-	_, asked, rest, err := split(shopCatalog(sources.Project, nil), Query{Table: "orders"})
+	_, asked, rest, err := split(shopCatalog(sources.Project, nil), sources.Query{Table: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestInexactLiterals(t *testing.T) {
 	far := sources.Comparison{Column: "customer_id", Op: sources.Lt, Value: sources.Int(1 << 40)}
 	ops := map[string]sources.Ops{"id": ^sources.Ops(0), "customer_id": ^sources.Ops(0)}
 	for _, p := range []sources.Predicate{half, far} {
-		_, asked, rest, err := split(shopCatalog(sources.Logic, ops), Query{Table: "orders", Where: p})
+		_, asked, rest, err := split(shopCatalog(sources.Logic, ops), sources.Query{Table: "orders", Where: p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,20 +120,20 @@ func TestInexactLiterals(t *testing.T) {
 func TestQueryFaults(t *testing.T) {
 	catalog := shopCatalog(0, nil)
 	for _, c := range []struct {
-		query Query
+		query sources.Query
 		kind  sources.Kind
 		parts []string
 	}{
-		{Query{Table: "order"}, sources.NotFound, []string{"query order: not found", `the nearest is "orders"`}},
-		{Query{Table: "orders", Columns: []string{"idd", "note"}}, sources.NotFound, []string{"query orders: not found", `no column "idd"`, `the nearest is "id"`}},
-		{Query{Table: "orders", Columns: []string{"id", "id"}}, sources.Invalid, []string{`"id" is there twice`}},
-		{Query{Table: "orders", OrderBy: []sources.Sort{{Column: "nots"}}}, sources.NotFound, []string{`no column "nots"`, `"note"`}},
-		{Query{Table: "orders", Limit: -1}, sources.Invalid, []string{"limit: -1 is negative"}},
-		{Query{Table: "orders", Where: sources.IsNull{Column: "customer"}}, sources.NotFound, []string{`no column "customer"`, `"customer_id"`}},
-		{Query{Table: "orders", Where: sources.Comparison{Column: "note", Value: sources.Int(1)}}, sources.Invalid, []string{"has type int64", "utf8"}},
-		{Query{Table: "orders", Where: sources.Like{Column: "id", Pattern: "1%"}}, sources.Invalid, []string{"wants text"}},
+		{sources.Query{Table: "order"}, sources.NotFound, []string{"query order: not found", `the nearest is "orders"`}},
+		{sources.Query{Table: "orders", Columns: []string{"idd", "note"}}, sources.NotFound, []string{"query orders: not found", `no column "idd"`, `the nearest is "id"`}},
+		{sources.Query{Table: "orders", Columns: []string{"id", "id"}}, sources.Invalid, []string{`"id" is there twice`}},
+		{sources.Query{Table: "orders", OrderBy: []sources.Sort{{Column: "nots"}}}, sources.NotFound, []string{`no column "nots"`, `"note"`}},
+		{sources.Query{Table: "orders", Limit: -1}, sources.Invalid, []string{"limit: -1 is negative"}},
+		{sources.Query{Table: "orders", Where: sources.IsNull{Column: "customer"}}, sources.NotFound, []string{`no column "customer"`, `"customer_id"`}},
+		{sources.Query{Table: "orders", Where: sources.Comparison{Column: "note", Value: sources.Int(1)}}, sources.Invalid, []string{"has type int64", "utf8"}},
+		{sources.Query{Table: "orders", Where: sources.Like{Column: "id", Pattern: "1%"}}, sources.Invalid, []string{"wants text"}},
 		{
-			Query{Table: "orders", Columns: []string{"x"}, OrderBy: []sources.Sort{{Column: "y"}}}, sources.NotFound,
+			sources.Query{Table: "orders", Columns: []string{"x"}, OrderBy: []sources.Sort{{Column: "y"}}}, sources.NotFound,
 			[]string{`no column "x"`, `no column "y"`},
 		},
 	} {

@@ -4,36 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/penstock-data/penstock/sources"
 )
 
-// chunkOf is the chunk of a record that is about to be given.
-func (l *loader) chunkOf(record arrow.RecordBatch) *Chunk {
-	c := &Chunk{Record: record, loader: l, columns: map[string]arrow.Array{}}
+// related gives the relations of one chunk, as columns that belong to it. It is
+// safe for concurrent use.
+type related struct {
+	l      *loader
+	record arrow.RecordBatch
+
+	mu       sync.Mutex
+	step     *step // that has the chunk's rows; nil until a relation is loaded
+	own      bool  // the step ends with the chunk
+	from, to int   // the chunk's rows among the step's
+	columns  map[string]arrow.Array
+	over     bool
+}
+
+// related returns the relations of the chunk that the loader has just yielded.
+func (l *loader) related(record arrow.RecordBatch) *related {
+	c := &related{l: l, record: record, columns: map[string]arrow.Array{}}
 	if c.step = l.current; c.step != nil {
 		c.from, c.to = c.step.from, c.step.to
 	}
 	return c
 }
 
-// Related returns a relation's column for the whole chunk: what an optional
-// relation is for, and any other that the chunk's table has. The name is that of
-// a relation of the stream's table; what the query asks below it, required or
-// optional, is in the column. It is loaded when it is first asked for, unless it
-// came with the chunk; that changes nothing but the time it takes.
-//
-// The column has a value for each row of the chunk's record: a nullable struct,
-// or a list of structs. It belongs to the chunk and is valid in the iteration of
-// its loop: Retain it to keep it longer. Related may be called from any
-// goroutine, within the iteration.
-//
-// A relation that does not exist is [sources.NotFound]; one that does not fit is
-// [sources.Exhausted], and leaves the chunk as it is.
-func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
-	l := c.loader
+// column returns a relation's column, and loads it where it did not come with the
+// chunk. A relation that does not exist is [sources.NotFound]; one that does not
+// fit is [sources.Exhausted], and leaves the chunk as it is.
+func (c *related) column(ctx context.Context, name string) (arrow.Array, error) {
+	l := c.l
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l.work.Lock()
@@ -52,17 +57,17 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 		return nil, err
 	}
 	if n.required && !n.hasOptional() {
-		return c.Record.Column(c.Record.Schema().FieldIndices(name)[0]), nil
+		return c.record.Column(c.record.Schema().FieldIndices(name)[0]), nil
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(l.ctx, func() { stop(context.Cause(l.ctx)) })()
 	if c.step == nil {
-		if c.step, err = l.newStep(c.Record, 0, int(c.Record.NumRows())); err != nil {
+		if c.step, err = l.newStep(c.record, 0, int(c.record.NumRows())); err != nil {
 			return nil, err
 		}
 		c.own = true
-		c.from, c.to = 0, int(c.Record.NumRows())
+		c.from, c.to = 0, int(c.record.NumRows())
 	}
 	load := func() (arrow.Array, error) {
 		if err := c.step.ensure(ctx, n, true); err != nil {
@@ -76,7 +81,7 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 		}
 		column := a.column(c.step.loaded[n], sequence(work, c.from, c.to), true)
 		for n, count := range a.dangling {
-			l.count(n.target, func(r *RelationReceipt) { r.Dangling += count })
+			l.count(n.target, func(r *RelationFigures) { r.Dangling += count })
 		}
 		return column, nil
 	}
@@ -96,12 +101,12 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 	return column, nil
 }
 
-// RelatedField is the field of the column that [Chunk.Related] gives for a
-// relation. A relation that does not exist is [sources.NotFound].
-func (s *Stream) RelatedField(name string) (arrow.Field, error) {
-	s.loader.work.Lock()
-	defer s.loader.work.Unlock()
-	n, err := s.loader.relation(name)
+// field returns the field of a relation's column, with the optional relations
+// below it. A relation that does not exist is [sources.NotFound].
+func (l *loader) field(name string) (arrow.Field, error) {
+	l.work.Lock()
+	defer l.work.Unlock()
+	n, err := l.relation(name)
 	if err != nil {
 		return arrow.Field{}, err
 	}
@@ -129,8 +134,7 @@ func (l *loader) relation(name string) (*loadNode, error) {
 		}
 	}
 	t := l.tree
-	q := Query{Table: t.root.Name, Columns: t.scanned, Load: Load{Optional: []Branch{{Name: name}}, Strategy: Lazy, MaxDepth: 1}}
-	tree, err := resolve(t.catalog, t.root, q, Options{})
+	tree, err := resolve(t.catalog, t.root, t.scanned, Load{Optional: []Branch{{Name: name}}}, Lazy, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -145,14 +149,14 @@ func (l *loader) relation(name string) (*loadNode, error) {
 			a.figure = len(l.relations)
 		}
 	}
-	l.relations = append(l.relations, RelationReceipt{Path: n.path})
+	l.relations = append(l.relations, RelationFigures{Path: n.path})
 	l.counts.Unlock()
 	l.extra = append(l.extra, n)
 	return n, nil
 }
 
 // end takes back what the chunk gave, once no relation is being loaded for it.
-func (c *Chunk) end() {
+func (c *related) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true

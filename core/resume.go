@@ -11,7 +11,7 @@ import (
 
 // Scan is a scan of the current session, which goes on in it or in the next one
 // after a fault.
-func (n *steadySession) Scan(ctx context.Context, q *sources.Query) sources.Batches {
+func (n *retrySession) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		p := &position{query: q}
 		if t := n.of.catalog.Table(q.Table); t != nil {
@@ -27,7 +27,7 @@ func (n *steadySession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 // attempt scans from the position to the end, and reports whether it gave a page.
 // The first try after a fault is made in the same session, and where that gives
 // nothing any more at once in a new one; every further one begins anew.
-func (n *steadySession) attempt(ctx context.Context, p *position, try int, yield func(sources.Batch, error) bool) (gave bool, err error) {
+func (n *retrySession) attempt(ctx context.Context, p *position, try int, yield func(sources.Batch, error) bool) (gave bool, err error) {
 	if p.reached() {
 		return false, nil
 	}
@@ -67,7 +67,7 @@ func bare(err error) error {
 }
 
 // read ranges over one scan. It returns nil where the loop was left.
-func (n *steadySession) read(ctx context.Context, l *lease, p *position, yield func(sources.Batch, error) bool) (gave bool, err error) {
+func (n *retrySession) read(ctx context.Context, l *lease, p *position, yield func(sources.Batch, error) bool) (gave bool, err error) {
 	table := p.query.Table
 	if err := n.of.probe.ask("scan", table); err != nil {
 		return false, err
@@ -118,7 +118,7 @@ func (n *steadySession) read(ctx context.Context, l *lease, p *position, yield f
 }
 
 // saw notes that the stream has seen something of the session's moment.
-func (n *steadySession) saw() {
+func (n *retrySession) saw() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = true

@@ -73,34 +73,48 @@ func (r Retry) Check() error {
 	return nil
 }
 
-// steady is the source of one stream: it asks again what failed, in sessions
-// that outlive the source's own. The catalogue's tables say how a scan can go on.
-type steady struct {
-	sources.Source
-	catalog  *sources.Catalog
-	timeouts Timeouts
-	probe    probe
-	faults   *faultLog
-	tries    int
-	planned  atomic.Int64           // rows that the latest plan of a whole scan expects; -1 where there was none
-	policy   failsafe.Executor[any] // nil where nothing is tried again
+// RetryConfig configures a [RetrySource]. The zero value retries by default and
+// waits by default, without a breaker.
+type RetryConfig struct {
+	Policy   Retry
+	Timeouts Timeouts
+	Breaker  *Breaker    // shared by the streams of the source; nil for none
+	OnFault  func(Fault) // if non-nil, called for every fault, from any goroutine
 }
 
-// newSteady returns a source that retries. Its catalogue is asked for first.
-func newSteady(source sources.Source, o Options, faults *faultLog) *steady {
-	s := &steady{Source: source, timeouts: o.Timeouts, probe: probe{breaker: o.Breaker}, faults: faults, tries: o.Retry.Tries}
+// RetrySource is the source of one stream. It retries failed calls and scans, in
+// sessions that outlive the source's own.
+//
+// Call Catalog before Begin: the abilities of a table decide how its scans
+// resume.
+type RetrySource struct {
+	sources.Source
+	catalog    *sources.Catalog
+	timeouts   Timeouts
+	probe      probe
+	faults     *faultLog
+	maxRetries int
+	planned    atomic.Int64           // rows that the latest plan of a whole scan expects; -1 before the first
+	policy     failsafe.Executor[any] // nil without retries
+}
+
+// NewRetrySource returns a source that retries what source fails at.
+func NewRetrySource(source sources.Source, c RetryConfig) *RetrySource {
+	retry := c.Policy.orDefault()
+	faults := &faultLog{started: time.Now(), notify: c.OnFault}
+	s := &RetrySource{Source: source, timeouts: c.Timeouts.orDefault(), probe: probe{breaker: c.Breaker}, faults: faults, maxRetries: retry.Tries}
 	s.planned.Store(-1)
-	if s.tries < 0 {
+	if s.maxRetries < 0 {
 		return s
 	}
 	policy := retrypolicy.NewBuilder[any]().
 		HandleIf(func(_ any, err error) bool { return retriable(err) }).
-		WithMaxRetries(s.tries).WithBackoff(o.Retry.First, o.Retry.Most).ReturnLastFailure().
+		WithMaxRetries(s.maxRetries).WithBackoff(retry.First, retry.Most).ReturnLastFailure().
 		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {
 			faults.add(Fault{Kind: Retried, Err: e.LastError(), Try: e.Attempts(), Wait: e.Delay})
 		})
-	if o.Retry.Jitter > 0 {
-		policy.WithJitterFactor(o.Retry.Jitter)
+	if retry.Jitter > 0 {
+		policy.WithJitterFactor(retry.Jitter)
 	}
 	s.policy = failsafe.With[any](policy.Build())
 	return s
@@ -121,7 +135,7 @@ func (p progressed) Unwrap() error { return p.error }
 // persist tries until the attempt succeeds, fails in a way that no retry mends, or
 // has failed once too often in a row. An attempt is told how many tries were in
 // vain before it, and says whether it gave something.
-func (s *steady) persist(ctx context.Context, op, table string, attempt func(try int) (gave bool, err error)) error {
+func (s *RetrySource) persist(ctx context.Context, op, table string, attempt func(try int) (gave bool, err error)) error {
 	if s.policy == nil {
 		_, err := attempt(0)
 		return err
@@ -152,7 +166,7 @@ func (s *steady) persist(ctx context.Context, op, table string, attempt func(try
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return canceled(ctx, op, table)
+			return sources.ContextError(ctx, op, table)
 		case errors.As(err, &p):
 			fault = p.error
 			continue
@@ -179,7 +193,7 @@ func exhaust(last, first error, count int, took time.Duration) error {
 }
 
 // ask makes a call, and tries it again.
-func ask[T any](ctx context.Context, s *steady, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+func ask[T any](ctx context.Context, s *RetrySource, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
 	err = s.persist(ctx, op, table, func(int) (bool, error) {
 		result, err = once(ctx, s, op, table, f)
 		return false, err
@@ -188,7 +202,7 @@ func ask[T any](ctx context.Context, s *steady, op, table string, f func(ctx con
 }
 
 // once makes a call that the breaker allows, and that has to answer in time.
-func once[T any](ctx context.Context, s *steady, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+func once[T any](ctx context.Context, s *RetrySource, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
 	if err := s.probe.ask(op, table); err != nil {
 		return result, err
 	}
@@ -200,7 +214,7 @@ func once[T any](ctx context.Context, s *steady, op, table string, f func(ctx co
 }
 
 // Catalog asks the source's, and keeps it for what follows.
-func (s *steady) Catalog(ctx context.Context) (*sources.Catalog, error) {
+func (s *RetrySource) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog, err := ask(ctx, s, "catalog", "", s.Source.Catalog)
 	if err == nil {
 		s.catalog = catalog
@@ -209,8 +223,8 @@ func (s *steady) Catalog(ctx context.Context) (*sources.Catalog, error) {
 }
 
 // Begin begins a session that is begun again when it is lost.
-func (s *steady) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
-	n := &steadySession{of: s, env: env, join: env.Join, turn: make(chan struct{}, 1)}
+func (s *RetrySource) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
+	n := &retrySession{of: s, env: env, join: env.Join, turn: make(chan struct{}, 1)}
 	session, err := ask(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
 	if err != nil {
 		return nil, err
@@ -218,3 +232,10 @@ func (s *steady) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	n.current = &lease{session: session}
 	return n, nil
 }
+
+// Planned returns how many rows the latest plan of a whole scan expects, or -1
+// before the first plan.
+func (s *RetrySource) Planned() int64 { return s.planned.Load() }
+
+// Faults returns what went wrong so far without ending the stream.
+func (s *RetrySource) Faults() FaultReport { return s.faults.report() }

@@ -151,7 +151,7 @@ func TestRetry(t *testing.T) {
 					c.q.Table = "items"
 					c.retry.Jitter = -1
 					started := time.Now()
-					stream, err := core.Open(t.Context(), source, c.q, small(core.Options{Retry: c.retry, ReadAhead: ahead}))
+					stream, err := core.Open(t.Context(), source, c.q, small(core.Options{Retry: c.retry, ReadAhead: ahead}), core.Resources{})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -194,7 +194,7 @@ func TestRetry(t *testing.T) {
 func TestRetryAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &trouble{Source: numbered(t, 5000), mortal: true, plan: []int{2}, err: errCable}
-		stream := open(t, source, core.Query{Table: "items", Limit: 4000}, small(core.Options{}))
+		stream := open(t, source, core.Query{Table: "items", Limit: 4000}, small(core.Options{}), core.Resources{})
 		got, err := ids(stream)
 		if err != nil || len(got) != 4000 {
 			t.Fatalf("%d rows, %v", len(got), err)
@@ -219,7 +219,7 @@ func TestRetryKinds(t *testing.T) {
 	for _, kind := range []sources.Kind{sources.Internal, sources.Invalid, sources.NotFound, sources.Exhausted, sources.Denied, sources.Canceled} {
 		t.Run(kind.String(), func(t *testing.T) {
 			source := &trouble{Source: numbered(t, 5000), plan: []int{2}, err: &sources.Error{Kind: kind, Err: errors.New("no")}}
-			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Budget: parent(t)}))
+			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{Budget: parent(t)})
 			if _, err := ids(stream); sources.KindOf(err) != kind || len(source.asked) != 1 {
 				t.Errorf("%v, after %d scans", err, len(source.asked))
 			}
@@ -244,7 +244,7 @@ func TestRetryHoldsRowsToWhatTheyWere(t *testing.T) {
 				yield(sources.Row{}, errCable)
 			})
 		})
-		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}))
+		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{})
 		_, err := ids(stream)
 		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "the data has changed") {
 			t.Errorf("the error is %v", err)
@@ -257,7 +257,7 @@ func TestRetryIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &trouble{Source: numbered(t, 5000), plan: []int{2, 0, 0, 0}, err: errCable}
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, small(core.Options{}))
+		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +275,7 @@ func TestJitter(t *testing.T) {
 		var waits []time.Duration
 		for range 20 {
 			source := &trouble{Source: numbered(t, 10), plan: []int{0}, err: errCable}
-			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{OnFault: func(f core.Fault) { waits = append(waits, f.Wait) }}))
+			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{Observer: core.Observer{Fault: func(f core.Fault) { waits = append(waits, f.Wait) }}})
 			if _, err := ids(stream); err != nil {
 				t.Fatal(err)
 			}
@@ -309,7 +309,7 @@ func TestStall(t *testing.T) {
 				}
 			}
 		})
-		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Retry: core.Retry{Jitter: -1}}))
+		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Retry: core.Retry{Jitter: -1}}), core.Resources{})
 		started := time.Now()
 		rows := int64(0)
 		for chunk, err := range stream.Chunks() {
@@ -337,11 +337,11 @@ func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &deaf{Source: numbered(t, 10)}
 		started := time.Now()
-		_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{Timeouts: core.Timeouts{Call: time.Minute}, Retry: core.Retry{Tries: -1}})
+		_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{Timeouts: core.Timeouts{Call: time.Minute}, Retry: core.Retry{Tries: -1}}, core.Resources{})
 		if err == nil || err.Error() != "begin: unavailable: no answer within 1m0s" || time.Since(started) != time.Minute {
 			t.Errorf("%v after %s", err, time.Since(started))
 		}
-		stream := open(t, testkit.HangAfter(numbered(t, 5000), 1), core.Query{Table: "items"}, small(core.Options{Timeouts: core.Timeouts{Stream: 10 * time.Second}}))
+		stream := open(t, testkit.HangAfter(numbered(t, 5000), 1), core.Query{Table: "items"}, small(core.Options{Timeouts: core.Timeouts{Stream: 10 * time.Second}}), core.Resources{})
 		_, err = ids(stream)
 		if sources.KindOf(err) != sources.Canceled || !strings.Contains(err.Error(), "the stream has taken the 10s that it may") {
 			t.Errorf("%v", err)
@@ -366,7 +366,7 @@ func TestBreaker(t *testing.T) {
 		}})
 		source := &trouble{Source: numbered(t, 5000), plan: []int{0, 0, 0, 0, 0}, err: errCable}
 		read := func() error {
-			stream, err := core.Open(t.Context(), source, core.Query{Table: "items"}, small(core.Options{Breaker: breaker, Retry: core.Retry{Tries: 1, Jitter: -1}}))
+			stream, err := core.Open(t.Context(), source, core.Query{Table: "items"}, small(core.Options{Retry: core.Retry{Tries: 1, Jitter: -1}}), core.Resources{Breaker: breaker})
 			if err != nil {
 				return err
 			}

@@ -8,10 +8,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// steadySession is a session that is begun again when it is lost, in the moment
+// retrySession is a session that is begun again when it is lost, in the moment
 // that the first one saw. It is safe for concurrent use, as the source's is.
-type steadySession struct {
-	of   *steady
+type retrySession struct {
+	of   *RetrySource
 	env  sources.Env
 	turn chan struct{} // held by who begins a session: others wait for that one
 
@@ -37,7 +37,7 @@ var errMomentLost = errors.New("the session is lost, and its moment cannot be jo
 
 // acquire returns the session to use next, and whether it was begun for that.
 // The caller releases it.
-func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease, fresh bool, err error) {
+func (n *retrySession) acquire(ctx context.Context, op, table string) (l *lease, fresh bool, err error) {
 	if l := n.take(); l != nil {
 		return l, false, nil
 	}
@@ -45,7 +45,7 @@ func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease
 	case n.turn <- struct{}{}:
 		defer func() { <-n.turn }()
 	case <-ctx.Done():
-		return nil, false, canceled(ctx, op, table)
+		return nil, false, sources.ContextError(ctx, op, table)
 	}
 	if l := n.take(); l != nil {
 		return l, false, nil
@@ -73,7 +73,7 @@ func (n *steadySession) acquire(ctx context.Context, op, table string) (l *lease
 }
 
 // take returns the current session, if there is one.
-func (n *steadySession) take() *lease {
+func (n *retrySession) take() *lease {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.current != nil {
@@ -83,7 +83,7 @@ func (n *steadySession) take() *lease {
 }
 
 // lose has the next one who needs a session begin it anew.
-func (n *steadySession) lose(l *lease) {
+func (n *retrySession) lose(l *lease) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.current == l {
@@ -95,7 +95,7 @@ func (n *steadySession) lose(l *lease) {
 // release ends one use. A session that is lost is closed by the last one who
 // leaves it: what it held is wanted for the next. One that may still hold the
 // moment which the next has to join is closed when that has joined it.
-func (n *steadySession) release(l *lease) {
+func (n *retrySession) release(l *lease) {
 	n.mu.Lock()
 	l.users--
 	ends := l.users == 0 && n.current != l && !n.joins()
@@ -107,10 +107,10 @@ func (n *steadySession) release(l *lease) {
 
 // joins reports whether the next session has to join this one's moment. The caller
 // holds the lock.
-func (n *steadySession) joins() bool { return n.seen && n.bound }
+func (n *retrySession) joins() bool { return n.seen && n.bound }
 
 // drop closes the sessions that were lost and have nobody in them.
-func (n *steadySession) drop() {
+func (n *retrySession) drop() {
 	n.mu.Lock()
 	var ends []*lease
 	for _, l := range n.lost {
@@ -125,7 +125,7 @@ func (n *steadySession) drop() {
 }
 
 // end closes one of the source's sessions, once.
-func (n *steadySession) end(l *lease) error {
+func (n *retrySession) end(l *lease) error {
 	n.mu.Lock()
 	if l.closed {
 		n.mu.Unlock()
@@ -144,7 +144,7 @@ func (n *steadySession) end(l *lease) error {
 }
 
 // Close closes what is open of the source's sessions.
-func (n *steadySession) Close() error {
+func (n *retrySession) Close() error {
 	n.of.probe.gaveUp()
 	n.mu.Lock()
 	current, lost := n.current, n.lost
@@ -160,7 +160,7 @@ func (n *steadySession) Close() error {
 }
 
 // Isolate is that of the current session, with the peak of all.
-func (n *steadySession) Isolate() (held, peak, limit int64) {
+func (n *retrySession) Isolate() (held, peak, limit int64) {
 	n.mu.Lock()
 	l := n.current
 	peak, limit = n.peak, n.limit
@@ -177,7 +177,7 @@ func (n *steadySession) Isolate() (held, peak, limit int64) {
 }
 
 // Plan asks the current session, or the next one.
-func (n *steadySession) Plan(ctx context.Context, q *sources.Query) (plan *sources.Plan, err error) {
+func (n *retrySession) Plan(ctx context.Context, q *sources.Query) (plan *sources.Plan, err error) {
 	err = n.of.persist(ctx, "plan", q.Table, func(int) (bool, error) {
 		plan, err = n.plan(ctx, q)
 		return false, err
@@ -193,7 +193,7 @@ func (n *steadySession) Plan(ctx context.Context, q *sources.Query) (plan *sourc
 }
 
 // plan tries once. A session that does not answer is not asked again.
-func (n *steadySession) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+func (n *retrySession) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
 	l, _, err := n.acquire(ctx, "plan", q.Table)
 	if err != nil {
 		return nil, err
@@ -217,14 +217,14 @@ func (n *steadySession) plan(ctx context.Context, q *sources.Query) (*sources.Pl
 	return plan, nil
 }
 
-func (n *steadySession) momentary(q *sources.Query) bool {
+func (n *retrySession) momentary(q *sources.Query) bool {
 	t := n.of.catalog.Table(q.Table)
 	return t != nil && t.Can.Has(sources.Snapshot)
 }
 
 // name makes sure that the moment which a scan will see has a name, where the
 // table's moments have some: once the session is lost nobody can ask any more.
-func (n *steadySession) name(ctx context.Context, q *sources.Query) error {
+func (n *retrySession) name(ctx context.Context, q *sources.Query) error {
 	if !n.momentary(q) {
 		return nil
 	}

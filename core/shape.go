@@ -20,16 +20,16 @@ type residue struct {
 // projects. What there is nothing to do to passes through without a copy. The
 // pages hold at least the columns that the residue names. Those that come out
 // hold the result's, and carry no cursor once the engine has sorted them.
-func shape(pages sources.Batches, r residue, l *ledger, page sources.Limits) sources.Batches {
+func shape(pages sources.Batches, r residue, mem memory.Allocator, l *ledger, page sources.Limits) sources.Batches {
 	if r.where != nil || len(r.orderBy) > 0 {
 		// What nobody looks at any more is not worth a copy.
 		pages = project(pages, columnsFor(r))
 	}
 	if r.where != nil {
-		pages = filter(pages, r.where, l.budget)
+		pages = filter(pages, r.where, mem)
 	}
 	if len(r.orderBy) > 0 {
-		pages = sorted(pages, r.orderBy, r.limit, l, page)
+		pages = sorted(pages, r.orderBy, r.limit, mem, l, page)
 	}
 	if r.limit > 0 {
 		pages = limited(pages, r.limit)
@@ -108,7 +108,7 @@ func filter(pages sources.Batches, where sources.Predicate, mem memory.Allocator
 			record := page.Record
 			if schema != record.Schema() {
 				schema = record.Schema()
-				matches = compile(where, schema)
+				matches = compileMatcher(where, schema)
 			}
 			rows := int(record.NumRows())
 			if cap(truth) < rows {

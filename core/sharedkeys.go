@@ -1,19 +1,12 @@
 package core
 
 import (
-	"context"
-	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
-)
 
-// keyStore is what look-ups remember their rows in: a stream's own tier, or one
-// that streams share.
-type keyStore interface {
-	find(s *scope, keys *keyList) ([]place, []arrow.RecordBatch)
-	remember(keys *keyList, numbers, starts []int32, rows rowSet)
-}
+	"github.com/penstock-data/penstock/sources"
+)
 
 // sharedKeys are the rows that look-ups of all streams found, in the memory of a
 // [Cache], for as long as its answers live. It is safe for concurrent use.
@@ -115,64 +108,27 @@ func (t *sharedTier) remember(keys *keyList, numbers, starts []int32, rows rowSe
 	}
 }
 
-// shared returns the tier that streams share for an access; nil where the
-// stream has no part in that, or the table does not say which version it has.
-func (l *loader) shared(ctx context.Context, a *access) keyStore {
-	c := l.caching.Cache
-	if c == nil || l.caching.Mode == CacheBypass {
+// Lookups returns what streams remember together of one kind of look-up in a
+// table: rows of the schema, by key. It returns nil where the stream does not use
+// the cache, where key reports false, or where version fails.
+//
+// key gets the fingerprints of the source and of the table, and returns the key
+// of everything that the rows of one look-up key depend on. version returns the
+// version of the table's data; it is called only if that can matter.
+func (u CacheUser) Lookups(table *sources.Table, schema *arrow.Schema, key func(source, table Fingerprint) (Question, bool), version func() (string, error)) keyStore {
+	if !u.active() {
 		return nil
 	}
-	if t, ok := l.tiers[a]; ok {
-		return t
+	q, ok := key(u.Source, u.Cache.describe(table))
+	if !ok {
+		return nil
 	}
-	var store keyStore
-	if q, ok := a.keyQuestion(l.caching.Source, c.describe(a.table)); ok {
-		version, known := c.keys.version(q.Key)
+	now, known := u.Cache.keys.version(q.Key)
+	if !known || now != "" {
 		var err error
-		if !known || version != "" {
-			version, err = l.versionOf(ctx, a)
-		}
-		if err == nil {
-			store = c.keys.open(q, version, a.schema, l.caching.Mode == CacheRefresh)
+		if now, err = version(); err != nil {
+			return nil
 		}
 	}
-	l.tiers[a] = store
-	return store
-}
-
-func (l *loader) versionOf(ctx context.Context, a *access) (string, error) {
-	session, err := l.session(ctx, a.table)
-	if err != nil {
-		return "", err
-	}
-	plan, err := session.Plan(ctx, &a.asked)
-	if err != nil {
-		return "", err
-	}
-	return plan.Version, nil
-}
-
-// keyQuestion is everything that the rows of a key depend on.
-func (a *access) keyQuestion(source, table Fingerprint) (Question, bool) {
-	var c canon
-	c.text("penstock keys 1")
-	c.b = slices.Concat(c.b, source[:], table[:])
-	c.texts(a.key)
-	for _, f := range a.types.Fields() {
-		c.field(f)
-	}
-	c.texts(a.rest.columns)
-	c.predicate(a.asked.Where)
-	c.predicate(a.rest.where)
-	c.num(uint64(len(a.order)))
-	for _, s := range a.order {
-		c.text(s.Column)
-		c.flag(s.Desc)
-		c.flag(s.NullsFirst)
-	}
-	c.num(uint64(a.limit))
-	for _, f := range a.schema.Fields() {
-		c.field(f)
-	}
-	return Question{Key: c.sum(), Source: source, Table: a.table.Name}, !c.odd
+	return u.Cache.keys.open(q, now, schema, u.Policy.Mode == CacheRefresh)
 }

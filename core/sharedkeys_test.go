@@ -57,8 +57,8 @@ func TestLookupsAreRemembered(t *testing.T) {
 				where := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
 				q := core.Query{Table: "orders", Where: where, Load: core.Load{Required: load}}
 				want, _ := readObjects(t, source, q, core.Options{})
-				o := core.Options{Caching: core.Caching{Cache: cache, Source: identity, Mode: mode}}
-				got, receipt := readObjects(t, source, q, o)
+				o := core.Options{Caching: core.CachePolicy{Mode: mode}}
+				got, receipt := readObjectsWith(t, source, q, o, cached(cache, nil))
 				if diff := gocmp.Diff(want, got); diff != "" {
 					t.Fatalf("orders after %d (-want +got):\n%s", from, diff)
 				}
@@ -109,7 +109,7 @@ func TestLookupsExpire(t *testing.T) {
 		cache := newCache(t, core.CacheOptions{TTL: time.Minute})
 		read := func(from int64) (asked int64) {
 			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}, Load: core.Load{Required: parseLoad(t, "customer")}}
-			stream := open(t, source, q, core.Options{Caching: core.Caching{Cache: cache, Source: identity}})
+			stream := open(t, source, q, core.Options{}, core.Resources{Cache: cache, SourceID: identity})
 			for _, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)
@@ -145,11 +145,10 @@ func TestStreamsShareLookups(t *testing.T) {
 	source := dated{shop, func() string { return "" }}
 	cache := newCache(t, core.CacheOptions{Bytes: 200 << 10, TTL: time.Hour})
 	q := core.Query{Table: "orders", Load: core.Load{Required: parseLoad(t, "customer,order_lines.product")}}
-	sum := func(o core.Options, from int64) (string, error) {
+	sum := func(r core.Resources, from int64) (string, error) {
 		q := q
 		q.Where = sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
-		o.ChunkRows = 20
-		stream, err := core.Open(t.Context(), source, q, o)
+		stream, err := core.Open(t.Context(), source, q, core.Options{ChunkRows: 20}, r)
 		if err != nil {
 			return "", err
 		}
@@ -162,7 +161,7 @@ func TestStreamsShareLookups(t *testing.T) {
 	}
 	var want [4]string
 	for i := range want {
-		if want[i], err = sum(core.Options{}, int64(i)); err != nil {
+		if want[i], err = sum(core.Resources{}, int64(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,7 +169,7 @@ func TestStreamsShareLookups(t *testing.T) {
 	for i := range want {
 		all.Go(func() {
 			for j := range 6 {
-				got, err := sum(core.Options{Caching: core.Caching{Cache: cache, Source: identity}}, int64(i))
+				got, err := sum(cached(cache, nil), int64(i))
 				if err != nil || got != want[i] {
 					t.Errorf("%s and %v, want %s", got, err, want[i])
 				}

@@ -1,4 +1,4 @@
-package core
+package core_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -45,7 +46,7 @@ func TestSkipped(t *testing.T) {
 					}
 				}
 			})
-			s, err := Open(t.Context(), source, Query{Table: "t"}, Options{})
+			s, err := core.Open(t.Context(), source, core.Query{Table: "t"}, core.Options{}, core.Resources{})
 			if err != nil {
 				t.Fatal(err)
 			}

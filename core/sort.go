@@ -15,9 +15,9 @@ import (
 // sorted holds all rows, or with a limit only those that may be among the first
 // so many, and gives them in order. Rows that compare equal stay in the order in
 // which they came. What does not fit is [sources.Exhausted].
-func sorted(pages sources.Batches, order []sources.Sort, limit int64, l *ledger, page sources.Limits) sources.Batches {
+func sorted(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, l *ledger, page sources.Limits) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		s := sorter{order: order, limit: limit, ledger: l, mem: l.budget}
+		s := sorter{order: order, limit: limit, ledger: l, mem: mem}
 		defer s.drop()
 		for page, err := range pages {
 			if err == nil {

@@ -68,9 +68,9 @@ func parent(t *testing.T) *core.Budget {
 	return b
 }
 
-func open(t *testing.T, source sources.Source, q core.Query, o core.Options) *core.Stream {
+func open(t *testing.T, source sources.Source, q core.Query, o core.Options, r core.Resources) *core.Stream {
 	t.Helper()
-	stream, err := core.Open(t.Context(), source, q, o)
+	stream, err := core.Open(t.Context(), source, q, o, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestChunkSizesChangeNothing(t *testing.T) {
 	var first *core.Receipt
 	for _, memory := range []int64{1 << 20, 32 << 20} {
 		for _, rows := range []int64{0, 1, 7, 1000, 4999, 1 << 30} {
-			stream := open(t, items(upTo(20_000, nil)), core.Query{Table: "items"}, core.Options{Memory: memory, ChunkRows: rows, Budget: budget})
+			stream := open(t, items(upTo(20_000, nil)), core.Query{Table: "items"}, core.Options{Memory: memory, ChunkRows: rows}, core.Resources{Budget: budget})
 			got, err := ids(stream)
 			if err != nil {
 				t.Fatal(err)
@@ -136,7 +136,7 @@ func TestChunkSizesChangeNothing(t *testing.T) {
 }
 
 func TestChunkRows(t *testing.T) {
-	stream := open(t, items(upTo(2500, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: 1000, Budget: parent(t)})
+	stream := open(t, items(upTo(2500, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: 1000}, core.Resources{Budget: parent(t)})
 	var sizes []int64
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -153,7 +153,7 @@ func TestChunkRows(t *testing.T) {
 }
 
 func TestBreak(t *testing.T) {
-	stream := open(t, items(upTo(100_000, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(100_000, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	for _, err := range stream.Chunks() {
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +169,7 @@ func TestBreak(t *testing.T) {
 }
 
 func TestEmptyResult(t *testing.T) {
-	stream := open(t, items(upTo(0, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(0, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	got, err := ids(stream)
 	if err != nil || len(got) != 0 {
 		t.Errorf("got %d rows and %v", len(got), err)
@@ -182,7 +182,7 @@ func TestEmptyResult(t *testing.T) {
 // TestErrorComesLast: what came before it is given, and nothing looks whole.
 func TestErrorComesLast(t *testing.T) {
 	cause := &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")}
-	stream := open(t, items(upTo(1500, cause)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(1500, cause)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	got, err := ids(stream)
 	if len(got) != 1500 {
 		t.Errorf("%d rows came before the error, want 1500", len(got))
@@ -198,7 +198,7 @@ func TestErrorComesLast(t *testing.T) {
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stream, err := core.Open(ctx, items(upTo(1<<30, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream, err := core.Open(ctx, items(upTo(1<<30, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestConsumersPanicPassesThrough(t *testing.T) {
-	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	defer func() {
 		if r := recover(); r != "the consumer's own" {
 			t.Errorf("recovered %v", r)
@@ -236,7 +236,7 @@ func TestConsumersPanicPassesThrough(t *testing.T) {
 }
 
 func TestConsumersExitPassesThrough(t *testing.T) {
-	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -257,7 +257,7 @@ func TestSourcesPanicIsAnError(t *testing.T) {
 		upTo(10, nil)(yield)
 		panic("the source's own")
 	}
-	stream := open(t, items(rows), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(rows), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	_, err := ids(stream)
 	if sources.KindOf(err) != sources.Internal || !strings.Contains(err.Error(), "scan items: internal: panic: the source's own") {
 		t.Errorf("the error is %v", err)
@@ -270,7 +270,7 @@ func TestTooSmall(t *testing.T) {
 	rows := func(yield func(sources.Row, error) bool) {
 		yield(sources.Row{Values: []any{1, strings.Repeat("x", 1<<20)}}, nil)
 	}
-	stream := open(t, items(rows), core.Query{Table: "items"}, core.Options{Memory: 64 << 10, Budget: parent(t)})
+	stream := open(t, items(rows), core.Query{Table: "items"}, core.Options{Memory: 64 << 10}, core.Resources{Budget: parent(t)})
 	_, err := ids(stream)
 	var refusal *core.Refusal
 	if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &refusal) {
@@ -286,7 +286,7 @@ func TestTooSmall(t *testing.T) {
 
 func TestTheHostsBudgetIsTheCeiling(t *testing.T) {
 	budget := parent(t)
-	stream := open(t, items(upTo(1, nil)), core.Query{Table: "items"}, core.Options{Memory: 1 << 40, Budget: budget})
+	stream := open(t, items(upTo(1, nil)), core.Query{Table: "items"}, core.Options{Memory: 1 << 40}, core.Resources{Budget: budget})
 	if r := stream.Receipt(); r.LimitBytes != budget.Limit() {
 		t.Errorf("the stream's limit is %d", r.LimitBytes)
 	}
@@ -300,7 +300,7 @@ func TestLyingSchema(t *testing.T) {
 			yield(sources.Row{Values: []any{"1", "x"}}, nil)
 		})
 	})
-	_, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{Budget: parent(t)}))
+	_, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)}))
 	if sources.KindOf(err) != sources.Internal || !strings.Contains(fmt.Sprint(err), `gave column "id" utf8`) {
 		t.Errorf("the error is %v", err)
 	}
@@ -310,7 +310,7 @@ func TestLyingSchema(t *testing.T) {
 // the stream's until it is released.
 func TestRetained(t *testing.T) {
 	budget := parent(t)
-	stream := open(t, items(upTo(3000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: 1000, Budget: budget})
+	stream := open(t, items(upTo(3000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: 1000}, core.Resources{Budget: budget})
 	var kept []arrow.RecordBatch
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -331,7 +331,7 @@ func TestRetained(t *testing.T) {
 }
 
 func TestSingleUse(t *testing.T) {
-	stream := open(t, items(upTo(10, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(10, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	if _, err := ids(stream); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestSingleUse(t *testing.T) {
 }
 
 func TestCloseBeforeTheLoop(t *testing.T) {
-	stream := open(t, items(upTo(10, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(10, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	if err := stream.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestCloseBeforeTheLoop(t *testing.T) {
 // TestCloseFromOutside: a loop in another goroutine is told to stop, and gives
 // back what it held itself.
 func TestCloseFromOutside(t *testing.T) {
-	stream := open(t, items(upTo(1<<30, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(1<<30, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	begun, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		var last error
@@ -383,7 +383,7 @@ func TestCloseFromOutside(t *testing.T) {
 }
 
 func TestCloseWithinTheLoop(t *testing.T) {
-	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{Budget: parent(t)})
+	stream := open(t, items(upTo(5000, nil)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)})
 	var last error
 	for _, err := range stream.Chunks() {
 		last = err

@@ -115,11 +115,9 @@ func parseToken(t Token) (bookmark, error) {
 
 // after reads a query's token and holds it against what is asked. An error is of
 // kind [sources.Invalid] and says why the token does not fit.
-func after(table *sources.Table, q Query, o Options) (bookmark, error) {
+func after(table *sources.Table, q Query) (bookmark, error) {
 	now, ok := bind(table, q)
 	switch {
-	case !o.Tokens:
-		return bookmark{}, nil
 	case !ok:
 		return bookmark{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens cannot be bound to")}
 	case q.After == "":

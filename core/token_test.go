@@ -64,7 +64,7 @@ func TestTokens(t *testing.T) {
 			}
 			var cuts []cut
 			var want []int64
-			stream := open(t, source, c.q, small(core.Options{Budget: parent(t), Tokens: true, ChunkRows: 170}))
+			stream := open(t, source, c.q, small(core.Options{Tokens: true, ChunkRows: 170}), core.Resources{Budget: parent(t)})
 			for chunk, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)
@@ -82,7 +82,7 @@ func TestTokens(t *testing.T) {
 				for _, limit := range []int64{0, 1, 40} {
 					q := c.q
 					q.After, q.Limit = at.token, limit
-					again := open(t, source, q, small(core.Options{Budget: parent(t), ChunkRows: int64(50 + 70*i)}))
+					again := open(t, source, q, small(core.Options{ChunkRows: int64(50 + 70*i)}), core.Resources{Budget: parent(t)})
 					got, err := idsByName(again)
 					rest := want[at.rows:]
 					if limit > 0 {
@@ -101,7 +101,7 @@ func TestTokens(t *testing.T) {
 // not passed over.
 func TestTokenOfALoopThatWasLeft(t *testing.T) {
 	source := numbered(t, 3000)
-	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Budget: parent(t), Tokens: true, ChunkRows: 100}))
+	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Tokens: true, ChunkRows: 100}), core.Resources{Budget: parent(t)})
 	chunks := 0
 	for _, err := range stream.Chunks() {
 		if err != nil {
@@ -111,7 +111,7 @@ func TestTokenOfALoopThatWasLeft(t *testing.T) {
 			break
 		}
 	}
-	got, err := ids(open(t, source, core.Query{Table: "items", After: stream.Receipt().Token}, core.Options{Budget: parent(t)}))
+	got, err := ids(open(t, source, core.Query{Table: "items", After: stream.Receipt().Token}, core.Options{}, core.Resources{Budget: parent(t)}))
 	if err != nil || len(got) != 2800 || got[0] != 200 {
 		t.Errorf("%d rows from %v, %v", len(got), got[:1], err)
 	}
@@ -123,7 +123,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 	token := func(source sources.Source, q core.Query) core.Token {
 		t.Helper()
 		q.Limit = 150
-		stream := open(t, source, q, small(core.Options{Budget: parent(t), Tokens: true}))
+		stream := open(t, source, q, small(core.Options{Tokens: true}), core.Resources{Budget: parent(t)})
 		if _, err := idsByName(stream); err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			c.q.Table = "items"
-			stream, err := core.Open(t.Context(), c.source, c.q, small(core.Options{Budget: parent(t)}))
+			stream, err := core.Open(t.Context(), c.source, c.q, small(core.Options{}), core.Resources{Budget: parent(t)})
 			if err == nil {
 				_, err = ids(stream)
 			}
@@ -171,7 +171,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 // TestNoToken: where there is no way back there is no token.
 func TestNoToken(t *testing.T) {
 	source := humbled(t, numbered(t, 3000), func(table *sources.Table) { table.Can &^= sources.Resume | sources.Stable })
-	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Budget: parent(t), Tokens: true}))
+	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Tokens: true}), core.Resources{Budget: parent(t)})
 	for chunk, err := range stream.Chunks() {
 		if err != nil || chunk.Token != "" {
 			t.Fatalf("%q, %v", chunk.Token, err)
@@ -184,7 +184,7 @@ func TestNoToken(t *testing.T) {
 func FuzzToken(f *testing.F) {
 	source := numbered(f, 300)
 	for _, limit := range []int64{1, 299} {
-		stream, err := core.Open(f.Context(), source, core.Query{Table: "items", Limit: limit}, small(core.Options{Tokens: true, ChunkRows: 10}))
+		stream, err := core.Open(f.Context(), source, core.Query{Table: "items", Limit: limit}, small(core.Options{Tokens: true, ChunkRows: 10}), core.Resources{})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func FuzzToken(f *testing.F) {
 	}
 	f.Add("")
 	f.Fuzz(func(t *testing.T, token string) {
-		stream, err := core.Open(t.Context(), source, core.Query{Table: "items", After: core.Token(token)}, small(core.Options{}))
+		stream, err := core.Open(t.Context(), source, core.Query{Table: "items", After: core.Token(token)}, small(core.Options{}), core.Resources{})
 		if err == nil {
 			_, err = ids(stream)
 		}

@@ -182,46 +182,34 @@ func (r *Running) event(e Event) Event {
 	return e
 }
 
-// watch has the host told of what happens to the stream, beside whoever the
-// options name.
-func (r *Running) watch(o core.Options) core.Options {
+// observer returns the functions by which the host logs what happens to the
+// stream, and reports it to [Host.Observe].
+func (r *Running) observer() core.Observer {
 	h := r.source.host
 	log := h.options.Logger.With("stream", r.Name, "source", r.Source)
-	onEvent, onFault, onChunk, onEnd := o.OnEvent, o.OnFault, o.OnChunk, o.OnEnd
-	o.OnEvent = func(e core.Event) {
-		log.Info("level", "from", e.From, "to", e.To, "why", e.Why)
-		h.watchers.tell(r.event(Event{Kind: Levelled, Level: &e}))
-		if onEvent != nil {
-			onEvent(e)
-		}
+	return core.Observer{
+		Level: func(e core.Event) {
+			log.Info("level", "from", e.From, "to", e.To, "why", e.Why)
+			h.watchers.tell(r.event(Event{Kind: Levelled, Level: &e}))
+		},
+		Fault: func(f core.Fault) {
+			log.Warn(string(f.Kind), "fault", f.Text, "try", f.Try, "wait", f.Wait)
+			h.watchers.tell(r.event(Event{Kind: Faulted, Fault: &f}))
+		},
+		Chunk: func(rows, bytes int64) {
+			if h.watchers.any() {
+				h.watchers.tell(r.event(Event{Kind: Chunked, Rows: rows, Bytes: bytes}))
+			}
+		},
+		End: func(receipt core.Receipt) {
+			level := slog.LevelDebug
+			if receipt.Error != "" {
+				level = slog.LevelInfo // whoever reads the stream has the error
+			}
+			log.Log(context.Background(), level, "ended", "complete", receipt.Complete, "rows", receipt.Rows, "error", receipt.Error, "retries", receipt.Retries, "took", receipt.Elapsed)
+			h.watchers.tell(r.event(Event{Kind: Ended, Receipt: &receipt, Status: r.stream.Status()}))
+		},
 	}
-	o.OnFault = func(f core.Fault) {
-		log.Warn(string(f.Kind), "fault", f.Text, "try", f.Try, "wait", f.Wait)
-		h.watchers.tell(r.event(Event{Kind: Faulted, Fault: &f}))
-		if onFault != nil {
-			onFault(f)
-		}
-	}
-	o.OnChunk = func(rows, bytes int64) {
-		if h.watchers.any() {
-			h.watchers.tell(r.event(Event{Kind: Chunked, Rows: rows, Bytes: bytes}))
-		}
-		if onChunk != nil {
-			onChunk(rows, bytes)
-		}
-	}
-	o.OnEnd = func(receipt core.Receipt) {
-		level := slog.LevelDebug
-		if receipt.Error != "" {
-			level = slog.LevelInfo // whoever reads the stream has the error
-		}
-		log.Log(context.Background(), level, "ended", "complete", receipt.Complete, "rows", receipt.Rows, "error", receipt.Error, "retries", receipt.Retries, "took", receipt.Elapsed)
-		h.watchers.tell(r.event(Event{Kind: Ended, Receipt: &receipt, Status: r.stream.Status()}))
-		if onEnd != nil {
-			onEnd(receipt)
-		}
-	}
-	return o
 }
 
 // SourceHealth is an open source as it is now. Its JSON names are stable.

@@ -34,14 +34,13 @@ type Source struct {
 	closed  bool
 }
 
-// Stream returns the stream of a query, as [core.Open] says. Its budget lies
-// under the host's, its breaker is the source's and its cache the host's:
-// Options.Budget and Options.Breaker are not looked at, and of Options.Caching
-// only how the cache is used. A stream without a name gets one. Where the host has no room
-// for one more, it waits, or is refused, as Options.Pressure says.
+// Stream returns the stream of a query, like [core.Open], with the host's budget
+// and cache and the source's breaker. [Host.Observe] reports what happens to it.
+//
+// The host's Pressure, Retry and Timeouts apply where the options have none, and a
+// stream without a name gets one. If the host has no room for another stream,
+// Stream waits or fails as Options.Pressure says.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
-	o.Budget = s.host.budget
-	o.Caching.Cache, o.Caching.Source = s.host.cache, s.identity
 	if o.Pressure == (core.Pressure{}) {
 		o.Pressure = s.host.options.Pressure
 	}
@@ -54,7 +53,6 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	if o.Timeouts.Call == 0 {
 		o.Timeouts.Call = s.callLimit()
 	}
-	o.Breaker = s.breaker
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -68,7 +66,9 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 		return nil, err
 	}
 	o.Name = running.Name
-	stream, err := core.Open(ctx, s.Source, q, running.watch(o))
+	stream, err := core.Open(ctx, s.Source, q, o, core.Resources{
+		Budget: s.host.budget, Breaker: s.breaker, Cache: s.host.cache, SourceID: s.identity, Observer: running.observer(),
+	})
 	if err != nil {
 		s.host.registry.drop(running)
 		return nil, err

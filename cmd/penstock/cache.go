@@ -29,8 +29,8 @@ func (f *cacheFlags) add(c *cobra.Command) {
 
 // parse returns what the host remembers, nil for nothing, and how the stream uses
 // it.
-func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, core.Caching, error) {
-	var caching core.Caching
+func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, core.CachePolicy, error) {
+	var caching core.CachePolicy
 	if f.dir == "" {
 		for _, name := range []string{"cache", "cache-ttl", "cache-size"} {
 			if c.Flags().Changed(name) {

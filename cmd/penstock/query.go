@@ -50,8 +50,8 @@ func (f *queryFlags) add(c *cobra.Command) {
 
 // parse reads what can be read without the catalogue.
 func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Options, error) {
-	q := core.Query{Table: table, Limit: f.limit, Load: core.Load{MaxDepth: f.maxDepth}}
-	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered}
+	q := core.Query{Table: table, Limit: f.limit}
+	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth}
 	var err error
 	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth), "parallel": int64(f.parallel)} {
 		if c.Flags().Changed(name) && value <= 0 {
@@ -72,7 +72,7 @@ func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Opt
 		}
 	}
 	if c.Flags().Changed("strategy") {
-		if q.Load.Strategy, err = core.ParseStrategy(f.strategy); err != nil {
+		if o.Strategy, err = core.ParseStrategy(f.strategy); err != nil {
 			return q, o, usagef("--strategy: %v", err)
 		}
 	}

@@ -41,7 +41,7 @@ func TestHog(t *testing.T) {
 		t.Run(rate, func(t *testing.T) {
 			source := hog(t, process.Options{Isolate: isolateCap}, map[string]string{"rate": rate})
 			modest := func() {
-				stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20})
+				stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20}, core.Resources{})
 				if err != nil {
 					t.Error(err)
 					return

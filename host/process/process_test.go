@@ -205,7 +205,7 @@ func TestManyCycles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20})
+		stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20}, core.Resources{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestDeath(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stream, err := core.Open(t.Context(), source, core.Query{Table: "tags"}, core.Options{})
+			stream, err := core.Open(t.Context(), source, core.Query{Table: "tags"}, core.Options{}, core.Resources{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -316,7 +316,7 @@ func actAsHost() {
 		fmt.Println("ready")
 		time.Sleep(time.Hour)
 	}
-	stream, err := core.Open(context.Background(), source, core.Query{Table: "tags"}, core.Options{})
+	stream, err := core.Open(context.Background(), source, core.Query{Table: "tags"}, core.Options{}, core.Resources{})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -153,7 +153,7 @@ func TestLargeRows(t *testing.T) {
 		}
 	}()
 	for limit, fits := range map[int64]bool{8 << 20: false, 64 << 20: true} {
-		stream, err := core.Open(t.Context(), src, core.Query{Table: "large"}, core.Options{Memory: limit})
+		stream, err := core.Open(t.Context(), src, core.Query{Table: "large"}, core.Options{Memory: limit}, core.Resources{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -381,7 +381,7 @@ func TestStreamOutlivesAConnection(t *testing.T) {
 	sums := map[string]string{}
 	for name, order := range orders {
 		for _, lose := range []bool{false, true} {
-			stream, err := core.Open(t.Context(), src, core.Query{Table: "big", OrderBy: order}, core.Options{Memory: 8 << 20, ChunkRows: 1000, Retry: core.Retry{First: time.Millisecond}})
+			stream, err := core.Open(t.Context(), src, core.Query{Table: "big", OrderBy: order}, core.Options{Memory: 8 << 20, ChunkRows: 1000, Retry: core.Retry{First: time.Millisecond}}, core.Resources{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,115 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// LazySession is a session of a source that begins when it is first needed: a
+// stream whose rows are in the cache needs none. It is safe for concurrent use,
+// and reports the memory of the sandbox that its stream reads from.
+type LazySession struct {
+	source sources.Source
+	table  string // of the stream, for errors
+	env    sources.Env
+
+	mu      sync.Mutex
+	session sources.Session // nil until it begins
+	closed  bool
+	// sandboxed is the session that was begun last for the stream, if it runs
+	// behind a wall: this one's, or that of a shared scan.
+	sandboxed Isolated
+}
+
+// NewLazySession returns a session of source in env for a stream of table. The
+// caller closes it.
+func NewLazySession(source sources.Source, table string, env sources.Env) *LazySession {
+	return &LazySession{source: source, table: table, env: env}
+}
+
+// Begin begins the session unless it has begun. Its errors are the source's.
+func (s *LazySession) Begin(ctx context.Context) error {
+	_, err := s.begin(ctx)
+	return err
+}
+
+func (s *LazySession) begin(ctx context.Context) (sources.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session != nil {
+		return s.session, nil
+	}
+	if s.closed {
+		return nil, &sources.Error{Op: "begin", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream is closed")}
+	}
+	session, err := s.source.Begin(ctx, s.env)
+	if err == nil {
+		s.session = session
+		s.sandboxed, _ = session.(Isolated)
+	}
+	return session, err
+}
+
+// Plan begins the session if necessary and asks it for a plan.
+func (s *LazySession) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	session, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return session.Plan(ctx, q)
+}
+
+// Scan begins the session if necessary and scans in it.
+func (s *LazySession) Scan(ctx context.Context, q *sources.Query) sources.Batches {
+	return func(yield func(sources.Batch, error) bool) {
+		session, err := s.begin(ctx)
+		if err != nil {
+			yield(sources.Batch{}, err)
+			return
+		}
+		session.Scan(ctx, q)(yield)
+	}
+}
+
+// suspend closes the source's session. The next call begins another one.
+func (s *LazySession) suspend() error {
+	s.mu.Lock()
+	session := s.session
+	s.session = nil
+	s.mu.Unlock()
+	if session == nil {
+		return nil
+	}
+	_, err := sources.Call("close", s.table, func() (struct{}, error) { return struct{}{}, session.Close() })
+	return err
+}
+
+// Close closes the source's session if it has begun. Later calls fail with an
+// error of kind [sources.Invalid].
+func (s *LazySession) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return s.suspend()
+}
+
+// watch makes another session's sandbox the one that Isolate reports.
+func (s *LazySession) watch(session sources.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sandboxed, _ = session.(Isolated)
+}
+
+// Isolate returns what the sandbox of the stream's rows holds, the most that it
+// held, and its cap, in bytes; zeros without one.
+func (s *LazySession) Isolate() (held, peak, limit int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sandboxed == nil {
+		return 0, 0, 0
+	}
+	return s.sandboxed.Isolate()
+}

@@ -1,0 +1,136 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// Open returns the stream of a query: it compiles the query against the source's
+// catalog, waits until there is room for the stream's smallest step, and begins a
+// session. It reads no rows before the first chunk is asked for.
+//
+// The context is the stream's: when it ends, the stream ends with an error of kind
+// [sources.Canceled]. A fault of the query or the options is an error of kind
+// [sources.Invalid] or [sources.NotFound]; other kinds come from the source. The
+// caller closes the stream, and the source after it.
+func Open(ctx context.Context, source sources.Source, q Query, o Options, r Resources) (*Stream, error) {
+	started := time.Now()
+	o, err := o.checked(q, r)
+	if err != nil {
+		return nil, err
+	}
+	retrying := NewRetrySource(source, RetryConfig{Policy: o.Retry, Timeouts: o.Timeouts, Breaker: r.Breaker, OnFault: r.Observer.Fault})
+	catalog, err := retrying.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := compile(catalog, q, o, r.limit(o))
+	if err != nil {
+		return nil, err
+	}
+	budget, err := p.admit(ctx, r.Budget)
+	if err != nil {
+		return nil, err
+	}
+	streamCtx, stop := o.Timeouts.within(ctx)
+	c := p.prepare(streamCtx, retrying, r, budget)
+	if err := p.connect(ctx, c, source, r); err != nil {
+		stop(nil)
+		if closing := c.close(); closing != nil {
+			err = errors.Join(err, closing)
+		}
+		return nil, err
+	}
+	s := newStream(p, c, r, started)
+	s.ctx, s.stop = streamCtx, stop
+	s.chunks = p.chain(s)
+	return s, nil
+}
+
+// admit returns the stream's budget once it has its floor: with that, the stream
+// can always take its smallest step.
+func (p *plan) admit(ctx context.Context, parent *Budget) (*Budget, error) {
+	budget, err := NewBudget("stream "+p.table.Name, p.limit, parent)
+	if err != nil {
+		return nil, err
+	}
+	if err := admission(ctx, budget, least(p.lanes.page)+p.lanes.floor(), p.options.Pressure); err != nil {
+		budget.Close()
+		return nil, sources.WithOp("stream", p.table.Name, err)
+	}
+	return budget, nil
+}
+
+// connection is what a stream reads with. Everything in it ends with the stream.
+type connection struct {
+	table   string
+	budget  *Budget
+	source  *RetrySource
+	session *LazySession
+	ledger  *ledger
+	pace    *governor
+	loader  *loader
+	reader  *CachedReader // nil until connect
+}
+
+// prepare makes the parts of a connection. None of them asks the source for
+// anything before connect.
+func (p *plan) prepare(ctx context.Context, source *RetrySource, r Resources, budget *Budget) *connection {
+	env := sources.Env{Mem: budget, Page: p.lanes.page, Stream: p.options.Name, Scans: p.lanes.scans(p.related())}
+	session := NewLazySession(source, p.table.Name, env)
+	ledger := newLedger(budget, session)
+	pace := newGovernor(budget, ledger, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
+	loader := newLoader(ctx, LoaderConfig{
+		Tree: p.tree, Source: source, Session: session, Query: p.pushed, Scanned: p.scanned, Env: env,
+		Budget: budget, Accounts: ledger, Pressure: pace, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
+	})
+	return &connection{table: p.table.Name, budget: budget, source: source, session: session, ledger: ledger, pace: pace, loader: loader}
+}
+
+// connect begins the sessions that the stream needs.
+func (p *plan) connect(ctx context.Context, c *connection, source sources.Source, r Resources) (err error) {
+	scan := func(ctx context.Context, q *sources.Query) sources.Batches {
+		return sources.Guard("scan", q.Table, c.session.Scan(ctx, q))
+	}
+	c.reader, err = OpenReader(ctx, ReaderConfig{
+		Cache: r.user(p.options), Session: c.session, Source: source, Table: p.table, Query: p.pushed, Budget: c.budget, Shared: r.Budget,
+		Consistent: p.related(), Partitioned: p.lanes.n > 1,
+		Scan: func(ctx context.Context) sources.Batches {
+			return parts(ctx, p.lanes, c.session, p.pushed, c.pace.calm, c.ledger, scan)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return c.loader.connect(ctx)
+}
+
+// close gives back everything.
+func (c *connection) close() error {
+	faults := []error{c.loader.close()}
+	if c.reader != nil {
+		faults = append(faults, c.reader.Close())
+	}
+	_, err := sources.Call("close", c.table, func() (struct{}, error) { return struct{}{}, c.session.Close() })
+	c.budget.Close()
+	return errors.Join(append(faults, err)...)
+}
+
+// chain links the hops of a stream, as in ARCHITECTURE.md. The guard is for what
+// the engine's own hops are refused; the source has a guard of its own, and the
+// consumer's panics pass through both.
+func (p *plan) chain(s *Stream) sources.Batches {
+	c := s.connection
+	scanning, stop := context.WithCancel(s.ctx)
+	pages := s.counted(c.reader.Batches(scanning))
+	pages = paced(s.ctx, pages, c.pace, c.ledger, p.options.ReadAhead, stop)
+	pages = shape(pages, p.rest, c.budget, c.ledger, p.lanes.page)
+	if s.tracker != nil {
+		pages = s.tracker.behind(p.table.Name, pages)
+	}
+	chunks := c.loader.load(cut(pages, p.scanned, c.budget, c.pace, c.ledger))
+	return sources.Guard("read", p.table.Name, chunks)
+}
