@@ -99,7 +99,7 @@ type Cache struct {
 	tables  []described                          // the last catalogues' tables that were described
 	stats   CacheStats
 
-	keys *sharedKeys // of look-ups
+	companion Companion // nil until it is asked for
 
 	saving  sync.WaitGroup
 	queue   chan *saved         // to the store; nil where there is none
@@ -182,9 +182,6 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
 	}
 	c := &Cache{o: o, budget: budget, lru: lru, large: large, fills: map[*fill]struct{}{}, flights: map[Fingerprint][]*flight{}}
-	keys := newKeyCache(budget, o.Bytes/4)
-	keys.ttl = o.TTL
-	c.keys = &sharedKeys{cache: keys, tiers: map[Fingerprint]*sharedTier{}}
 	c.remove = budget.OnShortage(func(bytes int64) { c.shed(bytes) })
 	if o.Store != nil {
 		c.queue, c.saves = make(chan *saved, savesWaiting), map[*saved]struct{}{}
@@ -213,7 +210,9 @@ func (c *Cache) Close() error {
 	c.mu.Unlock()
 	c.saving.Wait()
 	c.drop(causeInvalidated, Fingerprint{}, "")
-	c.keys.drop(Fingerprint{}, "")
+	if k := c.kept(); k != nil {
+		k.Drop(Fingerprint{}, "")
+	}
 	c.remove()
 	c.budget.Close()
 	if c.o.Store == nil {
@@ -284,7 +283,9 @@ func (c *Cache) Invalidate(source Fingerprint, table string) {
 		// What came from the store before it had dropped everything.
 		c.drop(causeInvalidated, source, table)
 	}
-	c.keys.drop(source, table)
+	if k := c.kept(); k != nil {
+		k.Drop(source, table)
+	}
 	c.budget.shed()
 }
 
@@ -292,7 +293,7 @@ func (c *Cache) Invalidate(source Fingerprint, table string) {
 // lock.
 func (c *Cache) spoil(source Fingerprint, table string) {
 	for f := range c.fills {
-		if f.question.of(source, table) {
+		if f.question.In(source, table) {
 			f.spoiled = true
 		}
 	}
@@ -306,11 +307,6 @@ func (c *Cache) spoil(source Fingerprint, table string) {
 	c.large.Purge()
 }
 
-// of reports whether a question is to a table of a source.
-func (q Question) of(source Fingerprint, table string) bool {
-	return (source == Fingerprint{} || source == q.Source) && (table == "" || table == q.Table)
-}
-
 // drop takes the answers of a selection out of memory, and has none kept that is
 // on its way there or to the store.
 func (c *Cache) drop(why evictionCause, source Fingerprint, table string) {
@@ -318,12 +314,12 @@ func (c *Cache) drop(why evictionCause, source Fingerprint, table string) {
 	defer c.mu.Unlock()
 	c.spoil(source, table)
 	for s := range c.saves {
-		if s.answer.of(source, table) {
+		if s.answer.In(source, table) {
 			s.spoiled = true
 		}
 	}
 	for _, key := range c.lru.Keys() {
-		if e, ok := c.lru.Peek(key); ok && e.question.of(source, table) {
+		if e, ok := c.lru.Peek(key); ok && e.question.In(source, table) {
 			c.evict(e, why)
 		}
 	}
@@ -399,7 +395,9 @@ func (e *entry) release(b *Budget) {
 // look-ups.
 func (c *Cache) shed(bytes int64) {
 	if c.shedAnswers(bytes) < bytes {
-		c.keys.shed()
+		if k := c.kept(); k != nil {
+			k.Shed()
+		}
 	}
 }
 
@@ -446,6 +444,37 @@ func (c *Cache) room(n int64) bool {
 	}
 	c.mu.Unlock()
 	return !c.budget.crowded() && c.budget.claim(n) == nil
+}
+
+// Companion remembers something else than whole answers in the memory of a
+// [Cache], and is dropped and shed with it. It must be safe for concurrent use.
+type Companion interface {
+	// Drop forgets what was read from a table of a source: from every table if the
+	// name is empty, from every source if the source is zero.
+	Drop(source Fingerprint, table string)
+	// Shed gives memory back. It must not wait, not even for a lock that is held
+	// while memory is allocated.
+	Shed()
+	// Figures returns how many keys were found, and how many were not.
+	Figures() (found, missed uint64)
+}
+
+// Companion returns the cache's companion, and makes it on first use. It may hold
+// as many bytes of the budget, each thing for as long as ttl.
+func (c *Cache) Companion(make func(b *Budget, bytes int64, ttl time.Duration) Companion) Companion {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.companion == nil {
+		c.companion = make(c.budget, c.o.Bytes/4, c.o.TTL)
+	}
+	return c.companion
+}
+
+// kept returns the companion; nil if it was never asked for.
+func (c *Cache) kept() Companion {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.companion
 }
 
 // describe is the fingerprint of a table of a catalogue, which does not change.

@@ -66,9 +66,10 @@ func (s *CacheStats) evicted(why evictionCause) {
 
 // Stats are the cache's figures.
 func (c *Cache) Stats() CacheStats {
-	c.keys.mu.Lock()
-	found, asked := c.keys.found, c.keys.asked
-	c.keys.mu.Unlock()
+	var found, asked uint64
+	if k := c.kept(); k != nil {
+		found, asked = k.Figures()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats

@@ -114,6 +114,10 @@ func newGovernor(b *Budget, l *ledger, page sources.Limits, pinned int64, p Pres
 	return g
 }
 
+// budgetOf returns the stream's budget, accounts who holds how much of it.
+func (g *governor) budgetOf() *Budget { return g.budget }
+func (g *governor) accounts() *ledger { return g.ledger }
+
 // least is the floor of a stream with such pages: what its smallest step takes,
 // beside a page of which a part waits to become the next chunk.
 func least(page sources.Limits) int64 { return 4 * page.Bytes }
@@ -246,17 +250,12 @@ func (g *governor) settle() {
 	}
 }
 
-// PressureReport is what a stream did about memory so far.
-type PressureReport struct {
-	Events  []Event       // the first 64 changes of level
-	Changes int           // all of them
-	Paused  time.Duration // waited for memory
-}
-
-func (g *governor) report() PressureReport {
+// report returns what the stream did about memory so far: the first 64 changes of
+// level, how many there were, and how long the stream waited for memory.
+func (g *governor) report() (first []Event, changes int, paused time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return PressureReport{Events: slices.Clone(g.events), Changes: g.changes, Paused: g.paused}
+	return slices.Clone(g.events), g.changes, g.paused
 }
 
 // admission waits until the budget has its floor, which is the stream's for as

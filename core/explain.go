@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -122,96 +121,4 @@ func (e *Explanation) String() string {
 	}
 	writeRelations(&b, e.Relations, "")
 	return b.String()
-}
-
-func writeRelations(b *strings.Builder, plans []RelationPlan, indent string) {
-	for i, p := range plans {
-		branch, below := "├─ ", "│    "
-		if i == len(plans)-1 {
-			branch, below = "└─ ", "     "
-		}
-		optional := ""
-		if !p.Required {
-			optional = ", optional"
-		}
-		fmt.Fprintf(b, "%s%s%s: %s%s on %s, depth %d, for each chunk %s\n", indent, branch, p.Path, p.Kind, optional, p.On, p.Depth, amount(p.Rows, p.Bytes))
-		inner := indent + below
-		if len(p.Relations) > 0 {
-			inner = indent + strings.TrimRight(below, " ")
-			inner += strings.Repeat(" ", 3-len([]rune(strings.TrimRight(below, " ")))) + "│ "
-		}
-		line := func(format string, args ...any) { fmt.Fprintf(b, inner+format+"\n", args...) }
-		for _, s := range p.Steps {
-			s.write(line)
-		}
-		writeRelations(b, p.Relations, indent+below[:len(below)-2])
-	}
-}
-
-func (s LookupPlan) write(line func(string, ...any)) {
-	if s.Scan {
-		line("scans %s for each chunk, for it has no look-up by %s", s.Table, names(s.By))
-	} else {
-		atOnce := "any number of keys at once"
-		if s.KeysAtOnce > 0 {
-			atOnce = count(int64(s.KeysAtOnce), "key") + " at once"
-		}
-		line("looks up %s by %s, %s", s.Table, names(s.By), atOnce)
-	}
-	figures := ""
-	if s.Keys != nil {
-		figures = "at most " + count(*s.Keys, "key")
-	}
-	if s.Lookups != nil {
-		figures = strings.TrimPrefix(figures+" in "+count(*s.Lookups, "look-up"), " in ")
-	}
-	if s.Remembered {
-		figures = strings.TrimPrefix(figures+", fewer as rows are remembered", ", ")
-	}
-	if figures != "" {
-		line("for each chunk %s", figures)
-	}
-	s.Source.write(line, "source", " for each key")
-	s.Engine.write(line, "engine", " for each key")
-	if s.Detail != "" {
-		line("%s", s.Detail)
-	}
-}
-
-// write writes what somebody does, where it is something.
-func (w Work) write(line func(string, ...any), who, limit string) {
-	var parts []string
-	if w.Columns != nil {
-		parts = append(parts, "columns "+names(w.Columns))
-	}
-	if w.Where != "" {
-		parts = append(parts, "where "+w.Where)
-	}
-	if w.OrderBy != "" {
-		parts = append(parts, "order by "+w.OrderBy)
-	}
-	if w.Limit > 0 {
-		parts = append(parts, "limit "+strconv.FormatInt(w.Limit, 10)+limit)
-	}
-	if len(parts) > 0 {
-		line("%s: %s", who, strings.Join(parts, "; "))
-	}
-}
-
-func amount(rows, bytes *int64) string {
-	if rows == nil {
-		return "nobody knows how many rows"
-	}
-	text := "about " + count(*rows, "row")
-	if bytes != nil {
-		text += ", " + FormatBytes(*bytes)
-	}
-	return text
-}
-
-func count(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.FormatInt(n, 10) + " " + what + "s"
 }

@@ -68,17 +68,10 @@ func (l *faultLog) add(f Fault) {
 	}
 }
 
-// FaultReport is what went wrong between a stream and its source.
-type FaultReport struct {
-	Faults  []Fault // the first 64
-	Retries int64   // how often the source failed and was tried again
-	Stalls  int64   // how often it returned nothing for half of [Timeouts.Stall]
-}
-
-func (l *faultLog) report() FaultReport {
+func (l *faultLog) report() (first []Fault, retries, stalls int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return FaultReport{Faults: slices.Clone(l.faults), Retries: l.retries, Stalls: l.stalls}
+	return slices.Clone(l.faults), l.retries, l.stalls
 }
 
 // hopeless is the cause of an error of kind [sources.Unavailable] that no retry

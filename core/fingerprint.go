@@ -47,6 +47,12 @@ type Question struct {
 	Table  string
 }
 
+// In reports whether the question is about a table of a source. An empty name
+// stands for every table, a zero source for every source.
+func (q Question) In(source Fingerprint, table string) bool {
+	return (source == Fingerprint{} || source == q.Source) && (table == "" || table == q.Table)
+}
+
 // Ask returns the question that a query is to a table of the source with that
 // identity: the whole query as it is sent, and of the catalogue what the answer
 // depends on. How large pages or chunks are is no part of it. Conditions

@@ -76,7 +76,7 @@ func (s sourced) release() {
 // outlives the stream's context.
 func newFlight(ctx context.Context, fill *fill, r *CachedReader, budget *Budget) *flight {
 	f := &flight{
-		fill: fill, source: r.Session.source, raw: r.Source, table: r.Table, query: r.Query, schema: r.schema, budget: budget,
+		fill: fill, source: r.Session.source, raw: r.Session.shared, table: r.table, query: r.Query, schema: r.schema, budget: budget,
 		ended: make(chan struct{}), changed: make(chan struct{}), leader: true,
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -41,6 +41,12 @@ func gather(mem memory.Allocator, schema *arrow.Schema, records []arrow.RecordBa
 	return array.NewRecordBatch(schema, columns, int64(countRows(spans)))
 }
 
+// gatherColumn copies spans of columns of one type into one column, as [gather]
+// does with records.
+func gatherColumn(mem memory.Allocator, t arrow.DataType, columns []arrow.ArrayData, spans []span) arrow.Array {
+	return gatherer{mem: mem}.array(t, columns, spans)
+}
+
 // concat copies whole records into one.
 func concat(mem memory.Allocator, schema *arrow.Schema, records []arrow.RecordBatch) arrow.RecordBatch {
 	spans := make([]span, len(records))

@@ -27,8 +27,8 @@ type keyCache struct {
 	tiers map[string]*keyTier
 }
 
-func newKeyCache(mem memory.Allocator, limit int64) *keyCache {
-	return &keyCache{mem: mem, limit: limit, tiers: map[string]*keyTier{}}
+func newKeyCache(mem memory.Allocator, limit int64, ttl time.Duration) *keyCache {
+	return &keyCache{mem: mem, limit: limit, ttl: ttl, tiers: map[string]*keyTier{}}
 }
 
 // keyStore remembers the rows of look-ups: for one stream, or for all.

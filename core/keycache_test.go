@@ -72,7 +72,7 @@ func TestKeyCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer budget.Close()
-	cache := newKeyCache(budget, 128<<10)
+	cache := newKeyCache(budget, 128<<10, 0)
 	tier := cache.tier("question", cacheSchema)
 	for _, step := range []int{1, 7, 300} {
 		for from := 0; from+step <= 3000; from += step {
@@ -109,7 +109,7 @@ func TestKeyCacheRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cache := newKeyCache(budget, 1<<20)
+		cache := newKeyCache(budget, 1<<20, 0)
 		tier := cache.tier("question", cacheSchema)
 		for from := 0; from < 500; from += 50 {
 			s := newScope(memory.DefaultAllocator)

@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"math"
 	"math/bits"
-	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -16,15 +15,6 @@ import (
 
 	"github.com/penstock-data/penstock/sources"
 )
-
-const refBytes = int(unsafe.Sizeof(ref{}))
-
-func castRefs(b []byte) []ref {
-	if len(b) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*ref)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/refBytes)
-}
 
 // keyList are the keys of rows, written as bytes so that two are the same bytes
 // exactly where all their values compare equal, as [sources.Compare] says.
@@ -53,18 +43,6 @@ func (k *keyList) at(row int) []byte {
 		return k.bytes[row*k.width : (row+1)*k.width]
 	}
 	return k.bytes[k.ends[row]:k.ends[row+1]]
-}
-
-// keyType is the type that a column's keys have: an extension stands for its
-// storage, a dictionary for its values.
-func keyType(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return keyType(t.StorageType())
-	case *arrow.DictionaryType:
-		return keyType(t.ValueType)
-	}
-	return t
 }
 
 // keyWidth is how many bytes a value of the type is written as; -1 where that

@@ -12,9 +12,11 @@ import (
 // stream whose rows are in the cache needs none. It is safe for concurrent use,
 // and reports the memory of the sandbox that its stream reads from.
 type LazySession struct {
-	source sources.Source
-	table  string // of the stream, for errors
+	source sources.Source // of the stream, with its retries
+	shared sources.Source // the same source, as streams share it
+	table  *sources.Table // that the stream reads
 	env    sources.Env
+	budget *Budget // the stream's, which is env.Mem
 
 	mu      sync.Mutex
 	session sources.Session // nil until it begins
@@ -24,11 +26,32 @@ type LazySession struct {
 	sandboxed Isolated
 }
 
-// NewLazySession returns a session of source in env for a stream of table. The
-// caller closes it.
-func NewLazySession(source sources.Source, table string, env sources.Env) *LazySession {
-	return &LazySession{source: source, table: table, env: env}
+// NewLazySession returns a session for a stream of a table, in an environment whose
+// memory is the stream's budget. source is the stream's own, which retries, shared
+// the one below it that streams have in common. The caller closes the session.
+func NewLazySession(source, shared sources.Source, table *sources.Table, env sources.Env, budget *Budget) *LazySession {
+	env.Mem = budget
+	return &LazySession{source: source, shared: shared, table: table, env: env, budget: budget}
 }
+
+// Second begins another session of the source beside this one, for one scan at a
+// time. It joins this session's snapshot where the table has snapshots; q is what
+// this session scans. The caller closes the session that it returns.
+func (s *LazySession) Second(ctx context.Context, q *sources.Query) (sources.Session, error) {
+	env := s.env
+	env.Scans = 1
+	if s.table.Can.Has(sources.Snapshot) {
+		plan, err := sources.Call("plan", s.table.Name, func() (*sources.Plan, error) { return s.Plan(ctx, q) })
+		if err != nil {
+			return nil, err
+		}
+		env.Join = plan.Snapshot
+	}
+	return sources.Call("begin", s.table.Name, func() (sources.Session, error) { return s.source.Begin(ctx, env) })
+}
+
+// Env returns the environment of the session.
+func (s *LazySession) Env() sources.Env { return s.env }
 
 // Begin begins the session unless it has begun. Its errors are the source's.
 func (s *LazySession) Begin(ctx context.Context) error {
@@ -43,7 +66,7 @@ func (s *LazySession) begin(ctx context.Context) (sources.Session, error) {
 		return s.session, nil
 	}
 	if s.closed {
-		return nil, &sources.Error{Op: "begin", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream is closed")}
+		return nil, &sources.Error{Op: "begin", Table: s.table.Name, Kind: sources.Invalid, Err: errors.New("the stream is closed")}
 	}
 	session, err := s.source.Begin(ctx, s.env)
 	if err == nil {
@@ -83,7 +106,7 @@ func (s *LazySession) suspend() error {
 	if session == nil {
 		return nil
 	}
-	_, err := sources.Call("close", s.table, func() (struct{}, error) { return struct{}{}, session.Close() })
+	_, err := sources.Call("close", s.table.Name, func() (struct{}, error) { return struct{}{}, session.Close() })
 	return err
 }
 

@@ -17,13 +17,9 @@ import (
 // LoaderConfig configures a [loader].
 type LoaderConfig struct {
 	Tree      *loadTree
-	Source    sources.Source  // begins a session for look-ups where Session scans one thing at a time
-	Session   sources.Session // reads the rows
-	Query     *sources.Query  // what Session scans
-	Scanned   *arrow.Schema   // of the rows that come in
-	Env       sources.Env     // of a session for look-ups
-	Budget    *Budget
-	Accounts  *ledger
+	Session   *LazySession   // reads the rows, and looks up where it can do both
+	Query     *sources.Query // what Session scans
+	Scanned   *arrow.Schema  // of the rows that come in
 	Pressure  *governor
 	Cache     CacheUser
 	ReadAhead bool // look up the relations of the next chunk while the consumer has this one
@@ -33,10 +29,9 @@ type LoaderConfig struct {
 // become one look-up for each relation, whatever the number of rows.
 type loader struct {
 	tree   *loadTree
-	source sources.Source
-	main   sources.Session // the one that reads the rows
+	main   *LazySession    // the one that reads the rows
 	asked  *sources.Query  // what it reads
-	env    sources.Env     // of a second session
+	env    sources.Env     // of it
 	schema *arrow.Schema   // of the records that it yields
 	ctx    context.Context // the stream's
 	pace   *governor
@@ -82,11 +77,12 @@ type RelationFigures struct {
 // newLoader returns the loader of a stream, whose context is ctx. The caller
 // closes it.
 func newLoader(ctx context.Context, c LoaderConfig) *loader {
-	limit := c.Budget.Limit()
+	budget, accounts := c.Pressure.budgetOf(), c.Pressure.accounts()
+	limit := budget.Limit()
 	l := &loader{
-		tree: c.Tree, source: c.Source, main: c.Session, asked: c.Query, env: c.Env, schema: c.Tree.schema(c.Scanned), ctx: ctx,
-		pace: c.Pressure, ledger: c.Accounts, mem: c.Budget, own: c.Accounts.view(Relations), most: max(limit/8, 1),
-		cache: newKeyCache(c.Accounts.view(KeyCache), limit/4), caching: c.Cache, tiers: map[*access]keyStore{},
+		tree: c.Tree, main: c.Session, asked: c.Query, env: c.Session.Env(), schema: c.Tree.schema(c.Scanned), ctx: ctx,
+		pace: c.Pressure, ledger: accounts, mem: budget, own: accounts.view(Relations), most: max(limit/8, 1),
+		cache: newKeyCache(accounts.view(KeyCache), limit/4, 0), caching: c.Cache, tiers: map[*access]keyStore{},
 		wanted: map[*loadNode]bool{}, ahead: c.ReadAhead,
 	}
 	c.Tree.each(func(n *loadNode) {
@@ -126,17 +122,7 @@ func (l *loader) session(ctx context.Context, t *sources.Table) (sources.Session
 	case l.second != nil:
 		return l.second, nil
 	}
-	table := l.tree.root
-	env := l.env
-	env.Scans = 1
-	if table.Can.Has(sources.Snapshot) {
-		plan, err := sources.Call("plan", table.Name, func() (*sources.Plan, error) { return l.main.Plan(ctx, l.asked) })
-		if err != nil {
-			return nil, err
-		}
-		env.Join = plan.Snapshot
-	}
-	second, err := sources.Call("begin", table.Name, func() (sources.Session, error) { return l.source.Begin(ctx, env) })
+	second, err := l.main.Second(ctx, l.asked)
 	if err != nil {
 		return nil, err
 	}
@@ -452,7 +438,7 @@ func (l *loader) learn(rows int, fetched int64) {
 
 // hold counts a record as the relations' until the step ends.
 func (s *step) hold(record arrow.RecordBatch) arrow.RecordBatch {
-	s.holding = append(s.holding, releaser(s.l.ledger.hold(Relations, record)))
+	s.onRelease(s.l.ledger.hold(Relations, record))
 	return record
 }
 

@@ -69,6 +69,8 @@ const (
 
 var strategyNames = []string{"", "selective", "eager", "lazy"}
 
+func (s Strategy) valid() bool { return int(s) < len(strategyNames) }
+
 // String returns the strategy's name; empty for the zero value.
 func (s Strategy) String() string {
 	if int(s) < len(strategyNames) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -81,7 +80,7 @@ func resolve(catalog *sources.Catalog, table *sources.Table, columns []string, l
 	if t.depth < 0 {
 		r.fault("a depth of %d", t.depth)
 	}
-	if int(t.strategy) >= len(strategyNames) {
+	if !t.strategy.valid() {
 		r.fault("%s is no strategy", t.strategy)
 	}
 	required, err := mergeBranches(nil, load.Required)
@@ -460,6 +459,3 @@ func (t *loadTree) each(visit func(*loadNode)) {
 	}
 	walk(t.nodes)
 }
-
-// names lists columns as they stand in texts.
-func names(columns []string) string { return strings.Join(columns, ", ") }

@@ -22,7 +22,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	if err != nil {
 		return nil, err
 	}
-	retrying := NewRetrySource(source, RetryConfig{Policy: o.Retry, Timeouts: o.Timeouts, Breaker: r.Breaker, OnFault: r.Observer.Fault})
+	retrying := NewRetrySource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
 	catalog, err := retrying.Catalog(ctx)
 	if err != nil {
 		return nil, err
@@ -36,8 +36,8 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 		return nil, err
 	}
 	streamCtx, stop := o.Timeouts.within(ctx)
-	c := p.prepare(streamCtx, retrying, r, budget)
-	if err := p.connect(ctx, c, source, r); err != nil {
+	c := p.prepare(streamCtx, retrying, source, r, budget)
+	if err := p.connect(ctx, c, r); err != nil {
 		stop(nil)
 		if closing := c.close(); closing != nil {
 			err = errors.Join(err, closing)
@@ -78,25 +78,24 @@ type connection struct {
 
 // prepare makes the parts of a connection. None of them asks the source for
 // anything before connect.
-func (p *plan) prepare(ctx context.Context, source *RetrySource, r Resources, budget *Budget) *connection {
-	env := sources.Env{Mem: budget, Page: p.lanes.page, Stream: p.options.Name, Scans: p.lanes.scans(p.related())}
-	session := NewLazySession(source, p.table.Name, env)
+func (p *plan) prepare(ctx context.Context, source *RetrySource, shared sources.Source, r Resources, budget *Budget) *connection {
+	env := sources.Env{Page: p.lanes.page, Stream: p.options.Name, Scans: p.lanes.scans(p.related())}
+	session := NewLazySession(source, shared, p.table, env, budget)
 	ledger := newLedger(budget, session)
 	pace := newGovernor(budget, ledger, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
 	loader := newLoader(ctx, LoaderConfig{
-		Tree: p.tree, Source: source, Session: session, Query: p.pushed, Scanned: p.scanned, Env: env,
-		Budget: budget, Accounts: ledger, Pressure: pace, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
+		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pace, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
 	})
 	return &connection{table: p.table.Name, budget: budget, source: source, session: session, ledger: ledger, pace: pace, loader: loader}
 }
 
 // connect begins the sessions that the stream needs.
-func (p *plan) connect(ctx context.Context, c *connection, source sources.Source, r Resources) (err error) {
+func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err error) {
 	scan := func(ctx context.Context, q *sources.Query) sources.Batches {
 		return sources.Guard("scan", q.Table, c.session.Scan(ctx, q))
 	}
 	c.reader, err = OpenReader(ctx, ReaderConfig{
-		Cache: r.user(p.options), Session: c.session, Source: source, Table: p.table, Query: p.pushed, Budget: c.budget, Shared: r.Budget,
+		Cache: r.user(p.options), Session: c.session, Query: p.pushed, Parent: r.Budget,
 		Consistent: p.related(), Partitioned: p.lanes.n > 1,
 		Scan: func(ctx context.Context) sources.Batches {
 			return parts(ctx, p.lanes, c.session, p.pushed, c.pace.calm, c.ledger, scan)

@@ -76,18 +76,18 @@ func (u CacheUser) Check() error {
 // active reports whether the stream reads or fills a cache.
 func (u CacheUser) active() bool { return u.Cache != nil && u.Policy.Mode != CacheBypass }
 
+// refreshes reports whether the stream replaces what the cache remembers.
+func (u CacheUser) refreshes() bool { return u.Policy.Mode == CacheRefresh }
+
 // ReaderConfig configures a [CachedReader].
 type ReaderConfig struct {
 	Cache   CacheUser
 	Session *LazySession // the stream's own
-	// Scan reads the pages in the stream's own session. It must be guarded, see
-	// [sources.Guard].
+	Query   *sources.Query
+	// Scan reads the pages of Query in the stream's own session. It must be guarded,
+	// see [sources.Guard].
 	Scan   func(ctx context.Context) sources.Batches
-	Source sources.Source // the source as streams share it, without the stream's retries
-	Table  *sources.Table
-	Query  *sources.Query // what Scan asks for
-	Budget *Budget        // the stream's
-	Shared *Budget        // what the budget of a shared scan lies under; nil for none
+	Parent *Budget // of the budget of a shared scan; nil for none
 	// Consistent requires that rows and later look-ups come from one session, and so
 	// from one snapshot. Such a stream takes no part in shared scans.
 	Consistent bool
@@ -100,6 +100,7 @@ type ReaderConfig struct {
 // for Report.
 type CachedReader struct {
 	ReaderConfig
+	table    *sources.Table
 	question Question
 	schema   *arrow.Schema // of the pages
 
@@ -118,7 +119,7 @@ type CachedReader struct {
 // need: the stream's own session, or a shared scan. Its errors are the source's.
 // The caller closes the reader, also after an error of its Batches.
 func OpenReader(ctx context.Context, c ReaderConfig) (*CachedReader, error) {
-	r := &CachedReader{ReaderConfig: c, schema: c.Table.ScanSchema(c.Query.Columns)}
+	r := &CachedReader{ReaderConfig: c, table: c.Session.table, schema: c.Session.table.ScanSchema(c.Query.Columns)}
 	if err := r.open(ctx); err != nil {
 		if closing := r.Close(); closing != nil {
 			err = errors.Join(err, closing)
@@ -135,7 +136,7 @@ func (r *CachedReader) open(ctx context.Context) error {
 	}
 	ok := false
 	if r.Cache.active() {
-		r.question, ok = question(r.Cache.Source, c.describe(r.Table), r.Query)
+		r.question, ok = question(r.Cache.Source, c.describe(r.table), r.Query)
 	}
 	if !ok {
 		r.used(CacheBypassed)
@@ -220,7 +221,7 @@ func (r *CachedReader) used(how string) {
 
 // share joins a shared scan or starts one, where there is room for it.
 func (r *CachedReader) share(ctx context.Context) (bool, error) {
-	budget, err := NewBudget("the scan of "+r.Table.Name, r.Budget.Limit(), r.Shared)
+	budget, err := NewBudget("the scan of "+r.table.Name, r.Session.budget.Limit(), r.Parent)
 	if err != nil {
 		return false, nil
 	}
@@ -314,7 +315,7 @@ func (r *CachedReader) give(p *packed, yield func(sources.Batch, error) bool) bo
 // slice yields some rows of a page. The last slice carries the page's cursor and
 // its count of skipped records.
 func (r *CachedReader) slice(p *packed, from, to int64, yield func(sources.Batch, error) bool) bool {
-	record, err := p.lend(r.Budget, r.schema, from, to)
+	record, err := p.lend(r.Session.budget, r.schema, from, to)
 	if err != nil {
 		yield(sources.Batch{}, err)
 		return false
@@ -360,8 +361,8 @@ func (r *CachedReader) lead(ctx context.Context, yield func(sources.Batch, error
 // consumer may keep for longer than the scan lives.
 func (r *CachedReader) copied(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
-	record, err := sources.Call("scan", r.Table.Name, func() (arrow.RecordBatch, error) {
-		return concat(r.Budget, r.schema, []arrow.RecordBatch{page.Record}), nil
+	record, err := sources.Call("scan", r.table.Name, func() (arrow.RecordBatch, error) {
+		return concat(r.Session.budget, r.schema, []arrow.RecordBatch{page.Record}), nil
 	})
 	if err != nil {
 		yield(sources.Batch{}, err)
@@ -380,7 +381,7 @@ func (r *CachedReader) follow(ctx context.Context, yield func(sources.Batch, err
 		yield(sources.Batch{}, err)
 		return
 	}
-	if err := sources.ContextError(ctx, "scan", r.Table.Name); err != nil {
+	if err := sources.ContextError(ctx, "scan", r.table.Name); err != nil {
 		yield(sources.Batch{}, err)
 		return
 	}
@@ -412,7 +413,7 @@ func (r *CachedReader) read(ctx context.Context, yield func(sources.Batch, error
 	if f != nil && f.versioned(ctx, r.Session, r.Query) != nil {
 		f = nil
 	}
-	for page, err := range conform(ctx, r.Table.Name, r.Scan(ctx), r.schema) {
+	for page, err := range conform(ctx, r.table.Name, r.Scan(ctx), r.schema) {
 		if err == nil && f != nil && !f.keep(page) {
 			f.abandon()
 			f = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -140,7 +141,7 @@ func (l *loader) relation(name string) (*loadNode, error) {
 	}
 	if len(tree.scanned) > len(t.scanned) {
 		return nil, &sources.Error{Op: "load", Table: t.root.Name, Kind: sources.Invalid,
-			Err: fmt.Errorf("%s: the chunks do not have its key (%s): name it as optional in the query, or ask for that column too", name, names(tree.scanned[len(t.scanned):]))}
+			Err: fmt.Errorf("%s: the chunks do not have its key (%s): name it as optional in the query, or ask for that column too", name, strings.Join(tree.scanned[len(t.scanned):], ", "))}
 	}
 	n := tree.nodes[0]
 	l.counts.Lock()

@@ -73,15 +73,6 @@ func (r Retry) Check() error {
 	return nil
 }
 
-// RetryConfig configures a [RetrySource]. The zero value retries by default and
-// waits by default, without a breaker.
-type RetryConfig struct {
-	Policy   Retry
-	Timeouts Timeouts
-	Breaker  *Breaker    // shared by the streams of the source; nil for none
-	OnFault  func(Fault) // if non-nil, called for every fault, from any goroutine
-}
-
 // RetrySource is the source of one stream. It retries failed calls and scans, in
 // sessions that outlive the source's own.
 //
@@ -98,11 +89,13 @@ type RetrySource struct {
 	policy     failsafe.Executor[any] // nil without retries
 }
 
-// NewRetrySource returns a source that retries what source fails at.
-func NewRetrySource(source sources.Source, c RetryConfig) *RetrySource {
-	retry := c.Policy.orDefault()
-	faults := &faultLog{started: time.Now(), notify: c.OnFault}
-	s := &RetrySource{Source: source, timeouts: c.Timeouts.orDefault(), probe: probe{breaker: c.Breaker}, faults: faults, maxRetries: retry.Tries}
+// NewRetrySource returns a source that retries what source fails at. breaker is
+// shared by the streams of the source, and may be nil. onFault, if non-nil, is
+// called for every fault, from any goroutine.
+func NewRetrySource(source sources.Source, retry Retry, timeouts Timeouts, breaker *Breaker, onFault func(Fault)) *RetrySource {
+	retry = retry.orDefault()
+	faults := &faultLog{started: time.Now(), notify: onFault}
+	s := &RetrySource{Source: source, timeouts: timeouts.orDefault(), probe: probe{breaker: breaker}, faults: faults, maxRetries: retry.Tries}
 	s.planned.Store(-1)
 	if s.maxRetries < 0 {
 		return s
@@ -237,5 +230,7 @@ func (s *RetrySource) Begin(ctx context.Context, env sources.Env) (sources.Sessi
 // before the first plan.
 func (s *RetrySource) Planned() int64 { return s.planned.Load() }
 
-// Faults returns what went wrong so far without ending the stream.
-func (s *RetrySource) Faults() FaultReport { return s.faults.report() }
+// Faults returns what went wrong so far without ending the stream: the first 64
+// faults, how often the source failed and was tried again, and how often it
+// returned nothing for half of [Timeouts.Stall].
+func (s *RetrySource) Faults() (first []Fault, retries, stalls int64) { return s.faults.report() }

@@ -4,7 +4,21 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
 )
+
+// keyType is the type that a column's keys have: an extension stands for its
+// storage, a dictionary for its values.
+func keyType(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return keyType(t.StorageType())
+	case *arrow.DictionaryType:
+		return keyType(t.ValueType)
+	}
+	return t
+}
 
 // rowSet are rows of several records, in an order of their own.
 type rowSet struct {
@@ -41,4 +55,17 @@ func (r rowSet) copied(mem memory.Allocator, schema *arrow.Schema) arrow.RecordB
 		columns = append(columns, r.column(mem, i, f))
 	}
 	return array.NewRecordBatch(schema, columns, int64(len(r.refs)))
+}
+
+// emptyRecord has no rows and needs no memory.
+func emptyRecord(schema *arrow.Schema) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	return b.NewRecordBatch()
+}
+
+// pass yields a record that was made for it, and releases it afterwards.
+func pass(yield func(sources.Batch, error) bool, record arrow.RecordBatch, cursor sources.Cursor) bool {
+	defer record.Release()
+	return yield(sources.Batch{Record: record, Cursor: cursor}, nil)
 }

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"unsafe"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
@@ -34,6 +36,9 @@ func keep[T interface{ Release() }](s *scope, held T) T {
 	return held
 }
 
+// onRelease calls f when the scope is released.
+func (s *scope) onRelease(f func()) { s.holding = append(s.holding, releaser(f)) }
+
 // retain keeps a record of someone else's.
 func (s *scope) retain(record arrow.RecordBatch) arrow.RecordBatch {
 	record.Retain()
@@ -52,6 +57,15 @@ func (s *scope) bytes(n int) []byte {
 
 // ints returns n zeroes.
 func (s *scope) ints(n int) []int32 { return arrow.GetData[int32](s.bytes(4 * n)) }
+
+const refBytes = int(unsafe.Sizeof(ref{}))
+
+func castRefs(b []byte) []ref {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*ref)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/refBytes)
+}
 
 // refs returns n refs to the first row of the first record.
 func (s *scope) refs(n int) []ref { return castRefs(s.bytes(n * refBytes)) }

@@ -86,12 +86,6 @@ func projection(schema *arrow.Schema, columns []string) (*arrow.Schema, []int) {
 	return arrow.NewSchema(fields, &meta), places
 }
 
-// pass yields a record that was made for it, and releases it afterwards.
-func pass(yield func(sources.Batch, error) bool, record arrow.RecordBatch, cursor sources.Cursor) bool {
-	defer record.Release()
-	return yield(sources.Batch{Record: record, Cursor: cursor}, nil)
-}
-
 // filter keeps the rows for which the predicate is true. A page of which
 // nothing is left is dropped, but one, if nothing of any is.
 func filter(pages sources.Batches, where sources.Predicate, mem memory.Allocator) sources.Batches {
@@ -158,13 +152,6 @@ func trueSpans(truth []sources.Truth) []span {
 		spans = append(spans, span{from: from, rows: i - from})
 	}
 	return spans
-}
-
-// emptyRecord has no rows and needs no memory.
-func emptyRecord(schema *arrow.Schema) arrow.RecordBatch {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-	defer b.Release()
-	return b.NewRecordBatch()
 }
 
 // limited ends after so many rows, and with it what is before it.

@@ -2,10 +2,9 @@ package core
 
 import (
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-
-	"github.com/penstock-data/penstock/sources"
 )
 
 // sharedKeys are the rows that look-ups of all streams found, in the memory of a
@@ -66,19 +65,31 @@ func (k *sharedKeys) end(t *sharedTier) {
 	k.cache.forget(t.question.Key.String())
 }
 
-// drop ends the tiers of a selection.
-func (k *sharedKeys) drop(source Fingerprint, table string) {
+// newSharedKeys returns the companion of a cache.
+func newSharedKeys(b *Budget, bytes int64, ttl time.Duration) Companion {
+	return &sharedKeys{cache: newKeyCache(b, bytes, ttl), tiers: map[Fingerprint]*sharedTier{}}
+}
+
+// Drop ends the tiers of a selection.
+func (k *sharedKeys) Drop(source Fingerprint, table string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.tiers {
-		if t.question.of(source, table) {
+		if t.question.In(source, table) {
 			k.end(t)
 		}
 	}
 }
 
-// shed gives all its memory back, unless somebody is at work in it.
-func (k *sharedKeys) shed() {
+// Figures returns how many keys were remembered, and how many had to be asked for.
+func (k *sharedKeys) Figures() (found, missed uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.found, k.asked
+}
+
+// Shed gives all its memory back, unless somebody is at work in it.
+func (k *sharedKeys) Shed() {
 	if k.mu.TryLock() {
 		defer k.mu.Unlock()
 		k.cache.shed()
@@ -106,29 +117,4 @@ func (t *sharedTier) remember(keys *keyList, numbers, starts []int32, rows rowSe
 	if !t.over {
 		t.tier.remember(keys, numbers, starts, rows)
 	}
-}
-
-// Lookups returns what streams remember together of one kind of look-up in a
-// table: rows of the schema, by key. It returns nil where the stream does not use
-// the cache, where key reports false, or where version fails.
-//
-// key gets the fingerprints of the source and of the table, and returns the key
-// of everything that the rows of one look-up key depend on. version returns the
-// version of the table's data; it is called only if that can matter.
-func (u CacheUser) Lookups(table *sources.Table, schema *arrow.Schema, key func(source, table Fingerprint) (Question, bool), version func() (string, error)) keyStore {
-	if !u.active() {
-		return nil
-	}
-	q, ok := key(u.Source, u.Cache.describe(table))
-	if !ok {
-		return nil
-	}
-	now, known := u.Cache.keys.version(q.Key)
-	if !known || now != "" {
-		var err error
-		if now, err = version(); err != nil {
-			return nil
-		}
-	}
-	return u.Cache.keys.open(q, now, schema, u.Policy.Mode == CacheRefresh)
 }

@@ -7,12 +7,26 @@ import (
 )
 
 // shared returns what streams remember together of the look-ups of an access; nil
-// where there is no cache for it.
+// where there is no cache for it, or the version of the table is unknown.
 func (l *loader) shared(ctx context.Context, a *access) keyStore {
+	if !l.caching.active() {
+		return nil
+	}
 	if t, ok := l.tiers[a]; ok {
 		return t
 	}
-	store := l.caching.Lookups(a.table, a.schema, a.cacheKey, func() (string, error) { return l.versionOf(ctx, a) })
+	var store keyStore
+	if q, ok := a.cacheKey(l.caching); ok {
+		keys := l.caching.Cache.Companion(newSharedKeys).(*sharedKeys)
+		version, known := keys.version(q.Key)
+		var err error
+		if !known || version != "" {
+			version, err = l.versionOf(ctx, a)
+		}
+		if err == nil {
+			store = keys.open(q, version, a.schema, l.caching.refreshes())
+		}
+	}
 	l.tiers[a] = store
 	return store
 }
@@ -30,8 +44,8 @@ func (l *loader) versionOf(ctx context.Context, a *access) (string, error) {
 }
 
 // cacheKey is the key of everything that the rows of a look-up key depend on.
-func (a *access) cacheKey(source, table Fingerprint) (Question, bool) {
+func (a *access) cacheKey(u CacheUser) (Question, bool) {
 	q := a.asked
 	q.OrderBy, q.Keys = a.order, &sources.Keys{Columns: a.key, PerKey: a.limit}
-	return keyQuestion(source, table, &q, a.rest, a.types, a.schema)
+	return keyQuestion(u.Source, u.Cache.describe(a.table), &q, a.rest, a.types, a.schema)
 }

@@ -135,7 +135,6 @@ func (s *sorter) rank() ranks {
 		fields[i] = s.schema.Field(places[i])
 	}
 	compares := make([]func(i, j int) int, 0, len(s.order))
-	g := gatherer{mem: s.mem}
 	spans := make([]span, len(s.pages))
 	parts := make([]arrow.ArrayData, len(s.pages))
 	for i, term := range s.order {
@@ -143,7 +142,7 @@ func (s *sorter) rank() ranks {
 			parts[j] = page.Column(places[i]).Data()
 			spans[j] = span{record: j, rows: int(page.NumRows())}
 		}
-		key := g.array(fields[i].Type, parts, spans)
+		key := gatherColumn(s.mem, fields[i].Type, parts, spans)
 		defer key.Release()
 		compares = append(compares, directed(key, term))
 	}

@@ -162,9 +162,8 @@ func (s *Stream) Receipt() Receipt {
 	defer s.mu.Unlock()
 	r := s.receipt
 	r.PeakBytes = s.budget.Peak()
-	pressure, faults := s.pace.report(), s.source.Faults()
-	r.Events, r.LevelChanges, r.Paused = pressure.Events, pressure.Changes, pressure.Paused
-	r.Faults, r.Retries, r.Stalls = faults.Faults, faults.Retries, faults.Stalls
+	r.Events, r.LevelChanges, r.Paused = s.pace.report()
+	r.Faults, r.Retries, r.Stalls = s.source.Faults()
 	lookups, relations := s.loader.report()
 	r.Lookups = lookups
 	for _, f := range relations {

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,40 +15,6 @@ type Work struct {
 	Where   string   `json:"where,omitempty"`
 	OrderBy string   `json:"order_by,omitempty"`
 	Limit   int64    `json:"limit,omitempty"` // of a relation: for each key
-}
-
-// RelationPlan says how one relation is loaded.
-type RelationPlan struct {
-	Path     string `json:"path"`
-	Kind     string `json:"kind"`
-	Depth    int    `json:"depth"`
-	Required bool   `json:"required"`
-	On       string `json:"on"` // as in customer_id = customers.id
-	// Steps are the questions for each chunk: one, or two where the relation goes
-	// through a join table.
-	Steps     []LookupPlan   `json:"steps"`
-	Rows      *int64         `json:"rows"`  // for each chunk
-	Bytes     *int64         `json:"bytes"` // for each chunk
-	Relations []RelationPlan `json:"relations"`
-}
-
-// LookupPlan is one question of a relation.
-type LookupPlan struct {
-	Table string   `json:"table"`
-	By    []string `json:"by"`
-	// Scan says that the table finds no rows by these columns: it is read as a
-	// whole for each chunk.
-	Scan bool `json:"scan"`
-	// KeysAtOnce is how many keys one look-up takes; 0 is any number.
-	KeysAtOnce int `json:"keys_at_once"`
-	// Keys and Lookups are for each chunk, at most: what is remembered is not
-	// asked again.
-	Keys       *int64 `json:"keys"`
-	Lookups    *int64 `json:"lookups"`
-	Remembered bool   `json:"remembered"`
-	Source     Work   `json:"source"`
-	Engine     Work   `json:"engine"`
-	Detail     string `json:"detail,omitempty"`
 }
 
 func workOf(q *sources.Query) Work {
@@ -111,4 +78,42 @@ func widthOf(fields []arrow.Field) int64 {
 		}
 	}
 	return n
+}
+
+// write writes what somebody does, where it is something.
+func (w Work) write(line func(string, ...any), who, limit string) {
+	var parts []string
+	if w.Columns != nil {
+		parts = append(parts, "columns "+strings.Join(w.Columns, ", "))
+	}
+	if w.Where != "" {
+		parts = append(parts, "where "+w.Where)
+	}
+	if w.OrderBy != "" {
+		parts = append(parts, "order by "+w.OrderBy)
+	}
+	if w.Limit > 0 {
+		parts = append(parts, "limit "+strconv.FormatInt(w.Limit, 10)+limit)
+	}
+	if len(parts) > 0 {
+		line("%s: %s", who, strings.Join(parts, "; "))
+	}
+}
+
+func amount(rows, bytes *int64) string {
+	if rows == nil {
+		return "nobody knows how many rows"
+	}
+	text := "about " + count(*rows, "row")
+	if bytes != nil {
+		text += ", " + FormatBytes(*bytes)
+	}
+	return text
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.FormatInt(n, 10) + " " + what + "s"
 }
