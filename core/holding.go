@@ -231,8 +231,9 @@ type handed struct {
 	ledger *ledger
 }
 
-// hand takes over one reference to the record.
-func (l *ledger) hand(r arrow.RecordBatch) *handed {
+// hand takes over one reference to the record, and returns the record as the
+// consumer gets it.
+func (l *ledger) hand(r arrow.RecordBatch) arrow.RecordBatch {
 	h := &handed{RecordBatch: r, ledger: l}
 	h.refs.Store(1)
 	l.chunks.Add(1)
