@@ -51,6 +51,18 @@ type Branch struct {
 	Below []Branch
 }
 
+// Deepest returns the longest path of a branch, and its depth, where the branch
+// itself is at path and depth.
+func (l Branch) Deepest(path string, depth int) (string, int) {
+	best, most := path, depth
+	for _, b := range l.Below {
+		if p, d := b.Deepest(path+"."+b.Name, depth+1); d > most {
+			best, most = p, d
+		}
+	}
+	return best, most
+}
+
 // Strategy says when relations are loaded.
 type Strategy uint8
 

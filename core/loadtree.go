@@ -182,7 +182,7 @@ func (r *resolver) branches(table *sources.Table, required, optional []Branch, p
 func (r *resolver) node(from *sources.Table, branch Branch, optional []Branch, required bool, p parentage) *loadNode {
 	n := &loadNode{branch: branch, path: p.path + branch.Name, depth: p.depth + 1, required: required}
 	if n.depth > r.tree.depth {
-		deepest, depth := branch.deepest(n.path, n.depth)
+		deepest, depth := branch.Deepest(n.path, n.depth)
 		r.fault("%s is %d deep, the limit is %d: raise the limit (MaxDepth, --max-depth), or leave it out", deepest, depth, r.tree.depth)
 		return nil
 	}
@@ -259,17 +259,6 @@ func paired(columns, partners, wanted []string) []string {
 		out[i] = columns[slices.Index(partners, w)]
 	}
 	return out
-}
-
-// deepest is the longest path of a branch.
-func (l Branch) deepest(path string, depth int) (string, int) {
-	best, most := path, depth
-	for _, b := range l.Below {
-		if p, d := b.deepest(path+"."+b.Name, depth+1); d > most {
-			best, most = p, d
-		}
-	}
-	return best, most
 }
 
 // identifies reports whether the columns hold a key of the table.
