@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -84,7 +86,7 @@ func (w *world) draw(seed uint64, only string) (*plan, error) {
 		p.question.query.Table = t.table
 		p.question.text = t.table + " " + t.loads
 		if t.loads != "" {
-			branches, err := core.ParseLoad(t.loads)
+			branches, err := query.ParseLoad(t.loads)
 			if err != nil {
 				return nil, err
 			}
@@ -120,7 +122,7 @@ func (p *plan) String() string {
 type outcome struct {
 	whole   bool // complete, with the right rows
 	retries int64
-	faults  []core.Fault
+	faults  []retry.Fault
 	err     error // of the stream: an honest one
 	wrong   error // what should not be
 }
@@ -190,9 +192,9 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 	}
 	h, err := host.New(host.Options{
 		Sources: p.linked, Isolation: p.wall, PluginPath: p.pluginPath,
-		Retry:    core.Retry{First: 2 * time.Millisecond, Most: 20 * time.Millisecond},
-		Timeouts: core.Timeouts{Stall: time.Second, Call: 3 * time.Second},
-		Breaker:  core.BreakerOptions{Failures: 12},
+		Retry:    retry.Policy{InitialBackoff: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond},
+		Timeouts: retry.Timeouts{Stall: time.Second, Call: 3 * time.Second},
+		Breaker:  retry.BreakerOptions{Failures: 12},
 	})
 	if err != nil {
 		return outcome{wrong: err}

@@ -3,76 +3,77 @@ package core
 import (
 	"context"
 
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// paced has room made for each page before it is fetched. With ahead it fetches
+// throttle has room made for each page before it is fetched. With ahead it fetches
 // the next page on a goroutine of its own while this one is consumed, as long as
 // there is room for both: the only hop with a goroutine. It ends with the loop:
 // stop is called when the loop is left, and must make the fetching end.
-func paced(ctx context.Context, pages sources.Batches, g *governor, l *ledger, ahead bool, stop func()) sources.Batches {
+func throttle(ctx context.Context, pages sources.Batches, g *budget.Backpressure, l *budget.Accounts, ahead bool, stop func()) sources.Batches {
 	if ahead {
 		return func(yield func(sources.Batch, error) bool) {
-			r := reader{g: g, ledger: l, ask: make(chan struct{}), pages: make(chan fetched)}
+			r := aheadReader{pressure: g, accounts: l, ask: make(chan struct{}), pages: make(chan fetchedPage)}
 			go r.run(pages)
 			defer r.end(stop)
 			r.loop(ctx, yield)
 		}
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		if err := g.admit(ctx); err != nil {
+		if err := g.Admit(ctx); err != nil {
 			yield(sources.Batch{}, err)
 			return
 		}
-		l.fetch()
-		defer l.fetched()
+		l.BeginFetch()
+		defer l.EndFetch()
 		for page, err := range pages {
-			l.fetched()
+			l.EndFetch()
 			if !yield(page, err) || err != nil {
 				return
 			}
-			if err := g.admit(ctx); err != nil {
+			if err := g.Admit(ctx); err != nil {
 				yield(sources.Batch{}, err)
 				return
 			}
-			l.fetch()
+			l.BeginFetch()
 		}
 	}
 }
 
-// fetched is a page that the goroutine has read, with a reference of its own; or
+// fetchedPage is a page that the goroutine has read, with a reference of its own; or
 // the error that ended the scan, or neither at its end.
-type fetched struct {
+type fetchedPage struct {
 	page    sources.Batch
 	err     error
 	more    bool
 	counted func() // ends its count as a page read ahead
 }
 
-// reader is the goroutine that reads ahead and what the loop knows of it. It
+// aheadReader is the goroutine that reads ahead and what the loop knows of it. It
 // fetches a page for each time that it is asked, never more.
-type reader struct {
-	g       *governor
-	ledger  *ledger
-	ask     chan struct{} // closed when nothing is wanted any more
-	pages   chan fetched
-	asked   bool // a page is on its way
-	settled bool // the goroutine has said that it is done
+type aheadReader struct {
+	pressure *budget.Backpressure
+	accounts *budget.Accounts
+	ask      chan struct{} // closed when nothing is wanted any more
+	pages    chan fetchedPage
+	asked    bool // a page is on its way
+	settled  bool // the goroutine has said that it is done
 }
 
 // run ranges over the pages.
-func (r *reader) run(pages sources.Batches) {
+func (r *aheadReader) run(pages sources.Batches) {
 	defer close(r.pages)
 	if _, wanted := <-r.ask; !wanted {
 		return
 	}
 	for page, err := range pages {
 		if err != nil {
-			r.pages <- fetched{err: err, more: true}
+			r.pages <- fetchedPage{err: err, more: true}
 			return
 		}
 		page.Record.Retain()
-		r.pages <- fetched{page: page, more: true, counted: r.ledger.hold(ReadAhead, page.Record)}
+		r.pages <- fetchedPage{page: page, more: true, counted: r.accounts.Hold(budget.ReadAhead, page.Record)}
 		if _, wanted := <-r.ask; !wanted {
 			return
 		}
@@ -80,18 +81,18 @@ func (r *reader) run(pages sources.Batches) {
 }
 
 // request asks for one page.
-func (r *reader) request() {
+func (r *aheadReader) request() {
 	r.asked = true
-	r.ledger.fetch()
+	r.accounts.BeginFetch()
 	r.ask <- struct{}{}
 }
 
 // loop yields what comes. The next page is asked for before this one is yielded
 // where there is room, else afterwards.
-func (r *reader) loop(ctx context.Context, yield func(sources.Batch, error) bool) {
+func (r *aheadReader) loop(ctx context.Context, yield func(sources.Batch, error) bool) {
 	for {
 		if !r.asked {
-			if err := r.g.admit(ctx); err != nil {
+			if err := r.pressure.Admit(ctx); err != nil {
 				yield(sources.Batch{}, err)
 				return
 			}
@@ -99,7 +100,7 @@ func (r *reader) loop(ctx context.Context, yield func(sources.Batch, error) bool
 		}
 		f := <-r.pages
 		r.asked = false
-		r.ledger.fetched()
+		r.accounts.EndFetch()
 		switch {
 		case !f.more:
 			r.settled = true
@@ -115,9 +116,9 @@ func (r *reader) loop(ctx context.Context, yield func(sources.Batch, error) bool
 	}
 }
 
-func (r *reader) give(page sources.Batch, yield func(sources.Batch, error) bool) bool {
+func (r *aheadReader) give(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
-	if r.g.ahead() {
+	if r.pressure.MayReadAhead() {
 		r.request()
 	}
 	return yield(page, nil)
@@ -125,7 +126,7 @@ func (r *reader) give(page sources.Batch, yield func(sources.Batch, error) bool)
 
 // end waits for the goroutine: what it is still reading is cancelled, and given
 // back.
-func (r *reader) end(stop func()) {
+func (r *aheadReader) end(stop func()) {
 	if r.settled {
 		return
 	}

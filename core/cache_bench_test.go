@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -15,17 +17,17 @@ func BenchmarkCacheHit(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	budget, err := core.NewBudget("host", 1<<30, nil)
+	budget, err := budget.New("host", 1<<30, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	cache, err := core.NewCache(core.CacheOptions{Budget: budget})
+	answers, err := cache.New(cache.Options{Budget: budget})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer cache.Close()
+	defer answers.Close()
 	read := func() core.Receipt {
-		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{}, core.Resources{Budget: budget, Cache: cache, SourceID: identity})
+		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{}, core.Resources{Budget: budget, Cache: answers, SourceID: identity})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -39,7 +41,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	read()
 	b.ReportAllocs()
 	for b.Loop() {
-		if r := read(); r.Cache != core.CacheHit || r.Rows != 100 {
+		if r := read(); r.Cache != cache.Hit || r.Rows != 100 {
 			b.Fatalf("%+v", r)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -20,7 +22,7 @@ import (
 // end, or for some chunks.
 type reading struct {
 	wait   time.Duration
-	mode   core.CacheMode
+	mode   cache.Mode
 	memory int64
 	ahead  bool
 	pause  time.Duration // between chunks
@@ -55,7 +57,7 @@ func TestCachedAnswersAreTheSources(t *testing.T) {
 		span := rapid.Map(rapid.IntRange(0, 60), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
 		readings := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) reading {
 			return reading{
-				wait: span.Draw(rt, "wait"), mode: rapid.SampledFrom([]core.CacheMode{core.CacheUse, core.CacheUse, core.CacheUse, core.CacheRefresh, core.CacheBypass}).Draw(rt, "mode"),
+				wait: span.Draw(rt, "wait"), mode: rapid.SampledFrom([]cache.Mode{cache.ModeUse, cache.ModeUse, cache.ModeUse, cache.ModeRefresh, cache.ModeBypass}).Draw(rt, "mode"),
 				memory: rapid.SampledFrom([]int64{256 << 10, 4 << 20}).Draw(rt, "memory"), ahead: rapid.Bool().Draw(rt, "ahead"),
 				pause: span.Draw(rt, "pause"), chunks: rapid.IntRange(0, 3).Draw(rt, "chunks"), cancel: rapid.Bool().Draw(rt, "cancel"),
 			}
@@ -82,8 +84,8 @@ type moment struct {
 
 type world struct {
 	source   *counted
-	cache    *core.Cache
-	budget   *core.Budget
+	cache    *cache.Cache
+	budget   *budget.Budget
 	ttl      time.Duration
 	mu       sync.Mutex
 	versions []moment
@@ -110,11 +112,11 @@ func (w *world) at(when time.Time) int64 {
 }
 
 func meddle(readings []reading, meddlings []meddling, silent bool, large int64, ttl time.Duration) error {
-	budget, err := core.NewBudget("host", 8<<20, nil)
+	budget, err := budget.New("host", 8<<20, nil)
 	if err != nil {
 		return err
 	}
-	cache, err := core.NewCache(core.CacheOptions{Budget: budget, Bytes: 2 << 20, Answer: large, TTL: ttl})
+	cache, err := cache.New(cache.Options{Budget: budget, MaxBytes: 2 << 20, MaxEntryBytes: large, TTL: ttl})
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (w *world) meddle(meddlings []meddling) {
 			w.dropped = append(w.dropped, time.Now())
 			w.mu.Unlock()
 		case press:
-			hungry, err := core.NewBudget("hungry", 8<<20, w.budget)
+			hungry, err := budget.New("hungry", 8<<20, w.budget)
 			if err != nil {
 				w.fault("%v", err)
 				return
@@ -191,7 +193,7 @@ func (w *world) read(r reading) {
 	opened := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	o := core.Options{Memory: r.memory, ReadAhead: r.ahead, ChunkRows: 150, Caching: core.CachePolicy{Mode: r.mode}}
+	o := core.Options{Memory: r.memory, ReadAhead: r.ahead, ChunkRows: 150, Caching: cache.Policy{Mode: r.mode}}
 	stream, err := core.Open(ctx, w.source, core.Query{Table: "items"}, o, cached(w.cache, w.budget))
 	if err != nil {
 		w.fault("%+v: %v", r, err)
@@ -233,7 +235,7 @@ func (w *world) read(r reading) {
 	}
 	w.mu.Lock()
 	earliest := opened
-	if w.source.silent && r.mode == core.CacheUse {
+	if w.source.silent && r.mode == cache.ModeUse {
 		earliest = opened.Add(-w.ttl)
 		for _, at := range w.dropped {
 			// What was dropped in the very moment may have been taken before.

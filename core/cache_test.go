@@ -15,6 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -114,12 +117,12 @@ func (s *countedSession) all(ctx context.Context) iter.Seq2[sources.Row, error] 
 	}
 }
 
-var identity = core.Identify("counted", "test")
+var identity = query.Identify("counted", "test")
 
 // newCache is a cache whose memory must be back when the test ends.
-func newCache(t *testing.T, o core.CacheOptions) *core.Cache {
+func newCache(t *testing.T, o cache.Options) *cache.Cache {
 	t.Helper()
-	c, err := core.NewCache(o)
+	c, err := cache.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +137,7 @@ func newCache(t *testing.T, o core.CacheOptions) *core.Cache {
 	return c
 }
 
-func cached(c *core.Cache, budget *core.Budget) core.Resources {
+func cached(c *cache.Cache, budget *budget.Budget) core.Resources {
 	return core.Resources{Budget: budget, Cache: c, SourceID: identity}
 }
 
@@ -152,10 +155,10 @@ func TestCacheHits(t *testing.T) {
 	budget := parent(t)
 	for _, rows := range []int64{0, 1, 5000} {
 		source := newCounted(rows)
-		cache := newCache(t, core.CacheOptions{Budget: budget})
-		first := readItems(t, source, core.Options{}, cached(cache, budget))
-		again := readItems(t, source, core.Options{}, cached(cache, budget))
-		if first.Cache != core.CacheMiss || again.Cache != core.CacheHit {
+		answers := newCache(t, cache.Options{Budget: budget})
+		first := readItems(t, source, core.Options{}, cached(answers, budget))
+		again := readItems(t, source, core.Options{}, cached(answers, budget))
+		if first.Cache != cache.Miss || again.Cache != cache.Hit {
 			t.Errorf("%d rows: %s, then %s", rows, first.Cache, again.Cache)
 		}
 		if again.Checksum != first.Checksum || again.Rows != rows || !again.Complete {
@@ -164,14 +167,14 @@ func TestCacheHits(t *testing.T) {
 		if source.scans.Load() != 1 || source.begun.Load() != 1 || source.open.Load() != 0 {
 			t.Errorf("%d rows: %d scans, %d sessions, %d open", rows, source.scans.Load(), source.begun.Load(), source.open.Load())
 		}
-		if s := cache.Stats(); s.Hits != 1 || s.Misses != 1 || s.Kept != 1 || s.Entries != 1 || s.HitRate() != 0.5 || s.Bytes == 0 {
+		if s := answers.Stats(); s.Hits != 1 || s.Misses != 1 || s.Kept != 1 || s.Entries != 1 || s.HitRate() != 0.5 || s.Bytes == 0 {
 			t.Errorf("%d rows: %+v", rows, s)
 		}
-		cache.Clear()
-		if held := cache.Budget().Held(); held != 0 {
+		answers.Clear()
+		if held := answers.Budget().Held(); held != 0 {
 			t.Errorf("%d rows: %d bytes are held after Clear", rows, held)
 		}
-		if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || r.Checksum != first.Checksum {
+		if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Cache != cache.Miss || r.Checksum != first.Checksum {
 			t.Errorf("%d rows: after Clear %+v", rows, r)
 		}
 	}
@@ -180,16 +183,16 @@ func TestCacheHits(t *testing.T) {
 // TestCachedPagesFitSmallerStreams: what a stream with a large limit, and one of
 // full speed, has read is found by one with a small limit and by a degraded one.
 func TestCachedPagesFitSmallerStreams(t *testing.T) {
-	budget := parent(t)
+	mem := parent(t)
 	source := newCounted(20_000)
 	source.pageRows = 1 << 20
-	cache := newCache(t, core.CacheOptions{Budget: budget, Bytes: 16 << 20})
-	first := readItems(t, source, core.Options{}, cached(cache, budget))
+	answers := newCache(t, cache.Options{Budget: mem, MaxBytes: 16 << 20})
+	first := readItems(t, source, core.Options{}, cached(answers, mem))
 	for _, o := range []core.Options{
 		{Memory: 128 << 10}, {Memory: 1 << 20}, {ChunkRows: 7}, {ReadAhead: true},
-		{Pressure: core.Pressure{Degrade: 0.002, Recover: 0.001, Pause: 0.9}}, // degraded from the first page on
+		{Pressure: budget.Pressure{Degrade: 0.002, Recover: 0.001, Pause: 0.9}}, // degraded from the first page on
 	} {
-		stream := open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
+		stream := open(t, source, core.Query{Table: "items"}, o, cached(answers, mem))
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
 				t.Fatal(err)
@@ -199,7 +202,7 @@ func TestCachedPagesFitSmallerStreams(t *testing.T) {
 				t.Fatalf("%d bytes are held", held)
 			}
 		}
-		if r := stream.Receipt(); r.Cache != core.CacheHit || r.Checksum != first.Checksum || r.PeakBytes > r.LimitBytes {
+		if r := stream.Receipt(); r.Cache != cache.Hit || r.Checksum != first.Checksum || r.PeakBytes > r.LimitBytes {
 			t.Errorf("%+v: %+v", o, r)
 		}
 		if o.Pressure.Degrade > 0 && stream.Receipt().LevelChanges == 0 {
@@ -215,7 +218,7 @@ func TestCachedPagesFitSmallerStreams(t *testing.T) {
 func TestRetainedHitsOutliveTheCache(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(3000)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
+	cache := newCache(t, cache.Options{Budget: budget})
 	readItems(t, source, core.Options{}, cached(cache, budget))
 	stream := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 	var kept []*core.Chunk
@@ -249,23 +252,23 @@ func TestNothingPartialIsKept(t *testing.T) {
 	budget := parent(t)
 	for _, alone := range []bool{false, true} { // a flight, and a stream that reads for itself
 		source := newCounted(5000)
-		cache := newCache(t, core.CacheOptions{Budget: budget})
+		answers := newCache(t, cache.Options{Budget: budget})
 		var o core.Options
 		if alone {
-			o.Caching.Mode = core.CacheRefresh
+			o.Caching.Mode = cache.ModeRefresh
 		}
 		source.breakAt.Store(2500)
-		stream := open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
+		stream := open(t, source, core.Query{Table: "items"}, o, cached(answers, budget))
 		if got, err := ids(stream); len(got) != 2500 || sources.KindOf(err) != sources.Unavailable || !strings.HasPrefix(err.Error(), "scan items: unavailable: the cable is cut") {
 			t.Errorf("%d rows and %v", len(got), err)
 		}
 		source.breakAt.Store(0)
-		stream = open(t, source, core.Query{Table: "items"}, o, cached(cache, budget))
+		stream = open(t, source, core.Query{Table: "items"}, o, cached(answers, budget))
 		for range stream.Chunks() {
 			break
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, o, cached(cache, budget))
+		stream, err := core.Open(ctx, source, core.Query{Table: "items"}, o, cached(answers, budget))
 		if err != nil {
 			t.Error(err)
 			cancel()
@@ -275,10 +278,10 @@ func TestNothingPartialIsKept(t *testing.T) {
 			cancel()
 		}
 		cancel()
-		if s := cache.Stats(); s.Entries != 0 || s.Kept != 0 || s.Bytes != 0 {
+		if s := answers.Stats(); s.Entries != 0 || s.Kept != 0 || s.Bytes != 0 {
 			t.Errorf("alone %t: %+v", alone, s)
 		}
-		if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || r.Rows != 5000 {
+		if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Cache != cache.Miss || r.Rows != 5000 {
 			t.Errorf("alone %t: %+v", alone, r)
 		}
 		if source.open.Load() != 0 {
@@ -292,9 +295,9 @@ func TestNothingPartialIsKept(t *testing.T) {
 func TestTwoStreamsOfOneGoroutine(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
-	a := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
-	b := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
+	answers := newCache(t, cache.Options{Budget: budget})
+	a := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, budget))
+	b := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, budget))
 	nextA, stopA := iter.Pull2(a.Chunks())
 	defer stopA()
 	nextB, stopB := iter.Pull2(b.Chunks())
@@ -311,7 +314,7 @@ func TestTwoStreamsOfOneGoroutine(t *testing.T) {
 			*next.more = ok
 		}
 	}
-	if a.Receipt().Checksum != b.Receipt().Checksum || a.Receipt().Cache != core.CacheMiss || b.Receipt().Cache != core.CacheShared || source.scans.Load() != 1 {
+	if a.Receipt().Checksum != b.Receipt().Checksum || a.Receipt().Cache != cache.Miss || b.Receipt().Cache != cache.Shared || source.scans.Load() != 1 {
 		t.Errorf("%d scans:\n%+v\n%+v", source.scans.Load(), a.Receipt(), b.Receipt())
 	}
 }
@@ -326,7 +329,7 @@ func TestFollowersGoOnAlone(t *testing.T) {
 		want   string
 		scans  int64
 	}{
-		{name: "left", change: func(_ *counted, s *core.Stream) { s.Close() }, want: core.CacheShared, scans: 1},
+		{name: "left", change: func(_ *counted, s *core.Stream) { s.Close() }, want: cache.Shared, scans: 1},
 		{name: "fails", change: func(c *counted, _ *core.Stream) {
 			c.breakAt.Store(4000)
 			c.onRow = func(i int) {
@@ -334,13 +337,13 @@ func TestFollowersGoOnAlone(t *testing.T) {
 					c.breakAt.Store(0)
 				}
 			}
-		}, want: core.CacheMiss, scans: 2},
-		{name: "too large", change: func(*counted, *core.Stream) {}, answer: 40 << 10, want: core.CacheMiss, scans: 2},
+		}, want: cache.Miss, scans: 2},
+		{name: "too large", change: func(*counted, *core.Stream) {}, answer: 40 << 10, want: cache.Miss, scans: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			budget := parent(t)
 			source := newCounted(5000)
-			cache := newCache(t, core.CacheOptions{Budget: budget, Answer: c.answer})
+			cache := newCache(t, cache.Options{Budget: budget, MaxEntryBytes: c.answer})
 			leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 			follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
 			next, stop := iter.Pull2(leader.Chunks())
@@ -366,24 +369,24 @@ func TestLeaderReadsOn(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(50_000)
 	plain := readItems(t, source, core.Options{}, core.Resources{Budget: budget})
-	cache := newCache(t, core.CacheOptions{Budget: budget, Answer: 100 << 10})
-	first := readItems(t, source, core.Options{}, cached(cache, budget))
+	answers := newCache(t, cache.Options{Budget: budget, MaxEntryBytes: 100 << 10})
+	first := readItems(t, source, core.Options{}, cached(answers, budget))
 	begun := source.begun.Load()
-	again := readItems(t, source, core.Options{}, cached(cache, budget))
+	again := readItems(t, source, core.Options{}, cached(answers, budget))
 	for _, r := range []core.Receipt{first, again} {
-		if r.Checksum != plain.Checksum || r.Cache != core.CacheMiss || !r.Complete {
+		if r.Checksum != plain.Checksum || r.Cache != cache.Miss || !r.Complete {
 			t.Errorf("%+v", r)
 		}
 	}
-	if s := cache.Stats(); s.Entries != 0 || s.Bytes != 0 || s.Kept != 0 || source.begun.Load() != begun+1 {
+	if s := answers.Stats(); s.Entries != 0 || s.Bytes != 0 || s.Kept != 0 || source.begun.Load() != begun+1 {
 		t.Errorf("%+v, %d sessions", s, source.begun.Load())
 	}
 	// Of a whole table the source may know it before.
 	source = newCounted(50_000)
 	source.estimated = 1 << 30
-	cache = newCache(t, core.CacheOptions{Budget: budget})
-	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Checksum != plain.Checksum || cache.Stats().Kept != 0 {
-		t.Errorf("%+v, %+v", r, cache.Stats())
+	answers = newCache(t, cache.Options{Budget: budget})
+	if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Checksum != plain.Checksum || answers.Stats().Kept != 0 {
+		t.Errorf("%+v, %+v", r, answers.Stats())
 	}
 }
 
@@ -391,7 +394,7 @@ func TestLeaderReadsOn(t *testing.T) {
 func TestManyReadersOneScan(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
+	cache := newCache(t, cache.Options{Budget: budget})
 	const readers = 8
 	var all sync.WaitGroup
 	streams := make([]*core.Stream, readers)
@@ -417,15 +420,15 @@ func TestVersions(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
 	source.version.Store(1)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
-	first := readItems(t, source, core.Options{}, cached(cache, budget))
-	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheHit || r.Checksum != first.Checksum || source.scans.Load() != 1 {
+	answers := newCache(t, cache.Options{Budget: budget})
+	first := readItems(t, source, core.Options{}, cached(answers, budget))
+	if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Cache != cache.Hit || r.Checksum != first.Checksum || source.scans.Load() != 1 {
 		t.Errorf("%d scans, %+v", source.scans.Load(), r)
 	}
 	source.version.Store(2)
-	second := readItems(t, source, core.Options{}, cached(cache, budget))
-	if second.Cache != core.CacheMiss || second.Checksum == first.Checksum || cache.Stats().Evictions.Version != 1 {
-		t.Errorf("%+v, %+v", second, cache.Stats())
+	second := readItems(t, source, core.Options{}, cached(answers, budget))
+	if second.Cache != cache.Miss || second.Checksum == first.Checksum || answers.Stats().Evictions.Version != 1 {
+		t.Errorf("%+v, %+v", second, answers.Stats())
 	}
 	source.version.Store(3)
 	source.onRow = func(i int) {
@@ -433,8 +436,8 @@ func TestVersions(t *testing.T) {
 			source.version.Store(4)
 		}
 	}
-	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheMiss || cache.Stats().Entries != 0 {
-		t.Errorf("%+v, %+v", r, cache.Stats())
+	if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Cache != cache.Miss || answers.Stats().Entries != 0 {
+		t.Errorf("%+v, %+v", r, answers.Stats())
 	}
 	if source.open.Load() != 0 {
 		t.Errorf("%d sessions are open", source.open.Load())
@@ -446,30 +449,30 @@ func TestVersions(t *testing.T) {
 func TestInvalidate(t *testing.T) {
 	budget := parent(t)
 	source := newCounted(5000)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
-	readItems(t, source, core.Options{}, cached(cache, budget))
-	cache.Invalidate(identity, "others")
-	cache.Invalidate(core.Identify("another"), "")
-	if r := readItems(t, source, core.Options{}, cached(cache, budget)); r.Cache != core.CacheHit {
+	answers := newCache(t, cache.Options{Budget: budget})
+	readItems(t, source, core.Options{}, cached(answers, budget))
+	answers.Invalidate(identity, "others")
+	answers.Invalidate(query.Identify("another"), "")
+	if r := readItems(t, source, core.Options{}, cached(answers, budget)); r.Cache != cache.Hit {
 		t.Errorf("%+v", r)
 	}
-	cache.Invalidate(identity, "items")
-	if s := cache.Stats(); s.Entries != 0 || s.Evictions.Invalidated != 1 {
+	answers.Invalidate(identity, "items")
+	if s := answers.Stats(); s.Entries != 0 || s.Evictions.Invalidated != 1 {
 		t.Errorf("%+v", s)
 	}
-	leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
-	follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, budget))
+	leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, budget))
+	follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, budget))
 	for chunk, err := range leader.Chunks() {
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = chunk
-		cache.Invalidate(identity, "")
+		answers.Invalidate(identity, "")
 	}
-	if got, err := ids(follower); err != nil || len(got) != 5000 || follower.Receipt().Cache != core.CacheMiss {
+	if got, err := ids(follower); err != nil || len(got) != 5000 || follower.Receipt().Cache != cache.Miss {
 		t.Errorf("%d rows, %v, %+v", len(got), err, follower.Receipt())
 	}
-	if s := cache.Stats(); s.Entries != 0 {
+	if s := answers.Stats(); s.Entries != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -477,27 +480,27 @@ func TestInvalidate(t *testing.T) {
 func TestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := newCounted(500)
-		cache := newCache(t, core.CacheOptions{})
-		readItems(t, source, core.Options{}, cached(cache, nil))
-		time.Sleep(core.DefaultCacheTTL - time.Second)
-		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheHit || r.CacheAge != core.DefaultCacheTTL-time.Second {
+		answers := newCache(t, cache.Options{})
+		readItems(t, source, core.Options{}, cached(answers, nil))
+		time.Sleep(cache.DefaultTTL - time.Second)
+		if r := readItems(t, source, core.Options{}, cached(answers, nil)); r.Cache != cache.Hit || r.CacheAge != cache.DefaultTTL-time.Second {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Second)
-		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheMiss || cache.Stats().Evictions.TTL != 1 {
-			t.Errorf("%+v, %+v", r, cache.Stats())
+		if r := readItems(t, source, core.Options{}, cached(answers, nil)); r.Cache != cache.Miss || answers.Stats().Evictions.TTL != 1 {
+			t.Errorf("%+v, %+v", r, answers.Stats())
 		}
 		var o core.Options
-		o.Caching.Mode, o.Caching.TTL = core.CacheRefresh, time.Second
-		if r := readItems(t, source, o, cached(cache, nil)); r.Cache != core.CacheMiss || cache.Stats().Evictions.Replaced != 1 {
-			t.Errorf("%+v, %+v", r, cache.Stats())
+		o.Caching.Mode, o.Caching.TTL = cache.ModeRefresh, time.Second
+		if r := readItems(t, source, o, cached(answers, nil)); r.Cache != cache.Miss || answers.Stats().Evictions.Replaced != 1 {
+			t.Errorf("%+v, %+v", r, answers.Stats())
 		}
-		o.Caching.Mode = core.CacheBypass
-		if r := readItems(t, source, o, cached(cache, nil)); r.Cache != core.CacheBypassed {
+		o.Caching.Mode = cache.ModeBypass
+		if r := readItems(t, source, o, cached(answers, nil)); r.Cache != cache.Bypassed {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Second)
-		if r := readItems(t, source, core.Options{}, cached(cache, nil)); r.Cache != core.CacheMiss || source.scans.Load() != 5 {
+		if r := readItems(t, source, core.Options{}, cached(answers, nil)); r.Cache != cache.Miss || source.scans.Load() != 5 {
 			t.Errorf("%d scans, %+v", source.scans.Load(), r)
 		}
 	})
@@ -509,9 +512,9 @@ func TestFollowersHavePatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := newCounted(1000)
 		source.onRow = func(int) { time.Sleep(200 * time.Millisecond) }
-		cache := newCache(t, core.CacheOptions{})
-		leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, nil))
-		follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(cache, nil))
+		answers := newCache(t, cache.Options{})
+		leader := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, nil))
+		follower := open(t, source, core.Query{Table: "items"}, core.Options{}, cached(answers, nil))
 		started := time.Now()
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -524,7 +527,7 @@ func TestFollowersHavePatience(t *testing.T) {
 		}
 		// Twenty seconds for the flight's first page, as many of patience, and two
 		// hundred for the first chunk.
-		if waited := time.Since(started); waited > 250*time.Second || follower.Receipt().Cache != core.CacheMiss {
+		if waited := time.Since(started); waited > 250*time.Second || follower.Receipt().Cache != cache.Miss {
 			t.Errorf("after %s: %+v", waited, follower.Receipt())
 		}
 		all.Wait()
@@ -533,22 +536,22 @@ func TestFollowersHavePatience(t *testing.T) {
 
 // TestCacheGivesWay: a stream needs the memory, and gets it.
 func TestCacheGivesWay(t *testing.T) {
-	budget, err := core.NewBudget("host", 8<<20, nil)
+	mem, err := budget.New("host", 8<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := newCache(t, core.CacheOptions{Budget: budget, Bytes: 8 << 20, Answer: 4 << 20})
+	cache := newCache(t, cache.Options{Budget: mem, MaxBytes: 8 << 20, MaxEntryBytes: 4 << 20})
 	for i := range 3 {
 		source := newCounted(20_000)
-		r := cached(cache, budget)
-		r.SourceID = core.Identify(fmt.Sprint(i))
+		r := cached(cache, mem)
+		r.SourceID = query.Identify(fmt.Sprint(i))
 		readItems(t, source, core.Options{Memory: 2 << 20}, r)
 	}
 	if s := cache.Stats(); s.Entries != 3 {
 		t.Fatalf("%+v", s)
 	}
 	held := cache.Budget().Held()
-	hungry, err := core.NewBudget("hungry", 8<<20, budget)
+	hungry, err := budget.New("hungry", 8<<20, mem)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -562,47 +565,47 @@ func TestCacheGivesWay(t *testing.T) {
 
 // TestCacheBounds: by number, and by bytes.
 func TestCacheBounds(t *testing.T) {
-	read := func(cache *core.Cache, i int) {
+	read := func(cache *cache.Cache, i int) {
 		r := cached(cache, nil)
-		r.SourceID = core.Identify(fmt.Sprint(i))
+		r.SourceID = query.Identify(fmt.Sprint(i))
 		readItems(t, newCounted(1000), core.Options{}, r)
 	}
-	cache := newCache(t, core.CacheOptions{Entries: 3})
+	answers := newCache(t, cache.Options{MaxEntries: 3})
 	for i := range 5 {
-		read(cache, i)
-		read(cache, 0) // which stays
+		read(answers, i)
+		read(answers, 0) // which stays
 	}
-	if s := cache.Stats(); s.Entries != 3 || s.Evictions.LRU != 2 || s.Hits != 5 {
+	if s := answers.Stats(); s.Entries != 3 || s.Evictions.LRU != 2 || s.Hits != 5 {
 		t.Errorf("%+v", s)
 	}
-	cache = newCache(t, core.CacheOptions{Bytes: 200 << 10})
+	answers = newCache(t, cache.Options{MaxBytes: 200 << 10})
 	for i := range 20 {
-		read(cache, i)
+		read(answers, i)
 	}
-	if s := cache.Stats(); s.Bytes > 200<<10 || s.Entries == 0 || s.Evictions.Bytes != 20-uint64(s.Entries) {
+	if s := answers.Stats(); s.Bytes > 200<<10 || s.Entries == 0 || s.Evictions.Bytes != 20-uint64(s.Entries) {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestCachingFaults(t *testing.T) {
-	for _, o := range []core.CacheOptions{{Bytes: -1}, {Entries: -1}, {TTL: -1}, {Answer: -1}, {Bytes: 10, Answer: 11}, {Entries: 1 << 30}} {
-		if _, err := core.NewCache(o); sources.KindOf(err) != sources.Invalid {
+	for _, o := range []cache.Options{{MaxBytes: -1}, {MaxEntries: -1}, {TTL: -1}, {MaxEntryBytes: -1}, {MaxBytes: 10, MaxEntryBytes: 11}, {MaxEntries: 1 << 30}} {
+		if _, err := cache.New(o); sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
-	cache := newCache(t, core.CacheOptions{})
+	answers := newCache(t, cache.Options{})
 	for _, c := range []struct {
-		source core.Fingerprint
-		policy core.CachePolicy
-	}{{}, {identity, core.CachePolicy{Mode: 9}}, {identity, core.CachePolicy{TTL: -1}}} {
-		o, r := core.Options{Caching: c.policy}, core.Resources{Cache: cache, SourceID: c.source}
+		source query.Fingerprint
+		policy cache.Policy
+	}{{}, {identity, cache.Policy{Mode: 9}}, {identity, cache.Policy{TTL: -1}}} {
+		o, r := core.Options{Caching: c.policy}, core.Resources{Cache: answers, SourceID: c.source}
 		if _, err := core.Open(t.Context(), newCounted(1), core.Query{Table: "items"}, o, r); sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	source := newCounted(1)
 	source.refuse.Store(true)
-	_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{}, cached(cache, parent(t)))
+	_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{}, cached(answers, parent(t)))
 	if want := "begin items: denied: not you"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

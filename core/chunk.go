@@ -6,6 +6,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/core/relation"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -21,7 +24,7 @@ type Chunk struct {
 	// of its own to find the place again.
 	Token Token
 
-	related *related
+	related *relation.Columns
 }
 
 // Related returns the column of a relation of the stream's table, for the whole
@@ -38,17 +41,17 @@ type Chunk struct {
 // A relation that does not exist is an error of kind [sources.NotFound]. One that
 // does not fit in memory is [sources.Exhausted] and leaves the chunk as it is.
 func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
-	return c.related.column(ctx, name)
+	return c.related.Column(ctx, name)
 }
 
-// cut makes chunks of pages, as large as the governor says. A chunk that lies
+// rechunk makes chunks of pages, as large as the governor says. A chunk that lies
 // within one page is a slice of it, without a copy; one that spans several is
 // copied together, or where there is no room for the copy given in pieces. What
 // came before an error is given before it. A chunk has no cursor: it may end
 // within a page.
-func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *governor, l *ledger) sources.Batches {
+func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *budget.Backpressure, l *budget.Accounts) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		c := cutter{schema: schema, mem: mem, yield: yield, g: g, ledger: l}
+		c := rechunker{schema: schema, mem: mem, yield: yield, pressure: g, accounts: l}
 		defer c.drop()
 		for page, err := range pages {
 			if err != nil {
@@ -67,30 +70,30 @@ func cut(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *g
 	}
 }
 
-type cutter struct {
-	schema *arrow.Schema
-	mem    memory.Allocator
-	yield  func(sources.Batch, error) bool
-	g      *governor
-	ledger *ledger
+type rechunker struct {
+	schema   *arrow.Schema
+	mem      memory.Allocator
+	yield    func(sources.Batch, error) bool
+	pressure *budget.Backpressure
+	accounts *budget.Accounts
 
-	parts  []part // of the next chunk
-	rows   int64  // in parts
-	bytes  int64  // in parts
-	chunks int64  // yielded
+	parts  []chunkPart // of the next chunk
+	rows   int64       // in parts
+	bytes  int64       // in parts
+	chunks int64       // yielded
 }
 
-// part is a slice of a page, which it keeps.
-type part struct {
+// chunkPart is a slice of a page, which it keeps.
+type chunkPart struct {
 	arrow.RecordBatch
 	counted func()
 }
 
 // page deals out one page, and reports whether the loop goes on.
-func (c *cutter) page(page sources.Batch) bool {
+func (c *rechunker) page(page sources.Batch) bool {
 	total := page.Record.NumRows()
 	for from := int64(0); from < total; {
-		mostRows, mostBytes := c.g.next()
+		mostRows, mostBytes := c.pressure.NextChunk()
 		if c.rows >= mostRows { // the size has shrunk since
 			if !c.emit() {
 				return false
@@ -107,7 +110,7 @@ func (c *cutter) page(page sources.Batch) bool {
 			}
 			continue
 		}
-		c.parts = append(c.parts, part{slice, c.ledger.hold(Page, slice)})
+		c.parts = append(c.parts, chunkPart{slice, c.accounts.Hold(budget.Page, slice)})
 		c.rows += to - from
 		c.bytes += bytes
 		from = to
@@ -119,14 +122,14 @@ func (c *cutter) page(page sources.Batch) bool {
 }
 
 // emit yields what is held as one chunk, and reports whether the loop goes on.
-func (c *cutter) emit() bool {
+func (c *rechunker) emit() bool {
 	if len(c.parts) < 2 {
 		return c.give(c.parts)
 	}
 	// The refusal is one of the budget's, and leaves nothing behind.
 	joined, err := sources.Call("", "", func() (arrow.RecordBatch, error) { return c.join(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
-		c.g.change(Degraded, "chunks cannot be copied together: "+cause(err))
+		c.pressure.SetLevel(budget.Degraded, "chunks cannot be copied together: "+budget.RefusalText(err))
 		for len(c.parts) > 0 {
 			if !c.give(c.parts[:1]) {
 				return false
@@ -143,9 +146,9 @@ func (c *cutter) emit() bool {
 }
 
 // give yields one part, or no rows where there is none.
-func (c *cutter) give(parts []part) bool {
+func (c *rechunker) give(parts []chunkPart) bool {
 	if len(parts) == 0 {
-		record := emptyRecord(c.schema)
+		record := rows.Empty(c.schema)
 		defer record.Release()
 		return c.pass(record, nil)
 	}
@@ -156,7 +159,7 @@ func (c *cutter) give(parts []part) bool {
 }
 
 // pass yields a chunk that was made of the first parts, which are gone then.
-func (c *cutter) pass(record arrow.RecordBatch, parts []part) bool {
+func (c *rechunker) pass(record arrow.RecordBatch, parts []chunkPart) bool {
 	for _, p := range parts {
 		p.drop()
 	}
@@ -167,25 +170,25 @@ func (c *cutter) pass(record arrow.RecordBatch, parts []part) bool {
 		c.bytes += sources.Size(p)
 	}
 	c.chunks++
-	c.g.emitted(record.NumRows(), sources.Size(record))
+	c.pressure.ChunkEmitted(record.NumRows(), sources.Size(record))
 	return c.yield(sources.Batch{Record: record}, nil)
 }
 
 // join copies parts together.
-func (c *cutter) join(parts []part) arrow.RecordBatch {
+func (c *rechunker) join(parts []chunkPart) arrow.RecordBatch {
 	records := make([]arrow.RecordBatch, len(parts))
 	for i, p := range parts {
 		records[i] = p.RecordBatch
 	}
-	return concat(c.mem, c.schema, records)
+	return rows.Concat(c.mem, c.schema, records)
 }
 
-func (p part) drop() {
+func (p chunkPart) drop() {
 	p.counted()
 	p.Release()
 }
 
-func (c *cutter) drop() {
+func (c *rechunker) drop() {
 	for _, p := range c.parts {
 		p.drop()
 	}

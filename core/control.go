@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -20,16 +21,16 @@ const (
 	StatusPaused    Status = "paused"    // it waits: for memory, or for Resume
 	StatusCompleted Status = "completed" // every row was handed out
 	StatusFailed    Status = "failed"    // an error ended it
-	StatusCancelled Status = "cancelled" // somebody ended it: its context, Cancel, Close, or its own consumer
+	StatusCanceled  Status = "cancelled" // somebody ended it: its context, Cancel, Close, or its own consumer
 )
 
 // Ended reports whether nothing more will come.
 func (s Status) Ended() bool {
-	return s == StatusCompleted || s == StatusFailed || s == StatusCancelled
+	return s == StatusCompleted || s == StatusFailed || s == StatusCanceled
 }
 
-// errCancelled is the cause of a stream that was cancelled by Cancel without one.
-var errCancelled = errors.New("the stream was cancelled")
+// errCanceled is the cause of a stream that was cancelled by Cancel without one.
+var errCanceled = errors.New("the stream was cancelled")
 
 // gate holds a stream's loop between two chunks. It is safe for concurrent use.
 type gate struct {
@@ -96,7 +97,7 @@ func (s *Stream) Resume() bool { return s.gate.open() }
 // begun has to be closed by its owner all the same.
 func (s *Stream) Cancel(cause error) {
 	if cause == nil {
-		cause = errCancelled
+		cause = errCanceled
 	}
 	s.stop(cause)
 }
@@ -114,20 +115,20 @@ func (s *Stream) Status() Status {
 	case complete:
 		return StatusCompleted
 	case failed && kind == sources.Canceled:
-		return StatusCancelled
+		return StatusCanceled
 	case failed:
 		return StatusFailed
 	case state == ended:
-		return StatusCancelled
+		return StatusCanceled
 	case s.gate.closed():
 		return StatusPaused
 	case state == idle:
 		return StatusOpen
 	}
 	switch s.Level() {
-	case Degraded:
+	case budget.Degraded:
 		return StatusDegraded
-	case Paused:
+	case budget.Paused:
 		return StatusPaused
 	}
 	return StatusRunning
@@ -141,12 +142,12 @@ type Progress struct {
 	// Estimate is how many the source is expected to give in all; -1 where nobody
 	// knows.
 	Estimate int64 `json:"estimate"`
-	// Part is how much of the whole is done, from 0 to 1; -1 where nobody knows.
-	Part float64 `json:"part"`
-	// Left is how long the rest takes at the speed so far, in nanoseconds; -1 where
+	// Fraction is how much of the whole is done, from 0 to 1; -1 where nobody knows.
+	Fraction float64 `json:"part"`
+	// Remaining is how long the rest takes at the speed so far, in nanoseconds; -1 where
 	// nobody knows.
-	Left    time.Duration `json:"left_ns"`
-	Elapsed time.Duration `json:"elapsed_ns"` // since the stream was opened, or until it ended
+	Remaining time.Duration `json:"left_ns"`
+	Elapsed   time.Duration `json:"elapsed_ns"` // since the stream was opened, or until it ended
 	// RowsPerSecond and BytesPerSecond are the averages since the stream was opened.
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
@@ -157,7 +158,7 @@ func (s *Stream) Progress() Progress {
 	s.mu.Lock()
 	r := s.receipt
 	s.mu.Unlock()
-	p := Progress{Rows: r.Rows, Bytes: r.Bytes, Read: s.read.Load(), Estimate: s.estimate(), Part: -1, Left: -1, Elapsed: r.Elapsed}
+	p := Progress{Rows: r.Rows, Bytes: r.Bytes, Read: s.read.Load(), Estimate: s.estimate(), Fraction: -1, Remaining: -1, Elapsed: r.Elapsed}
 	if p.Elapsed == 0 {
 		p.Elapsed = time.Since(s.started)
 	}
@@ -166,16 +167,16 @@ func (s *Stream) Progress() Progress {
 	}
 	switch {
 	case r.Complete:
-		p.Part, p.Left = 1, 0
+		p.Fraction, p.Remaining = 1, 0
 		return p
 	case p.Estimate > 0:
-		p.Part = min(float64(p.Read)/float64(p.Estimate), 0.999)
+		p.Fraction = min(float64(p.Read)/float64(p.Estimate), 0.999)
 	}
 	if s.limit > 0 { // whichever comes first
-		p.Part = max(p.Part, min(float64(r.Rows)/float64(s.limit), 0.999))
+		p.Fraction = max(p.Fraction, min(float64(r.Rows)/float64(s.limit), 0.999))
 	}
-	if p.Part > 0 {
-		p.Left = time.Duration(float64(p.Elapsed) * (1 - p.Part) / p.Part)
+	if p.Fraction > 0 {
+		p.Remaining = time.Duration(float64(p.Elapsed) * (1 - p.Fraction) / p.Fraction)
 	}
 	return p
 }

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -64,9 +65,9 @@ func TestChunksGrow(t *testing.T) {
 // can give back what it holds.
 func TestConsumerThatRetainsEverything(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
-		budget := parent(t)
+		mem := parent(t)
 		synctest.Test(t, func(t *testing.T) {
-			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, ReadAhead: ahead}, core.Resources{Budget: budget})
+			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, ReadAhead: ahead}, core.Resources{Budget: mem})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,19 +82,19 @@ func TestConsumerThatRetainsEverything(t *testing.T) {
 				chunk.Record.Retain()
 				kept = append(kept, chunk.Record)
 			}
-			var shortage *core.Shortage
+			var shortage *budget.Shortage
 			if sources.KindOf(last) != sources.Exhausted || !errors.As(last, &shortage) {
 				t.Fatalf("the error is %v", last)
 			}
 			// What was there before the error is given before it.
-			if n := int64(len(kept)); shortage.Chunks < n-1 || shortage.Chunks > n || shortage.Held[core.Consumer] < 4<<20 || !strings.HasSuffix(last.Error(), "release them") {
+			if n := int64(len(kept)); shortage.Chunks < n-1 || shortage.Chunks > n || shortage.Held[budget.Consumer] < 4<<20 || !strings.HasSuffix(last.Error(), "release them") {
 				t.Errorf("%d chunks were kept; the error is %v", len(kept), last)
 			}
-			if waited := time.Since(begun); waited != core.DefaultMaxWait {
+			if waited := time.Since(begun); waited != budget.DefaultMaxWait {
 				t.Errorf("it waited for %s", waited)
 			}
 			r := stream.Receipt()
-			if r.Complete || r.PeakBytes > 8<<20 || r.Paused != core.DefaultMaxWait {
+			if r.Complete || r.PeakBytes > 8<<20 || r.Paused != budget.DefaultMaxWait {
 				t.Errorf("the receipt is %+v", r)
 			}
 			var levels []string
@@ -114,11 +115,11 @@ func TestConsumerThatRetainsEverything(t *testing.T) {
 // and goes on when they are released.
 func TestPausedUntilReleased(t *testing.T) {
 	const rows = 30_000
-	budget := parent(t)
+	mem := parent(t)
 	synctest.Test(t, func(t *testing.T) {
-		var events []core.Event
+		var events []budget.Event
 		stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"},
-			core.Options{Memory: 8 << 20}, core.Resources{Budget: budget, Observer: core.Observer{Level: func(e core.Event) { events = append(events, e) }}})
+			core.Options{Memory: 8 << 20}, core.Resources{Budget: mem, Observer: core.Observer{Level: func(e budget.Event) { events = append(events, e) }}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +150,7 @@ func TestPausedUntilReleased(t *testing.T) {
 		if r.PeakBytes > 8<<20 || r.Paused == 0 || r.LevelChanges != len(events) || len(events) < 3 {
 			t.Errorf("%d events, the receipt is %+v", len(events), r)
 		}
-		if e := events[0]; e.From != core.Normal || e.Rows < core.LeastChunkRows || e.Held[core.Consumer] == 0 || e.Why == "" {
+		if e := events[0]; e.From != budget.Normal || e.Rows < budget.MinChunkRows || e.Held[budget.Consumer] == 0 || e.Why == "" {
 			t.Errorf("the first event is %+v", e)
 		}
 	})
@@ -189,7 +190,7 @@ func TestConsumerAtTheLine(t *testing.T) {
 // TestStreamsWaitForTheirFloor: of more streams than there are floors some wait,
 // and all end. With no wait allowed they are refused.
 func TestStreamsWaitForTheirFloor(t *testing.T) {
-	host, err := core.NewBudget("host", 16<<20, nil)
+	host, err := budget.New("host", 16<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +233,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 	var open []*core.Stream
 	refused := error(nil)
 	for range streams {
-		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Pressure: core.Pressure{MaxWait: -1}}, core.Resources{Budget: host})
+		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Pressure: budget.Pressure{MaxWait: -1}}, core.Resources{Budget: host})
 		if err != nil {
 			refused = err
 			break
@@ -251,7 +252,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 
 // TestAdmissionIsCancelled: who waits to be let in can give up.
 func TestAdmissionIsCancelled(t *testing.T) {
-	host, err := core.NewBudget("host", 1<<20, nil)
+	host, err := budget.New("host", 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +271,7 @@ func TestAdmissionIsCancelled(t *testing.T) {
 
 // TestPressureIsChecked names what is wrong.
 func TestPressureIsChecked(t *testing.T) {
-	for _, p := range []core.Pressure{{Degrade: 0.99}, {Recover: 0.9}, {Pause: 1.2}, {Recover: -1}} {
+	for _, p := range []budget.Pressure{{Degrade: 0.99}, {Recover: 0.9}, {Pause: 1.2}, {Recover: -1}} {
 		_, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Pressure: p}, core.Resources{})
 		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "stream items: invalid: Pressure") {
 			t.Errorf("%+v: %v", p, err)
@@ -280,12 +281,12 @@ func TestPressureIsChecked(t *testing.T) {
 
 // TestHoldingAsJSON: by name, and back.
 func TestHoldingAsJSON(t *testing.T) {
-	h := core.Holding{core.Page: 5, core.Consumer: 7, core.Isolates: 100}
+	h := budget.Breakdown{budget.Page: 5, budget.Consumer: 7, budget.Sandboxes: 100}
 	b, err := json.Marshal(h)
 	if err != nil || string(b) != `{"consumer":7,"isolates":100,"page":5}` || h.Total() != 12 {
 		t.Errorf("%s, %v, total %d", b, err, h.Total())
 	}
-	var again core.Holding
+	var again budget.Breakdown
 	if err := json.Unmarshal(b, &again); err != nil || again != h {
 		t.Errorf("%v, %v", again, err)
 	}
@@ -299,7 +300,7 @@ func TestHoldingAsJSON(t *testing.T) {
 func TestAnyStreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hostLimit := rapid.Int64Range(1<<20, 24<<20).Draw(t, "host")
-		host, err := core.NewBudget("host", hostLimit, nil)
+		host, err := budget.New("host", hostLimit, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,7 +313,7 @@ func TestAnyStreams(t *testing.T) {
 				Memory:    rapid.Int64Range(256<<10, 8<<20).Draw(t, "limit"),
 				ChunkRows: rapid.SampledFrom([]int64{0, 1, 50, 5000}).Draw(t, "chunk"),
 				ReadAhead: rapid.Bool().Draw(t, "ahead"),
-				Pressure:  core.Pressure{MaxWait: 20 * time.Millisecond},
+				Pressure:  budget.Pressure{MaxWait: 20 * time.Millisecond},
 			}
 			source := items(func(yield func(sources.Row, error) bool) {
 				for i := range rows {
@@ -336,7 +337,7 @@ func TestAnyStreams(t *testing.T) {
 
 // drain reads a stream as a consumer that keeps the last chunks for a while, and
 // returns what it did wrong. Failing for want of memory is not wrong.
-func drain(source sources.Source, o core.Options, host *core.Budget, rows, keep int) (fault error) {
+func drain(source sources.Source, o core.Options, host *budget.Budget, rows, keep int) (fault error) {
 	stream, err := core.Open(context.Background(), source, core.Query{Table: "items"}, o, core.Resources{Budget: host})
 	if err != nil {
 		if sources.KindOf(err) == sources.Exhausted {

@@ -8,6 +8,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/relation"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -22,14 +25,14 @@ type Explanation struct {
 	Sessions int `json:"sessions"`
 	// Parallel is how many of the table's Partitions are read at once; both are 0
 	// where it is read in one scan.
-	Parallel   int            `json:"parallel,omitempty"`
-	Partitions int            `json:"partitions,omitempty"`
-	Source     Work           `json:"source"` // what the table is asked for
-	Engine     Work           `json:"engine"` // what the engine does itself
-	Rows       *int64         `json:"rows"`   // of the whole scan
-	Bytes      *int64         `json:"bytes"`  // of the whole scan
-	Detail     string         `json:"detail,omitempty"`
-	Relations  []RelationPlan `json:"relations"`
+	Parallel   int             `json:"parallel,omitempty"`
+	Partitions int             `json:"partitions,omitempty"`
+	Source     query.Work      `json:"source"` // what the table is asked for
+	Engine     query.Work      `json:"engine"` // what the engine does itself
+	Rows       *int64          `json:"rows"`   // of the whole scan
+	Bytes      *int64          `json:"bytes"`  // of the whole scan
+	Detail     string          `json:"detail,omitempty"`
+	Relations  []relation.Plan `json:"relations"`
 }
 
 // Explain returns how a stream of the query would work, without reading any row.
@@ -67,58 +70,58 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 		return nil, err
 	}
 	e := &Explanation{
-		Table: p.table.Name, Strategy: p.tree.strategy.String(), MaxDepth: p.tree.depth, ChunkRows: p.options.ChunkRows, Sessions: 1,
-		Source: workOf(p.pushed), Engine: p.rest.work(p.table, p.pushed.Columns != nil, p.tree.shown), Detail: scan.Detail,
+		Table: p.table.Name, Strategy: p.tree.Strategy.String(), MaxDepth: p.tree.MaxDepth, ChunkRows: p.options.ChunkRows, Sessions: 1,
+		Source: query.WorkOf(p.pushed), Engine: p.rest.Work(p.table, p.pushed.Columns != nil, p.tree.Shown), Detail: scan.Detail,
 	}
 	if e.ChunkRows == 0 {
-		e.ChunkRows = DefaultChunkRows
+		e.ChunkRows = budget.DefaultChunkRows
 	}
-	if p.tree.needsSecondSession() {
+	if p.tree.NeedsSecondSession() {
 		e.Sessions = 2
 	}
-	if p.lanes.n > 1 && len(scan.Parts) > 1 {
-		e.Partitions, e.Parallel = len(scan.Parts), min(p.lanes.n, len(scan.Parts))
+	if p.parallel.workers > 1 && len(scan.Parts) > 1 {
+		e.Partitions, e.Parallel = len(scan.Parts), min(p.parallel.workers, len(scan.Parts))
 	}
 	rows, bytes := scan.Rows, scan.Bytes
-	if rows < 0 && p.pushed.Where == nil && p.rest.where == nil {
+	if rows < 0 && p.pushed.Where == nil && p.rest.Where == nil {
 		rows = p.table.Rows
 	}
 	if rows >= 0 && p.query.Limit > 0 {
 		rows = min(rows, p.query.Limit)
 	}
 	if bytes < 0 && rows >= 0 {
-		bytes = rows * widthOf(p.table.ScanSchema(p.pushed.Columns).Fields())
+		bytes = rows * query.RowWidth(p.table.ScanSchema(p.pushed.Columns).Fields())
 	}
-	e.Rows, e.Bytes = known(rows), known(bytes)
+	e.Rows, e.Bytes = query.Known(rows), query.Known(bytes)
 	parents := e.ChunkRows
 	if rows >= 0 {
 		parents = min(parents, rows)
 	}
-	e.Relations, err = p.tree.explain(ctx, session, parents)
+	e.Relations, err = p.tree.Explain(ctx, session, parents)
 	return e, err
 }
 
 // String writes the explanation as a tree, for people.
 func (e *Explanation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", e.Table, amount(e.Rows, e.Bytes))
+	fmt.Fprintf(&b, "%s: %s", e.Table, query.FormatAmount(e.Rows, e.Bytes))
 	b.WriteByte('\n')
 	indent := "  "
 	if len(e.Relations) > 0 {
 		indent = "│ "
 	}
 	line := func(format string, args ...any) { fmt.Fprintf(&b, indent+format+"\n", args...) }
-	e.Source.write(line, "source", "")
-	e.Engine.write(line, "engine", "")
+	e.Source.Write(line, "source", "")
+	e.Engine.Write(line, "engine", "")
 	if e.Detail != "" {
 		line("%s", e.Detail)
 	}
 	if e.Parallel > 0 {
-		line("reads %s, %d at once", count(int64(e.Partitions), "partition"), e.Parallel)
+		line("reads %s, %d at once", query.FormatCount(int64(e.Partitions), "partition"), e.Parallel)
 	}
 	if len(e.Relations) > 0 {
-		line("%s, depth at most %d, chunks of %d rows, %s", e.Strategy, e.MaxDepth, e.ChunkRows, count(int64(e.Sessions), "session"))
+		line("%s, depth at most %d, chunks of %d rows, %s", e.Strategy, e.MaxDepth, e.ChunkRows, query.FormatCount(int64(e.Sessions), "session"))
 	}
-	writeRelations(&b, e.Relations, "")
+	relation.WritePlans(&b, e.Relations, "")
 	return b.String()
 }

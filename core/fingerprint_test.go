@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -41,20 +41,20 @@ func TestQuestionsDiffer(t *testing.T) {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
 		return &sources.Keys{Columns: []string{"id"}, Values: array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, int64(len(values)))}
 	}
-	all := map[core.Fingerprint]int{}
-	add := func(n int, source core.Fingerprint, table *sources.Table, q sources.Query) {
-		got, ok := core.Ask(source, table, &q)
+	all := map[query.Fingerprint]int{}
+	add := func(n int, source query.Fingerprint, table *sources.Table, q sources.Query) {
+		got, ok := query.KeyOf(source, table, &q)
 		if !ok {
 			t.Fatalf("question %d cannot be encoded", n)
 		}
-		if before, twice := all[got.Key]; twice {
+		if before, twice := all[got.Digest]; twice {
 			t.Errorf("questions %d and %d have the same fingerprint", before, n)
 		}
-		all[got.Key] = n
+		all[got.Digest] = n
 	}
 	n := 0
 	for _, source := range [][]string{{"a", "bc"}, {"ab", "c"}, {"abc"}, {"a", "bc", ""}} {
-		add(n, core.Identify(source...), table(nil), sources.Query{Table: "t"})
+		add(n, query.Identify(source...), table(nil), sources.Query{Table: "t"})
 		n++
 	}
 	for _, table := range []*sources.Table{
@@ -111,17 +111,17 @@ func TestQuestionsAgree(t *testing.T) {
 		{nil, sources.And{}}, {sources.And{a, b}, sources.And{b, a, b}}, {sources.Or{a, b}, sources.Or{b, a}},
 		{sources.In{Column: "a", Values: []sources.Value{sources.Int(1), sources.Int(2)}}, sources.In{Column: "a", Values: []sources.Value{sources.Int(2), sources.Int(1), sources.Int(1)}}},
 	} {
-		one, ok := core.Ask(identity, &table, &sources.Query{Table: "t", Where: pair[0]})
-		two, ok2 := core.Ask(identity, &other, &sources.Query{Table: "t", Where: pair[1]})
+		one, ok := query.KeyOf(identity, &table, &sources.Query{Table: "t", Where: pair[0]})
+		two, ok2 := query.KeyOf(identity, &other, &sources.Query{Table: "t", Where: pair[1]})
 		if one != two || !ok || !ok2 {
 			t.Errorf("pair %d differs", i)
 		}
 	}
-	if f, ok := core.ParseFingerprint(identity.String()); !ok || f != identity {
+	if f, ok := query.ParseFingerprint(identity.String()); !ok || f != identity {
 		t.Errorf("%s is parsed as %s", identity, f)
 	}
 	for _, bad := range []string{"", "00", identity.String() + "00", "zz" + identity.String()[2:]} {
-		if _, ok := core.ParseFingerprint(bad); ok {
+		if _, ok := query.ParseFingerprint(bad); ok {
 			t.Errorf("%q is a fingerprint", bad)
 		}
 	}

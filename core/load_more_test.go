@@ -18,6 +18,10 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/relation"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -39,7 +43,7 @@ func TestLookupsDoNotGrowWithRows(t *testing.T) {
 	load := parseLoad(t, "customer,order_lines.product")
 	for _, scale := range []int64{1, 10} {
 		h := humbled(t, shop(t, int(100*scale)), func(*sources.Table) {})
-		_, receipt := readObjects(t, h, core.Query{Table: "orders", Load: core.Load{Required: load}}, core.Options{ChunkRows: 20 * scale})
+		_, receipt := readObjects(t, h, core.Query{Table: "orders", Load: query.Load{Required: load}}, core.Options{ChunkRows: 20 * scale})
 		if receipt.Lookups != h.keyed.Load() || receipt.Chunks != 5 {
 			t.Errorf("the receipt has %d look-ups for %d chunks, the source %d", receipt.Lookups, receipt.Chunks, h.keyed.Load())
 		}
@@ -56,7 +60,7 @@ func TestLookupsDoNotGrowWithRows(t *testing.T) {
 // nothing, and neither does one whose relations had no rows.
 func TestRememberedKeysAreNotAskedAgain(t *testing.T) {
 	h := humbled(t, library(t), func(*sources.Table) {})
-	_, receipt := readObjects(t, h, core.Query{Table: "loans", Load: core.Load{Required: parseLoad(t, "books.shelves")}}, core.Options{ChunkRows: 10})
+	_, receipt := readObjects(t, h, core.Query{Table: "loans", Load: query.Load{Required: parseLoad(t, "books.shelves")}}, core.Options{ChunkRows: 10})
 	for _, r := range receipt.Relations {
 		if r.Remembered == 0 || r.Lookups > 6 {
 			t.Errorf("%s: %+v: the loans name each book again after 50", r.Path, r)
@@ -75,14 +79,14 @@ func TestOptionalRelations(t *testing.T) {
 	for _, row := range truth.rows["books"] {
 		want = append(want, truth.answer("books", row, []string{"price"}, full))
 	}
-	for _, strategy := range []core.Strategy{core.Selective, core.Lazy, core.Eager} {
+	for _, strategy := range []query.Strategy{query.Selective, query.Lazy, query.Eager} {
 		for _, chunk := range []int64{7, 1000} {
-			q := core.Query{Table: "books", Columns: []string{"price"}, Load: core.Load{Required: required, Optional: append(optional, core.Branch{Name: "shelves"})}}
-			if strategy == core.Eager {
+			q := core.Query{Table: "books", Columns: []string{"price"}, Load: query.Load{Required: required, Optional: append(optional, query.Branch{Name: "shelves"})}}
+			if strategy == query.Eager {
 				q.Load.Optional = optional // shelves comes by itself
 			}
 			got, _ := readObjects(t, source, q, core.Options{ChunkRows: chunk, Strategy: strategy, MaxDepth: 2}, "editor", "pages", "loans", "shelves")
-			if strategy == core.Eager { // which has more, further down
+			if strategy == query.Eager { // which has more, further down
 				for i, o := range got {
 					got[i] = pruned(o, want[i])
 				}
@@ -93,13 +97,13 @@ func TestOptionalRelations(t *testing.T) {
 		}
 	}
 	h := humbled(t, source, func(*sources.Table) {})
-	_, receipt := readObjects(t, h, core.Query{Table: "books", Load: core.Load{Required: required, Optional: optional}}, core.Options{ChunkRows: 7, Strategy: core.Lazy})
+	_, receipt := readObjects(t, h, core.Query{Table: "books", Load: query.Load{Required: required, Optional: optional}}, core.Options{ChunkRows: 7, Strategy: query.Lazy})
 	for _, r := range receipt.Relations {
 		if lookups := r.Lookups > 0; lookups != (r.Path == "author" || r.Path == "pages") {
 			t.Errorf("lazy, %s: %d look-ups", r.Path, r.Lookups)
 		}
 	}
-	_, receipt = readObjects(t, h, core.Query{Table: "books", Load: core.Load{Optional: parseLoad(t, "editor,loans")}}, core.Options{ChunkRows: 7}, "loans")
+	_, receipt = readObjects(t, h, core.Query{Table: "books", Load: query.Load{Optional: parseLoad(t, "editor,loans")}}, core.Options{ChunkRows: 7}, "loans")
 	for _, r := range receipt.Relations {
 		if r.Path == "editor" && (r.Lookups < 1 || r.Lookups > 2) || r.Path == "loans" && r.Lookups != receipt.Chunks {
 			t.Errorf("selective, %s: %d look-ups in %d chunks, of which the first tries, and one that is looked up meanwhile", r.Path, r.Lookups, receipt.Chunks)
@@ -184,16 +188,16 @@ func TestFaultsOfLoads(t *testing.T) {
 		"pages(order: x),nothing":    {`"x"`, `"nothing"`},
 		"pages(where: x)":            {"invalid", `nothing says how the condition "x" is read`},
 	} {
-		_, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, load)}}, core.Options{}, core.Resources{})
+		_, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: query.Load{Required: parseLoad(t, load)}}, core.Options{}, core.Resources{})
 		for _, w := range want {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("--load %s: %v, want %s", load, err, w)
 			}
 		}
 	}
-	twice := core.Load{Required: []core.Branch{{Name: "author", Limit: 1}}, Optional: []core.Branch{{Name: "author", Limit: 2}}}
+	twice := query.Load{Required: []query.Branch{{Name: "author", Limit: 1}}, Optional: []query.Branch{{Name: "author", Limit: 2}}}
 	for _, c := range []struct {
-		load    core.Load
+		load    query.Load
 		options core.Options
 	}{{options: core.Options{MaxDepth: -1}}, {options: core.Options{Strategy: 9}}, {load: twice}} {
 		if _, err := core.Open(t.Context(), source, core.Query{Table: "books", Load: c.load}, c.options, core.Resources{}); err == nil || sources.KindOf(err) != sources.Invalid {
@@ -201,7 +205,7 @@ func TestFaultsOfLoads(t *testing.T) {
 		}
 	}
 	// Eager cuts what is deeper, and ends circles.
-	stream := open(t, source, core.Query{Table: "people", Load: core.Load{Required: parseLoad(t, "boss.boss.boss.boss")}}, core.Options{Strategy: core.Eager, MaxDepth: 2}, core.Resources{Budget: parent(t)})
+	stream := open(t, source, core.Query{Table: "people", Load: query.Load{Required: parseLoad(t, "boss.boss.boss.boss")}}, core.Options{Strategy: query.Eager, MaxDepth: 2}, core.Resources{Budget: parent(t)})
 	depth := 0
 	for typ := stream.Schema().Field(stream.Schema().FieldIndices("boss")[0]).Type; ; depth++ {
 		row := typ.(*arrow.StructType)
@@ -235,7 +239,7 @@ func TestOneRowTooMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = rowsOf(open(t, source, core.Query{Table: "a", Load: core.Load{Required: parseLoad(t, "b")}}, core.Options{}, core.Resources{Budget: parent(t)}))
+	_, err = rowsOf(open(t, source, core.Query{Table: "a", Load: query.Load{Required: parseLoad(t, "b")}}, core.Options{}, core.Resources{Budget: parent(t)}))
 	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "2 rows have id = 3, where the relation says that there is at most one") {
 		t.Errorf("error: %v", err)
 	}
@@ -305,19 +309,19 @@ func TestBadLookups(t *testing.T) {
 		}, sources.Internal, "the disk is gone"},
 	}
 	for name, test := range changes {
-		for _, strategy := range []core.Strategy{core.Selective, core.Lazy} {
+		for _, strategy := range []query.Strategy{query.Selective, query.Lazy} {
 			source := lying{humbled(t, library(t), func(*sources.Table) {}), test.change}
 			q := core.Query{Table: "books"}
-			if q.Load.Required = parseLoad(t, "author.boss"); strategy == core.Lazy {
+			if q.Load.Required = parseLoad(t, "author.boss"); strategy == query.Lazy {
 				q.Load.Required, q.Load.Optional = nil, q.Load.Required
 			}
-			stream := open(t, source, q, core.Options{Strategy: strategy, ChunkRows: 20, ReadAhead: strategy == core.Selective, Retry: core.Retry{Tries: -1}}, core.Resources{Budget: parent(t)})
+			stream := open(t, source, q, core.Options{Strategy: strategy, ChunkRows: 20, ReadAhead: strategy == query.Selective, Retry: retry.Policy{MaxRetries: -1}}, core.Resources{Budget: parent(t)})
 			var fault error
 			for chunk, err := range stream.Chunks() {
 				if fault = err; err != nil {
 					break
 				}
-				if strategy == core.Lazy {
+				if strategy == query.Lazy {
 					_, fault = chunk.Related(t.Context(), "author")
 					break
 				}
@@ -338,7 +342,7 @@ func TestBadLookups(t *testing.T) {
 		}
 		return session.Scan(t.Context(), &sources.Query{Table: "people"})
 	}
-	_, err := rowsOf(open(t, other, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author")}}, core.Options{ChunkRows: 2}, core.Resources{Budget: parent(t)}))
+	_, err := rowsOf(open(t, other, core.Query{Table: "books", Load: query.Load{Required: parseLoad(t, "author")}}, core.Options{ChunkRows: 2}, core.Resources{Budget: parent(t)}))
 	if sources.KindOf(err) != sources.Internal || err == nil || !strings.Contains(err.Error(), "which no key asked for") {
 		t.Errorf("a row too many: %v", err)
 	}
@@ -364,8 +368,8 @@ func TestLookupsAreTriedAgain(t *testing.T) {
 		want = append(want, truth.answer("books", row, nil, load))
 	}
 	for _, chunk := range []int64{7, 50} {
-		got, receipt := readObjects(t, source, core.Query{Table: "books", Load: core.Load{Required: load}},
-			core.Options{ChunkRows: chunk, Retry: core.Retry{First: time.Millisecond, Most: time.Millisecond}})
+		got, receipt := readObjects(t, source, core.Query{Table: "books", Load: query.Load{Required: load}},
+			core.Options{ChunkRows: chunk, Retry: retry.Policy{InitialBackoff: time.Millisecond, MaxBackoff: time.Millisecond}})
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Fatalf("chunks of %d (-want +got):\n%s", chunk, diff)
 		}
@@ -379,7 +383,7 @@ func TestLookupsAreTriedAgain(t *testing.T) {
 // an error that says what does not fit; and gives everything back.
 func TestLoadWithinMemory(t *testing.T) {
 	source := shop(t, 600)
-	load := core.Load{Required: parseLoad(t, "orders.order_lines.product"), Optional: parseLoad(t, "orders.customer")}
+	load := query.Load{Required: parseLoad(t, "orders.order_lines.product"), Optional: parseLoad(t, "orders.customer")}
 	var checksum string
 	var refused, complete int
 	for _, memory := range []int64{32 << 20, 1 << 20, 700 << 10, 500 << 10, 350 << 10, 250 << 10, 180 << 10, 120 << 10, 60 << 10, 8 << 10} {
@@ -389,11 +393,11 @@ func TestLoadWithinMemory(t *testing.T) {
 			receipt := stream.Receipt()
 			switch {
 			case err != nil && sources.KindOf(err) != sources.Exhausted:
-				t.Fatalf("%s: %v", core.FormatBytes(memory), err)
+				t.Fatalf("%s: %v", budget.FormatBytes(memory), err)
 			case err != nil:
 				refused++
 			case rows != 65 || checksum != "" && receipt.Checksum != checksum:
-				t.Fatalf("%s: %d rows, checksum %s", core.FormatBytes(memory), rows, receipt.Checksum)
+				t.Fatalf("%s: %d rows, checksum %s", budget.FormatBytes(memory), rows, receipt.Checksum)
 			default:
 				complete++
 				checksum = receipt.Checksum
@@ -468,7 +472,7 @@ func TestOneParentOfManyChildren(t *testing.T) {
 		load string
 		ok   bool
 	}{{"children(columns: [id])", true}, {"children", false}} {
-		stream := open(t, source, core.Query{Table: "parents", Load: core.Load{Required: parseLoad(t, test.load)}}, core.Options{Memory: 64 << 20}, core.Resources{Budget: parent(t)})
+		stream := open(t, source, core.Query{Table: "parents", Load: query.Load{Required: parseLoad(t, test.load)}}, core.Options{Memory: 64 << 20}, core.Resources{Budget: parent(t)})
 		var counts []int64
 		var fault error
 		for chunk, err := range stream.Chunks() {
@@ -502,7 +506,7 @@ func TestOneParentOfManyChildren(t *testing.T) {
 // TestLeavingALoadEarly: the loop may end anywhere, also by a panic.
 func TestLeavingALoadEarly(t *testing.T) {
 	source := humbled(t, library(t), func(t *sources.Table) { t.Scans = 1 })
-	q := core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author"), Optional: parseLoad(t, "pages")}}
+	q := core.Query{Table: "books", Load: query.Load{Required: parseLoad(t, "author"), Optional: parseLoad(t, "pages")}}
 	for _, how := range []string{"break", "panic", "cancel", "close"} {
 		func() {
 			budget := parent(t)
@@ -555,7 +559,7 @@ func TestRetainedRelations(t *testing.T) {
 	source := library(t)
 	truth := readAll(t, source)
 	budget := parent(t)
-	stream := open(t, source, core.Query{Table: "books", Load: core.Load{Required: parseLoad(t, "author.boss,pages"), Optional: parseLoad(t, "loans")}}, core.Options{ChunkRows: 9}, core.Resources{Budget: budget})
+	stream := open(t, source, core.Query{Table: "books", Load: query.Load{Required: parseLoad(t, "author.boss,pages"), Optional: parseLoad(t, "loans")}}, core.Options{ChunkRows: 9}, core.Resources{Budget: budget})
 	var records []arrow.RecordBatch
 	var loans []arrow.Array
 	for chunk, err := range stream.Chunks() {
@@ -603,7 +607,7 @@ func TestExplain(t *testing.T) {
 			t.Scans = 1
 		}
 	})
-	q := core.Query{Table: "books", Columns: []string{"price"}, Limit: 40, Load: core.Load{Required: parseLoad(t, "pages(limit: 2, order: words:desc),loans,shelves,editor.boss")}}
+	q := core.Query{Table: "books", Columns: []string{"price"}, Limit: 40, Load: query.Load{Required: parseLoad(t, "pages(limit: 2, order: words:desc),loans,shelves,editor.boss")}}
 	e, err := core.Explain(t.Context(), source, q, core.Options{ChunkRows: 50})
 	if err != nil {
 		t.Fatal(err)
@@ -612,9 +616,9 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%d scans, %d open sessions", source.scans.Load(), source.open.Load())
 	}
 	_, receipt := readObjects(t, source, q, core.Options{ChunkRows: 50})
-	plans := map[string]core.RelationPlan{}
-	var walk func([]core.RelationPlan)
-	walk = func(all []core.RelationPlan) {
+	plans := map[string]relation.Plan{}
+	var walk func([]relation.Plan)
+	walk = func(all []relation.Plan) {
 		for _, p := range all {
 			plans[p.Path] = p
 			walk(p.Relations)
@@ -651,7 +655,7 @@ func TestExplain(t *testing.T) {
 // are the same on the other side of a wire.
 func TestNestedRecordsOverIPC(t *testing.T) {
 	for _, test := range libraryLoads {
-		stream := open(t, library(t), core.Query{Table: test.table, Load: core.Load{Required: parseLoad(t, test.load)}}, core.Options{MaxDepth: 4, ChunkRows: 7}, core.Resources{Budget: parent(t)})
+		stream := open(t, library(t), core.Query{Table: test.table, Load: query.Load{Required: parseLoad(t, test.load)}}, core.Options{MaxDepth: 4, ChunkRows: 7}, core.Resources{Budget: parent(t)})
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
 				t.Fatal(err)

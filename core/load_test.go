@@ -19,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -143,7 +144,7 @@ func readAll(t testing.TB, source sources.Source) data {
 type object map[string]any
 
 // answer is what a query must give, computed as naively as can be.
-func (d data) answer(table string, row map[string]sources.Value, columns []string, load []core.Branch) object {
+func (d data) answer(table string, row map[string]sources.Value, columns []string, load []query.Branch) object {
 	out := object{}
 	if columns == nil {
 		for _, f := range d.catalog.Table(table).Schema.Fields() {
@@ -174,7 +175,7 @@ func (d data) answer(table string, row map[string]sources.Value, columns []strin
 	return out
 }
 
-func (d data) related(row map[string]sources.Value, r *sources.Relation, level core.Branch) []map[string]sources.Value {
+func (d data) related(row map[string]sources.Value, r *sources.Relation, level query.Branch) []map[string]sources.Value {
 	matching := func(table string, from map[string]sources.Value, as, bs []string) (all []map[string]sources.Value) {
 		for _, other := range d.rows[table] {
 			same := true
@@ -361,9 +362,9 @@ func readObjectsWith(t *testing.T, source sources.Source, q core.Query, o core.O
 	return got, stream.Receipt()
 }
 
-func parseLoad(t testing.TB, text string) []core.Branch {
+func parseLoad(t testing.TB, text string) []query.Branch {
 	t.Helper()
-	levels, err := core.ParseLoad(text)
+	levels, err := query.ParseLoad(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +414,7 @@ func TestLoadIsTheSameHowever(t *testing.T) {
 				var dangling, checksum string
 				for _, chunk := range []int64{3, 50, 1000} {
 					h := humbled(t, source, change)
-					got, receipt := readObjects(t, h, core.Query{Table: test.table, Load: core.Load{Required: load}}, core.Options{MaxDepth: 4, ChunkRows: chunk, Memory: 16 << 20})
+					got, receipt := readObjects(t, h, core.Query{Table: test.table, Load: query.Load{Required: load}}, core.Options{MaxDepth: 4, ChunkRows: chunk, Memory: 16 << 20})
 					if diff := gocmp.Diff(want, got); diff != "" {
 						t.Fatalf("%s --load %s, chunks of %d (-want +got):\n%s", test.table, test.load, chunk, diff)
 					}

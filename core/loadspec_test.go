@@ -6,30 +6,30 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
 func TestParseLoad(t *testing.T) {
 	tests := []struct {
 		text string
-		want []core.Branch
+		want []query.Branch
 	}{
-		{"customer", []core.Branch{{Name: "customer"}}},
-		{" a . b , a.c ", []core.Branch{{Name: "a", Below: []core.Branch{{Name: "b"}, {Name: "c"}}}}},
-		{`lines(where: qty > 1 && sku in ["a,b", 'c)'], order: id:desc, limit: 5, columns: [sku, qty]).product`, []core.Branch{{
+		{"customer", []query.Branch{{Name: "customer"}}},
+		{" a . b , a.c ", []query.Branch{{Name: "a", Below: []query.Branch{{Name: "b"}, {Name: "c"}}}}},
+		{`lines(where: qty > 1 && sku in ["a,b", 'c)'], order: id:desc, limit: 5, columns: [sku, qty]).product`, []query.Branch{{
 			Name: "lines", Condition: `qty > 1 && sku in ["a,b", 'c)']`, OrderBy: []sources.Sort{{Column: "id", Desc: true}}, Limit: 5,
-			Columns: []string{"sku", "qty"}, Below: []core.Branch{{Name: "product"}},
+			Columns: []string{"sku", "qty"}, Below: []query.Branch{{Name: "product"}},
 		}}},
-		{`"odd, ""name"""(order: ["a b":nulls-first, c:asc:nulls-last], columns: x)`, []core.Branch{{
+		{`"odd, ""name"""(order: ["a b":nulls-first, c:asc:nulls-last], columns: x)`, []query.Branch{{
 			Name: `odd, "name"`, OrderBy: []sources.Sort{{Column: "a b", NullsFirst: true}, {Column: "c"}}, Columns: []string{"x"},
 		}}},
-		{`a(where: r"\" == x || f("""a"b""")),a(limit: 2).b`, []core.Branch{{
-			Name: "a", Condition: `r"\" == x || f("""a"b""")`, Limit: 2, Below: []core.Branch{{Name: "b"}},
+		{`a(where: r"\" == x || f("""a"b""")),a(limit: 2).b`, []query.Branch{{
+			Name: "a", Condition: `r"\" == x || f("""a"b""")`, Limit: 2, Below: []query.Branch{{Name: "b"}},
 		}}},
 	}
 	for _, test := range tests {
-		got, err := core.ParseLoad(test.text)
+		got, err := query.ParseLoad(test.text)
 		if err != nil {
 			t.Errorf("%s: %v", test.text, err)
 			continue
@@ -62,7 +62,7 @@ func TestParseLoadFaults(t *testing.T) {
 		strings.Repeat("a.", 200):    "a path of more than 100 relations",
 		"x.a(order: b),x.a(order:c)": `below x: a has two different options "order"`,
 	} {
-		_, err := core.ParseLoad(text)
+		_, err := query.ParseLoad(text)
 		if err == nil || !strings.Contains(err.Error(), want) || sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
@@ -70,20 +70,20 @@ func TestParseLoadFaults(t *testing.T) {
 }
 
 func TestMergeLoads(t *testing.T) {
-	a := core.Load{Required: []core.Branch{{Name: "a", Limit: 3}}}
-	b := core.Load{Required: []core.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []core.Branch{{Name: "c"}}}
+	a := query.Load{Required: []query.Branch{{Name: "a", Limit: 3}}}
+	b := query.Load{Required: []query.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []query.Branch{{Name: "c"}}}
 	got, err := a.Merge(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := core.Load{
-		Required: []core.Branch{{Name: "a", Limit: 3, Columns: []string{"x"}}, {Name: "b"}},
-		Optional: []core.Branch{{Name: "c"}},
+	want := query.Load{
+		Required: []query.Branch{{Name: "a", Limit: 3, Columns: []string{"x"}}, {Name: "b"}},
+		Optional: []query.Branch{{Name: "c"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if _, err := a.Merge(core.Load{Required: []core.Branch{{Name: "a", Limit: 4}}}); sources.KindOf(err) != sources.Invalid || err == nil {
+	if _, err := a.Merge(query.Load{Required: []query.Branch{{Name: "a", Limit: 4}}}); sources.KindOf(err) != sources.Invalid || err == nil {
 		t.Errorf("two limits: %v", err)
 	}
 }
@@ -97,15 +97,15 @@ func FuzzParseLoad(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		levels, err := core.ParseLoad(text)
+		levels, err := query.ParseLoad(text)
 		if err != nil {
 			if sources.KindOf(err) != sources.Invalid {
 				t.Errorf("kind %s", sources.KindOf(err))
 			}
 			return
 		}
-		written := core.FormatLoad(levels)
-		again, err := core.ParseLoad(written)
+		written := query.FormatLoad(levels)
+		again, err := query.ParseLoad(written)
 		if err != nil {
 			t.Fatalf("%q was written as %q: %v", text, written, err)
 		}

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/relation"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -22,7 +27,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	if err != nil {
 		return nil, err
 	}
-	retrying := NewRetrySource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
+	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
 	catalog, err := retrying.Catalog(ctx)
 	if err != nil {
 		return nil, err
@@ -35,7 +40,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	if err != nil {
 		return nil, err
 	}
-	streamCtx, stop := o.Timeouts.within(ctx)
+	streamCtx, stop := o.Timeouts.StreamContext(ctx)
 	c := p.prepare(streamCtx, retrying, source, r, budget)
 	if err := p.connect(ctx, c, r); err != nil {
 		stop(nil)
@@ -52,41 +57,41 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 
 // admit returns the stream's budget once it has its floor: with that, the stream
 // can always take its smallest step.
-func (p *plan) admit(ctx context.Context, parent *Budget) (*Budget, error) {
-	budget, err := NewBudget("stream "+p.table.Name, p.limit, parent)
+func (p *plan) admit(ctx context.Context, parent *budget.Budget) (*budget.Budget, error) {
+	mem, err := budget.New("stream "+p.table.Name, p.limit, parent)
 	if err != nil {
 		return nil, err
 	}
-	if err := admission(ctx, budget, least(p.lanes.page)+p.lanes.floor(), p.options.Pressure); err != nil {
-		budget.Close()
+	if err := budget.AdmitStream(ctx, mem, budget.Floor(p.parallel.page)+p.parallel.floor(), p.options.Pressure); err != nil {
+		mem.Close()
 		return nil, sources.WithOp("stream", p.table.Name, err)
 	}
-	return budget, nil
+	return mem, nil
 }
 
 // connection is what a stream reads with. Everything in it ends with the stream.
 type connection struct {
-	table   string
-	budget  *Budget
-	source  *RetrySource
-	session *LazySession
-	ledger  *ledger
-	pace    *governor
-	loader  *loader
-	reader  *CachedReader // nil until connect
+	table    string
+	budget   *budget.Budget
+	source   *retry.Source
+	session  *cache.Session
+	accounts *budget.Accounts
+	pressure *budget.Backpressure
+	loader   *relation.Loader
+	reader   *cache.Reader // nil until connect
 }
 
 // prepare makes the parts of a connection. None of them asks the source for
 // anything before connect.
-func (p *plan) prepare(ctx context.Context, source *RetrySource, shared sources.Source, r Resources, budget *Budget) *connection {
-	env := sources.Env{Page: p.lanes.page, Stream: p.options.Name, Scans: p.lanes.scans(p.related())}
-	session := NewLazySession(source, shared, p.table, env, budget)
-	ledger := newLedger(budget, session)
-	pace := newGovernor(budget, ledger, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
-	loader := newLoader(ctx, LoaderConfig{
+func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) *connection {
+	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, Scans: p.parallel.scans(p.related())}
+	session := cache.NewSession(source, shared, p.table, env, mem)
+	ledger := budget.NewAccounts(mem, session)
+	pace := budget.NewBackpressure(mem, ledger, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
+	loader := relation.NewLoader(ctx, relation.LoaderConfig{
 		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pace, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
 	})
-	return &connection{table: p.table.Name, budget: budget, source: source, session: session, ledger: ledger, pace: pace, loader: loader}
+	return &connection{table: p.table.Name, budget: mem, source: source, session: session, accounts: ledger, pressure: pace, loader: loader}
 }
 
 // connect begins the sessions that the stream needs.
@@ -94,22 +99,22 @@ func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err err
 	scan := func(ctx context.Context, q *sources.Query) sources.Batches {
 		return sources.Guard("scan", q.Table, c.session.Scan(ctx, q))
 	}
-	c.reader, err = OpenReader(ctx, ReaderConfig{
+	c.reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
 		Cache: r.user(p.options), Session: c.session, Query: p.pushed, Parent: r.Budget,
-		Consistent: p.related(), Partitioned: p.lanes.n > 1,
+		Consistent: p.related(), Partitioned: p.parallel.workers > 1,
 		Scan: func(ctx context.Context) sources.Batches {
-			return parts(ctx, p.lanes, c.session, p.pushed, c.pace.calm, c.ledger, scan)
+			return scanParallel(ctx, p.parallel, c.session, p.pushed, c.pressure.Calm, c.accounts, scan)
 		},
 	})
 	if err != nil {
 		return err
 	}
-	return c.loader.connect(ctx)
+	return c.loader.Connect(ctx)
 }
 
 // close gives back everything.
 func (c *connection) close() error {
-	faults := []error{c.loader.close()}
+	faults := []error{c.loader.Close()}
 	if c.reader != nil {
 		faults = append(faults, c.reader.Close())
 	}
@@ -125,11 +130,11 @@ func (p *plan) chain(s *Stream) sources.Batches {
 	c := s.connection
 	scanning, stop := context.WithCancel(s.ctx)
 	pages := s.counted(c.reader.Batches(scanning))
-	pages = paced(s.ctx, pages, c.pace, c.ledger, p.options.ReadAhead, stop)
-	pages = shape(pages, p.rest, c.budget, c.ledger, p.lanes.page)
+	pages = throttle(s.ctx, pages, c.pressure, c.accounts, p.options.ReadAhead, stop)
+	pages = query.PostProcess(pages, p.rest, c.budget, c.accounts, p.parallel.page)
 	if s.tracker != nil {
 		pages = s.tracker.behind(p.table.Name, pages)
 	}
-	chunks := c.loader.load(cut(pages, p.scanned, c.budget, c.pace, c.ledger))
+	chunks := c.loader.Load(rechunk(pages, p.scanned, c.budget, c.pressure, c.accounts))
 	return sources.Guard("read", p.table.Name, chunks)
 }

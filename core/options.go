@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -20,9 +24,9 @@ type Options struct {
 	Memory int64
 	// Pressure configures when the stream slows down, and how long it waits for
 	// memory.
-	Pressure Pressure
+	Pressure budget.Pressure
 	// ChunkRows is the most rows that a chunk has. 0 starts with
-	// [DefaultChunkRows], and lets chunks grow while there is room. When memory is
+	// [budget.DefaultChunkRows], and lets chunks grow while there is room. When memory is
 	// short, chunks have fewer rows in either case.
 	ChunkRows int64
 	// ReadAhead fetches the next page while the consumer has this one, if there is
@@ -40,15 +44,15 @@ type Options struct {
 	Parallel  int
 	Unordered bool
 	// Strategy and MaxDepth configure how relations are loaded: when, and how many
-	// may follow one another. 0 means [Selective] and [DefaultMaxDepth].
-	Strategy Strategy
+	// may follow one another. 0 means [query.Selective] and [query.DefaultMaxDepth].
+	Strategy query.Strategy
 	MaxDepth int
 	// Caching configures how the stream uses the cache of its Resources.
-	Caching CachePolicy
+	Caching cache.Policy
 	// Retry and Timeouts configure when the source is tried again after a fault, and
 	// how long the stream waits for it.
-	Retry    Retry
-	Timeouts Timeouts
+	Retry    retry.Policy
+	Timeouts retry.Timeouts
 	// Tokens gives every chunk a token, at the cost of a checksum over the rows
 	// since the last page.
 	Tokens bool
@@ -59,15 +63,15 @@ type Options struct {
 type Resources struct {
 	// Budget is the parent of the stream's own budget, as a host's over all its
 	// streams; nil for none.
-	Budget *Budget
+	Budget *budget.Budget
 	// Breaker is shared by all streams of the source; nil for none. It keeps its own
 	// options.
-	Breaker *Breaker
+	Breaker *retry.Breaker
 	// Cache remembers the stream's rows and answers from what it remembers; nil for
-	// none. SourceID is then the identity of the source, see [Identify]: two sources
+	// none. SourceID is then the identity of the source, see [query.Identify]: two sources
 	// with the same identity must give the same answers.
-	Cache    *Cache
-	SourceID Fingerprint
+	Cache    *cache.Cache
+	SourceID query.Fingerprint
 	Observer Observer
 }
 
@@ -75,14 +79,14 @@ type Resources struct {
 // are not called. All but Fault run on the goroutine of the stream's loop and hold
 // it up until they return.
 type Observer struct {
-	// Level is called when the stream's [Level] changes.
-	Level func(Event)
+	// Level is called when the stream's [budget.Level] changes.
+	Level func(budget.Event)
 	// Chunk is called with the rows and bytes of each chunk, once the consumer is
 	// done with it.
 	Chunk func(rows, bytes int64)
 	// Fault is called for each fault that does not end the stream. It may be called
 	// from any goroutine, and must not block.
-	Fault func(Fault)
+	Fault func(retry.Fault)
 	// End is called with the receipt once the stream has released everything. A
 	// stream whose loop never started calls it from Close.
 	End func(Receipt)
@@ -115,8 +119,8 @@ func (o Options) checked(q Query, r Resources) (Options, error) {
 }
 
 // user returns how a stream with these options uses the cache.
-func (r Resources) user(o Options) CacheUser {
-	return CacheUser{Cache: r.Cache, Source: r.SourceID, Policy: o.Caching}
+func (r Resources) user(o Options) cache.Use {
+	return cache.Use{Cache: r.Cache, SourceID: r.SourceID, Policy: o.Caching}
 }
 
 // limit returns the memory limit of a stream, in bytes.

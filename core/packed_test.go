@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -41,18 +43,18 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := newCache(t, core.CacheOptions{})
-	q := core.Question{Key: core.Identify("key"), Source: identity, Table: "t"}
+	answers := newCache(t, cache.Options{})
+	q := query.Key{Digest: query.Identify("key"), Source: identity, Table: "t"}
 	for from := int64(0); from <= 4; from++ {
 		for to := from; to <= 4; to++ {
 			slice := whole.NewSlice(from, to)
 			page := sources.Batch{Record: slice, Cursor: sources.Cursor("here"), Skipped: sources.Skipped{Records: 1, First: []string{"line 3"}}}
-			put := &core.Answer{Question: q, Version: "v", Asked: time.Now(), Expires: time.Now().Add(time.Hour), Schema: schema, Pages: []sources.Batch{page, page}}
-			if !cache.Put(put) {
+			put := &cache.Entry{Key: q, Version: "v", At: time.Now(), Expires: time.Now().Add(time.Hour), Schema: schema, Pages: []sources.Batch{page, page}}
+			if !answers.Put(put) {
 				t.Fatalf("[%d,%d) was not kept", from, to)
 			}
-			got := cache.Get(q, schema)
-			if got == nil || len(got.Pages) != 2 || got.Version != "v" || got.Question != q {
+			got := answers.Get(q, schema)
+			if got == nil || len(got.Pages) != 2 || got.Version != "v" || got.Key != q {
 				t.Fatalf("[%d,%d): got %+v", from, to, got)
 			}
 			for _, p := range got.Pages {
@@ -63,8 +65,8 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 			got.Release()
 		}
 	}
-	put := &core.Answer{Question: q, Asked: time.Now(), Expires: time.Now(), Schema: schema, Pages: []sources.Batch{{Record: whole}}}
-	if cache.Put(put) || cache.Put(&core.Answer{Question: q, Expires: time.Now().Add(time.Hour)}) {
+	put := &cache.Entry{Key: q, At: time.Now(), Expires: time.Now(), Schema: schema, Pages: []sources.Batch{{Record: whole}}}
+	if answers.Put(put) || answers.Put(&cache.Entry{Key: q, Expires: time.Now().Add(time.Hour)}) {
 		t.Error("an expired answer, or one without pages, was kept")
 	}
 }
@@ -76,7 +78,7 @@ func TestTheShopIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	budget := parent(t)
-	cache := newCache(t, core.CacheOptions{Budget: budget})
+	cache := newCache(t, cache.Options{Budget: budget})
 	catalog, err := shop.Catalog(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -4,33 +4,34 @@ import (
 	"context"
 	"sync"
 
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// lanes is how a stream reads several partitions of its table at once: so many
+// parallelScan is how a stream reads several partitions of its table at once: so many
 // goroutines, each with a scan of one partition after the other. The zero value
 // reads the table as one.
-type lanes struct {
-	n         int
+type parallelScan struct {
+	workers   int
 	unordered bool
 	page      sources.Limits
-	most      int // pages that wait for the consumer at most, beside the one in each lane's hands
+	maxQueued int // pages that wait for the consumer at most, beside the one in each lane's hands
 }
 
-// lanePages is how many pages a lane may take up that nobody waits for yet: the
+// pagesPerWorker is how many pages a lane may take up that nobody waits for yet: the
 // one that is being read, twice, since a builder that grows has two buffers; and
 // the one that it has read.
-const lanePages = 3
+const pagesPerWorker = 3
 
-// deepest is how many pages wait for each lane at most. Without an order few
+// maxQueuedPerWorker is how many pages wait for each lane at most. Without an order few
 // wait; in order, what the later lanes have read waits for the first.
-const deepest = 16
+const maxQueuedPerWorker = 16
 
-// newLanes returns how many partitions a query's table is read in at once, and
+// planParallel returns how many partitions a query's table is read in at once, and
 // what pages have then. An order or a limit that the table keeps to is for one
 // scan, and so is a place to go on from; and a table that has no partitions, or
 // takes one scan at a time.
-func newLanes(o Options, t *sources.Table, asked *sources.Query, lookups bool, page sources.Limits, limit int64) lanes {
+func planParallel(o Options, t *sources.Table, asked *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
 	n := o.Parallel
 	if t.Scans > 0 {
 		if lookups {
@@ -40,40 +41,40 @@ func newLanes(o Options, t *sources.Table, asked *sources.Query, lookups bool, p
 		}
 	}
 	if n < 2 || !t.Can.Has(sources.Partition) || len(asked.OrderBy) > 0 || asked.Limit > 0 || o.Tokens || asked.After != nil {
-		return lanes{page: page}
+		return parallelScan{page: page}
 	}
 	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
-	most := min(limit/8/page.Bytes, int64(deepest*n))
-	return lanes{n: n, unordered: o.Unordered, page: page, most: max(int(most), 1)}
+	most := min(limit/8/page.Bytes, int64(maxQueuedPerWorker*n))
+	return parallelScan{workers: n, unordered: o.Unordered, page: page, maxQueued: max(int(most), 1)}
 }
 
 // scans is what a session must be able to run at once; 0 is no more than any
 // session can.
-func (l lanes) scans(lookups bool) int {
+func (l parallelScan) scans(lookups bool) int {
 	switch {
-	case l.n < 2:
+	case l.workers < 2:
 		return 0
 	case lookups:
-		return l.n + 1
+		return l.workers + 1
 	}
-	return l.n
+	return l.workers
 }
 
 // floor is what the lanes may hold at once, which the stream sets aside for as
 // long as it is open: they cannot wait for memory one by one.
-func (l lanes) floor() int64 {
-	if l.n < 2 {
+func (l parallelScan) floor() int64 {
+	if l.workers < 2 {
 		return 0
 	}
-	return int64(l.n*lanePages+l.most) * l.page.Bytes
+	return int64(l.workers*pagesPerWorker+l.maxQueued) * l.page.Bytes
 }
 
-// parts is the hop that reads several partitions of a scan at once: the rows of
+// scanParallel is the hop that reads several partitions of a scan at once: the rows of
 // each in the order that it has, one partition after the other in the order of
 // the plan, or page by page as they come. The goroutines are this loop's: they
 // end with it. Its pages have no cursor. scan must give a guarded scan.
-func parts(ctx context.Context, l lanes, session sources.Session, asked *sources.Query, calm func() bool, ledger *ledger, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
-	if l.n < 2 {
+func scanParallel(ctx context.Context, l parallelScan, session sources.Session, asked *sources.Query, calm func() bool, ledger *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
+	if l.workers < 2 {
 		return scan(ctx, asked)
 	}
 	return func(yield func(sources.Batch, error) bool) {
@@ -86,7 +87,7 @@ func parts(ctx context.Context, l lanes, session sources.Session, asked *sources
 			scan(ctx, asked)(yield)
 			return
 		}
-		r := &partReader{lanes: l, parts: plan.Parts, asked: asked, calm: calm, ledger: ledger, scan: scan, queues: make([][]fetched, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
+		r := &parallelReader{parallelScan: l, parts: plan.Parts, asked: asked, calm: calm, accounts: ledger, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
 		r.changed.L = &r.mu
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -96,34 +97,34 @@ func parts(ctx context.Context, l lanes, session sources.Session, asked *sources
 			group.Wait()
 			r.drop()
 		}()
-		for range min(l.n, len(plan.Parts)) {
-			group.Go(func() { r.lane(ctx) })
+		for range min(l.workers, len(plan.Parts)) {
+			group.Go(func() { r.worker(ctx) })
 		}
 		r.loop(yield)
 	}
 }
 
-// partReader is what the lanes and the loop share.
-type partReader struct {
-	lanes
-	parts  []sources.Part
-	asked  *sources.Query
-	calm   func() bool // there is memory to read ahead
-	ledger *ledger
-	scan   func(context.Context, *sources.Query) sources.Batches
+// parallelReader is what the lanes and the loop share.
+type parallelReader struct {
+	parallelScan
+	parts    []sources.Part
+	asked    *sources.Query
+	calm     func() bool // there is memory to read ahead
+	accounts *budget.Accounts
+	scan     func(context.Context, *sources.Query) sources.Batches
 
 	mu      sync.Mutex
 	changed sync.Cond
-	next    int         // the first partition that no lane has taken
-	turn    int         // the first one that the loop has not seen the end of
-	queues  [][]fetched // by partition: what waits for the loop
-	done    []bool      // by partition: no more will come
-	waiting int         // in all queues
+	next    int             // the first partition that no lane has taken
+	turn    int             // the first one that the loop has not seen the end of
+	queues  [][]fetchedPage // by partition: what waits for the loop
+	done    []bool          // by partition: no more will come
+	waiting int             // in all queues
 	stopped bool
 }
 
-// lane reads one partition after the other until there are none, or one fails.
-func (r *partReader) lane(ctx context.Context) {
+// worker reads one partition after the other until there are none, or one fails.
+func (r *parallelReader) worker(ctx context.Context) {
 	for {
 		r.mu.Lock()
 		i := r.next
@@ -136,15 +137,15 @@ func (r *partReader) lane(ctx context.Context) {
 }
 
 // read reads one partition, and reports whether it was read to its end.
-func (r *partReader) read(ctx context.Context, i int) bool {
+func (r *parallelReader) read(ctx context.Context, i int) bool {
 	q := *r.asked
 	q.Part = r.parts[i]
 	for page, err := range r.scan(ctx, &q) {
-		f := fetched{err: err, more: true}
+		f := fetchedPage{err: err, more: true}
 		if err == nil {
 			page.Record.Retain()
 			page.Cursor = nil // of the partition, and so of no use for the whole
-			f.page, f.counted = page, r.ledger.hold(ReadAhead, page.Record)
+			f.page, f.counted = page, r.accounts.Hold(budget.ReadAhead, page.Record)
 		}
 		if !r.put(i, f) || err != nil {
 			return false
@@ -159,7 +160,7 @@ func (r *partReader) read(ctx context.Context, i int) bool {
 
 // put gives a page to the loop once there is room for it, and reports whether
 // the loop still runs.
-func (r *partReader) put(i int, f fetched) bool {
+func (r *parallelReader) put(i int, f fetchedPage) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.stopped && !r.room(i) {
@@ -181,18 +182,18 @@ func (r *partReader) put(i int, f fetched) bool {
 // room reports whether a page of a partition may wait for the loop: always the
 // one that the loop waits for, others while there are few and memory is not
 // short.
-func (r *partReader) room(i int) bool {
+func (r *parallelReader) room(i int) bool {
 	if r.wanted(i) {
-		return len(r.queues[i]) == 0 || r.waiting < r.most && r.calm()
+		return len(r.queues[i]) == 0 || r.waiting < r.maxQueued && r.calm()
 	}
-	return r.waiting < r.most && r.calm()
+	return r.waiting < r.maxQueued && r.calm()
 }
 
 // wanted reports whether the loop takes what comes from a partition next.
-func (r *partReader) wanted(i int) bool { return i == r.turn || r.unordered && r.waiting == 0 }
+func (r *parallelReader) wanted(i int) bool { return i == r.turn || r.unordered && r.waiting == 0 }
 
 // take returns the next page, or false at the end of all partitions.
-func (r *partReader) take() (fetched, bool) {
+func (r *parallelReader) take() (fetchedPage, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -201,7 +202,7 @@ func (r *partReader) take() (fetched, bool) {
 			r.changed.Broadcast()
 		}
 		if r.turn == len(r.parts) {
-			return fetched{}, false
+			return fetchedPage{}, false
 		}
 		last := r.turn
 		if r.unordered {
@@ -210,7 +211,7 @@ func (r *partReader) take() (fetched, bool) {
 		for i := r.turn; i <= last; i++ {
 			if queue := r.queues[i]; len(queue) > 0 {
 				f := queue[0]
-				queue[0] = fetched{}
+				queue[0] = fetchedPage{}
 				r.queues[i] = queue[1:]
 				r.waiting--
 				r.changed.Broadcast()
@@ -222,7 +223,7 @@ func (r *partReader) take() (fetched, bool) {
 }
 
 // loop yields what the lanes read.
-func (r *partReader) loop(yield func(sources.Batch, error) bool) {
+func (r *parallelReader) loop(yield func(sources.Batch, error) bool) {
 	for {
 		f, ok := r.take()
 		if !ok {
@@ -238,14 +239,14 @@ func (r *partReader) loop(yield func(sources.Batch, error) bool) {
 	}
 }
 
-func (r *partReader) give(f fetched, yield func(sources.Batch, error) bool) bool {
+func (r *parallelReader) give(f fetchedPage, yield func(sources.Batch, error) bool) bool {
 	f.counted()
 	defer f.page.Record.Release()
 	return yield(f.page, nil)
 }
 
 // stop tells the lanes that nobody takes pages any more.
-func (r *partReader) stop() {
+func (r *parallelReader) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true
@@ -253,7 +254,7 @@ func (r *partReader) stop() {
 }
 
 // drop gives back what nobody took, once the lanes have ended.
-func (r *partReader) drop() {
+func (r *parallelReader) drop() {
 	for _, queue := range r.queues {
 		for _, f := range queue {
 			if f.page.Record != nil {

@@ -3,22 +3,24 @@ package core
 import (
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/relation"
 	"github.com/penstock-data/penstock/sources"
 )
 
 // plan is a query compiled against a catalog: what a stream of it and an
 // explanation both need before anything is read.
 type plan struct {
-	query   Query
-	options Options
-	table   *sources.Table
-	pushed  *sources.Query // what the table is asked for
-	rest    residue        // what is left to the engine
-	tree    *loadTree      // the relations
-	scanned *arrow.Schema  // of the rows without relations
-	from    bookmark       // where the stream resumes; zero at the beginning
-	limit   int64          // of memory, in bytes
-	lanes   lanes          // the partitions that are read at once, and the size of pages
+	query    Query
+	options  Options
+	table    *sources.Table
+	pushed   *sources.Query // what the table is asked for
+	rest     query.Residual // what is left to the engine
+	tree     *relation.Tree // the relations
+	scanned  *arrow.Schema  // of the rows without relations
+	from     resumePoint    // where the stream resumes; zero at the beginning
+	limit    int64          // of memory, in bytes
+	parallel parallelScan   // the partitions that are read at once, and the size of pages
 }
 
 // compile checks a query against a catalog and divides the work between the table
@@ -26,28 +28,28 @@ type plan struct {
 func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, error) {
 	table := catalog.Table(q.Table)
 	if table == nil {
-		_, _, _, err := split(catalog, sources.Query{Table: q.Table})
+		_, _, _, err := query.Split(catalog, sources.Query{Table: q.Table})
 		return nil, err
 	}
-	tree, err := resolve(catalog, table, q.Columns, q.Load, o.Strategy, o.MaxDepth)
+	tree, err := relation.Resolve(catalog, table, q.Columns, q.Load, o.Strategy, o.MaxDepth)
 	if err != nil {
 		return nil, err
 	}
 	if q.Columns != nil {
-		q.Columns = tree.scanned // with those that relations need
+		q.Columns = tree.Scanned // with those that relations need
 	}
-	_, pushed, rest, err := split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit})
+	_, pushed, rest, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit})
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{query: q, options: o, table: table, pushed: pushed, rest: rest, tree: tree, scanned: table.ScanSchema(rest.columns), limit: limit}
+	p := &plan{query: q, options: o, table: table, pushed: pushed, rest: rest, tree: tree, scanned: table.ScanSchema(rest.Columns), limit: limit}
 	if err := p.resume(); err != nil {
 		return nil, err
 	}
 	// A growing builder holds two buffers, and pages whose size does not follow that
 	// of the chunks can be cached and resumed.
 	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
-	p.lanes = newLanes(o, table, pushed, p.related(), page, limit)
+	p.parallel = planParallel(o, table, pushed, p.related(), page, limit)
 	return p, nil
 }
 
@@ -56,14 +58,14 @@ func (p *plan) resume() error {
 	if !p.options.Tokens {
 		return nil
 	}
-	from, err := after(p.table, p.query)
+	from, err := resumeFrom(p.table, p.query)
 	if err != nil {
 		return sources.WithOp("query", p.table.Name, err)
 	}
 	p.from, p.pushed.After = from, from.cursor
 	if p.query.Limit > 0 { // the rows since the cursor are read once more
-		if p.rest.limit > 0 {
-			p.rest.limit += from.since
+		if p.rest.Limit > 0 {
+			p.rest.Limit += from.since
 		} else {
 			p.pushed.Limit += from.since
 		}
@@ -72,7 +74,7 @@ func (p *plan) resume() error {
 }
 
 // related reports whether the query loads relations.
-func (p *plan) related() bool { return len(p.tree.nodes) > 0 }
+func (p *plan) related() bool { return len(p.tree.Nodes) > 0 }
 
 // expected returns how many rows the catalog expects the source to give, or -1.
 func (p *plan) expected() int64 {

@@ -1,6 +1,9 @@
 package core
 
-import "github.com/penstock-data/penstock/sources"
+import (
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/sources"
+)
 
 // Query is what a stream is asked for. Unlike a [sources.Query] it may ask
 // anything of any table: what the table does not do by itself, the engine does.
@@ -23,5 +26,5 @@ type Query struct {
 	// Empty is the beginning.
 	After Token
 	// Load says which relations come along.
-	Load Load
+	Load query.Load
 }

@@ -2,6 +2,9 @@ package core
 
 import (
 	"time"
+
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/retry"
 )
 
 // Receipt is what a stream reports of itself. Its JSON names are stable.
@@ -23,10 +26,10 @@ type Receipt struct {
 	// it could have held.
 	PeakBytes  int64 `json:"peak_bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
-	// IsolatePeakBytes is the most private memory that the process or module of
+	// SandboxPeakBytes is the most private memory that the process or module of
 	// the source held, IsolateLimitBytes its cap; 0 where it runs in this process.
-	IsolatePeakBytes  int64 `json:"isolate_peak_bytes,omitempty"`
-	IsolateLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
+	SandboxPeakBytes  int64 `json:"isolate_peak_bytes,omitempty"`
+	SandboxLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
 	// Skipped is how many records the source could not read and, as it was told,
 	// left out; SkippedFirst are the places and faults of the first ones. Records
 	// that were skipped do not make a result incomplete: somebody chose that.
@@ -35,20 +38,20 @@ type Receipt struct {
 	// Events are the changes of the stream's level, the first 64 of them;
 	// LevelChanges is how many there were, and Paused how long it waited for
 	// memory, in nanoseconds.
-	Events       []Event       `json:"events,omitempty"`
-	LevelChanges int           `json:"level_changes,omitempty"`
-	Paused       time.Duration `json:"paused_ns,omitempty"`
+	Events       []budget.Event `json:"events,omitempty"`
+	LevelChanges int            `json:"level_changes,omitempty"`
+	Paused       time.Duration  `json:"paused_ns,omitempty"`
 	// Retries is how often the source failed and was tried again, Stalls how often
-	// it gave nothing for half of [Timeouts.Stall]; Faults are the first 64 of both.
-	Retries int64   `json:"retries,omitempty"`
-	Stalls  int64   `json:"stalls,omitempty"`
-	Faults  []Fault `json:"faults,omitempty"`
+	// it gave nothing for half of [retry.Timeouts.Stall]; Faults are the first 64 of both.
+	Retries int64         `json:"retries,omitempty"`
+	Stalls  int64         `json:"stalls,omitempty"`
+	Faults  []retry.Fault `json:"faults,omitempty"`
 	// Token is where a stream of the same query goes on: behind the last chunk that
 	// the consumer is done with, which is the one after which it came back to its
 	// loop. Empty where [Options.Tokens] is not set, or there is no such place.
 	Token Token `json:"token,omitempty"`
-	// Cache is how the cache was used: [CacheHit], [CacheMiss], [CacheShared] or
-	// [CacheBypassed]; empty where there is none. CacheAge is how long ago the
+	// Cache is how the cache was used: [cache.Hit], [cache.Miss], [cache.Shared] or
+	// [cache.Bypassed]; empty where there is none. CacheAge is how long ago the
 	// source was asked for what the cache gave, in nanoseconds.
 	Cache    string        `json:"cache,omitempty"`
 	CacheAge time.Duration `json:"cache_age_ns,omitempty"`

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -119,7 +120,7 @@ func TestRetry(t *testing.T) {
 		mortal bool
 		plan   []int
 		q      core.Query
-		retry  core.Retry
+		retry  retry.Policy
 		want   string // of the error; empty: complete
 		took   time.Duration
 		begins int
@@ -129,8 +130,8 @@ func TestRetry(t *testing.T) {
 		{name: "in the middle", can: all, plan: []int{2}, took: time.Second, begins: 1},
 		{name: "again and again, with pages between", can: all, plan: []int{2, 1, 1, 1, 1, 1}, took: 6 * time.Second, begins: 1},
 		{name: "four times in a row", can: all, plan: []int{2, 0, 0, 0, 0}, want: "tried 4 times in 7s", took: 7 * time.Second, begins: 4},
-		{name: "no tries", can: all, plan: []int{2}, retry: core.Retry{Tries: -1}, want: "scan items: unavailable: the cable is cut", begins: 1},
-		{name: "one try, and it helps", can: all, plan: []int{2}, retry: core.Retry{Tries: 1, First: time.Minute}, took: time.Minute, begins: 1},
+		{name: "no tries", can: all, plan: []int{2}, retry: retry.Policy{MaxRetries: -1}, want: "scan items: unavailable: the cable is cut", begins: 1},
+		{name: "one try, and it helps", can: all, plan: []int{2}, retry: retry.Policy{MaxRetries: 1, InitialBackoff: time.Minute}, took: time.Minute, begins: 1},
 		{name: "the session dies", can: all, mortal: true, plan: []int{3}, took: time.Second, begins: 2},
 		{name: "the sessions die", can: all, mortal: true, plan: []int{3, 1, 0, 0, 1}, took: 9 * time.Second, begins: 6},
 		{name: "without cursors", can: all &^ sources.Resume, plan: []int{2, 3}, took: 2 * time.Second, begins: 1},
@@ -208,7 +209,7 @@ func TestRetryAsks(t *testing.T) {
 			t.Errorf("%d scans, the last one of %+v", len(source.asked), last)
 		}
 		r := stream.Receipt()
-		if r.Retries != 1 || len(r.Faults) != 1 || r.Faults[0].Kind != core.Retried || r.Faults[0].Text != "scan items: unavailable: the cable is cut" {
+		if r.Retries != 1 || len(r.Faults) != 1 || r.Faults[0].Kind != retry.FaultRetried || r.Faults[0].Text != "scan items: unavailable: the cable is cut" {
 			t.Errorf("the receipt is %+v", r)
 		}
 	})
@@ -275,7 +276,7 @@ func TestJitter(t *testing.T) {
 		var waits []time.Duration
 		for range 20 {
 			source := &trouble{Source: numbered(t, 10), plan: []int{0}, err: errCable}
-			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{Observer: core.Observer{Fault: func(f core.Fault) { waits = append(waits, f.Wait) }}})
+			stream := open(t, source, core.Query{Table: "items"}, small(core.Options{}), core.Resources{Observer: core.Observer{Fault: func(f retry.Fault) { waits = append(waits, f.Wait) }}})
 			if _, err := ids(stream); err != nil {
 				t.Fatal(err)
 			}
@@ -309,7 +310,7 @@ func TestStall(t *testing.T) {
 				}
 			}
 		})
-		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Retry: core.Retry{Jitter: -1}}), core.Resources{})
+		stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Retry: retry.Policy{Jitter: -1}}), core.Resources{})
 		started := time.Now()
 		rows := int64(0)
 		for chunk, err := range stream.Chunks() {
@@ -320,9 +321,9 @@ func TestStall(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		r := stream.Receipt()
-		want := []core.Fault{{Kind: core.Stalled, Text: "waiting for a page of items", Wait: 15 * time.Second},
-			{Kind: core.Retried, Text: "scan items: unavailable: the source stalled: it gave nothing for 30s", Try: 1, Wait: time.Second}}
-		if d := cmp.Diff(want, r.Faults, cmpopts.IgnoreFields(core.Fault{}, "At", "Err")); d != "" || rows != 5000 {
+		want := []retry.Fault{{Kind: retry.FaultStalled, Text: "waiting for a page of items", Wait: 15 * time.Second},
+			{Kind: retry.FaultRetried, Text: "scan items: unavailable: the source stalled: it gave nothing for 30s", Try: 1, Wait: time.Second}}
+		if d := cmp.Diff(want, r.Faults, cmpopts.IgnoreFields(retry.Fault{}, "At", "Err")); d != "" || rows != 5000 {
 			t.Errorf("%d rows, faults %s", rows, d)
 		}
 		if took := time.Since(started); took != time.Duration(r.Chunks)*time.Hour+31*time.Second {
@@ -337,11 +338,11 @@ func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &deaf{Source: numbered(t, 10)}
 		started := time.Now()
-		_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{Timeouts: core.Timeouts{Call: time.Minute}, Retry: core.Retry{Tries: -1}}, core.Resources{})
+		_, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{Timeouts: retry.Timeouts{Call: time.Minute}, Retry: retry.Policy{MaxRetries: -1}}, core.Resources{})
 		if err == nil || err.Error() != "begin: unavailable: no answer within 1m0s" || time.Since(started) != time.Minute {
 			t.Errorf("%v after %s", err, time.Since(started))
 		}
-		stream := open(t, testkit.HangAfter(numbered(t, 5000), 1), core.Query{Table: "items"}, small(core.Options{Timeouts: core.Timeouts{Stream: 10 * time.Second}}), core.Resources{})
+		stream := open(t, testkit.HangAfter(numbered(t, 5000), 1), core.Query{Table: "items"}, small(core.Options{Timeouts: retry.Timeouts{Stream: 10 * time.Second}}), core.Resources{})
 		_, err = ids(stream)
 		if sources.KindOf(err) != sources.Canceled || !strings.Contains(err.Error(), "the stream has taken the 10s that it may") {
 			t.Errorf("%v", err)
@@ -361,19 +362,19 @@ func (*deaf) Begin(ctx context.Context, _ sources.Env) (sources.Session, error) 
 func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var changes []string
-		breaker := core.NewBreaker(core.BreakerOptions{Failures: 5, Rest: 10 * time.Second, OnChange: func(from, to core.Circuit) {
+		breaker := retry.NewBreaker(retry.BreakerOptions{Failures: 5, Cooldown: 10 * time.Second, OnChange: func(from, to retry.Circuit) {
 			changes = append(changes, fmt.Sprint(from, " -> ", to))
 		}})
 		source := &trouble{Source: numbered(t, 5000), plan: []int{0, 0, 0, 0, 0}, err: errCable}
 		read := func() error {
-			stream, err := core.Open(t.Context(), source, core.Query{Table: "items"}, small(core.Options{Retry: core.Retry{Tries: 1, Jitter: -1}}), core.Resources{Breaker: breaker})
+			stream, err := core.Open(t.Context(), source, core.Query{Table: "items"}, small(core.Options{Retry: retry.Policy{MaxRetries: 1, Jitter: -1}}), core.Resources{Breaker: breaker})
 			if err != nil {
 				return err
 			}
 			_, err = ids(stream)
 			return err
 		}
-		var tripped *core.Tripped
+		var tripped *retry.Tripped
 		// A try asks in the session that it has, and then in a new one.
 		for i := range 2 {
 			if err := read(); sources.KindOf(err) != sources.Unavailable || (i == 1) != errors.As(err, &tripped) {
@@ -383,14 +384,14 @@ func TestBreaker(t *testing.T) {
 		asked := len(source.asked)
 		state, until := breaker.State()
 		err := read()
-		if state != core.Broken || !errors.As(err, &tripped) || !tripped.Until.Equal(until) || time.Until(until) != 10*time.Second || len(source.asked) != asked {
+		if state != retry.CircuitOpen || !errors.As(err, &tripped) || !tripped.Until.Equal(until) || time.Until(until) != 10*time.Second || len(source.asked) != asked {
 			t.Errorf("%s until %s: %v", state, until, err)
 		}
 		time.Sleep(10 * time.Second)
 		if err := read(); err != nil {
 			t.Errorf("after the rest: %v", err)
 		}
-		if state, _ := breaker.State(); state != core.Closed {
+		if state, _ := breaker.State(); state != retry.CircuitClosed {
 			t.Errorf("the circuit is %s", state)
 		}
 		if d := cmp.Diff([]string{"closed -> open", "open -> half-open", "half-open -> closed"}, changes); d != "" {

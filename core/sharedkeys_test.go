@@ -10,6 +10,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
@@ -50,48 +52,48 @@ func TestLookupsAreRemembered(t *testing.T) {
 		t.Run("version "+version, func(t *testing.T) {
 			version := version
 			source := dated{shop, func() string { return version }}
-			cache := newCache(t, core.CacheOptions{})
+			answers := newCache(t, cache.Options{})
 			load := parseLoad(t, "customer")
-			read := func(from int64, mode core.CacheMode) (asked int64) {
+			read := func(from int64, mode cache.Mode) (asked int64) {
 				t.Helper()
 				where := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
-				q := core.Query{Table: "orders", Where: where, Load: core.Load{Required: load}}
+				q := core.Query{Table: "orders", Where: where, Load: query.Load{Required: load}}
 				want, _ := readObjects(t, source, q, core.Options{})
-				o := core.Options{Caching: core.CachePolicy{Mode: mode}}
-				got, receipt := readObjectsWith(t, source, q, o, cached(cache, nil))
+				o := core.Options{Caching: cache.Policy{Mode: mode}}
+				got, receipt := readObjectsWith(t, source, q, o, cached(answers, nil))
 				if diff := gocmp.Diff(want, got); diff != "" {
 					t.Fatalf("orders after %d (-want +got):\n%s", from, diff)
 				}
 				return receipt.Relations[0].Keys - receipt.Relations[0].Remembered
 			}
-			first := read(0, core.CacheUse)
-			if again := read(3, core.CacheUse); first == 0 || again != 0 {
+			first := read(0, cache.ModeUse)
+			if again := read(3, cache.ModeUse); first == 0 || again != 0 {
 				t.Errorf("%d keys were asked for, then %d", first, again)
 			}
-			if s := cache.Stats(); s.KeysFound == 0 || s.KeysAsked != uint64(first) {
+			if s := answers.Stats(); s.KeysFound == 0 || s.KeysAsked != uint64(first) {
 				t.Errorf("%+v", s)
 			}
-			if bypassed := read(3, core.CacheBypass); bypassed == 0 {
+			if bypassed := read(3, cache.ModeBypass); bypassed == 0 {
 				t.Error("a bypass asked for nothing")
 			}
-			if fresh := read(3, core.CacheRefresh); fresh == 0 {
+			if fresh := read(3, cache.ModeRefresh); fresh == 0 {
 				t.Error("a refresh asked for nothing")
 			}
-			if again := read(7, core.CacheUse); again != 0 {
+			if again := read(7, cache.ModeUse); again != 0 {
 				t.Errorf("%d keys were asked for after a refresh of them all", again)
 			}
-			cache.Invalidate(identity, "customers")
-			if again := read(7, core.CacheUse); again == 0 {
+			answers.Invalidate(identity, "customers")
+			if again := read(7, cache.ModeUse); again == 0 {
 				t.Error("nothing was asked for of what is old")
 			}
 			if version != "" {
 				version = "2"
-				if again := read(7, core.CacheUse); again == 0 {
+				if again := read(7, cache.ModeUse); again == 0 {
 					t.Error("nothing was asked for of another version")
 				}
 			}
-			cache.Clear()
-			if held := cache.Budget().Held(); held != 0 {
+			answers.Clear()
+			if held := answers.Budget().Held(); held != 0 {
 				t.Errorf("%d bytes are held after Clear", held)
 			}
 		})
@@ -106,9 +108,9 @@ func TestLookupsExpire(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		source := dated{shop, func() string { return "" }}
-		cache := newCache(t, core.CacheOptions{TTL: time.Minute})
+		cache := newCache(t, cache.Options{TTL: time.Minute})
 		read := func(from int64) (asked int64) {
-			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}, Load: core.Load{Required: parseLoad(t, "customer")}}
+			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}, Load: query.Load{Required: parseLoad(t, "customer")}}
 			stream := open(t, source, q, core.Options{}, core.Resources{Cache: cache, SourceID: identity})
 			for _, err := range stream.Chunks() {
 				if err != nil {
@@ -143,8 +145,8 @@ func TestStreamsShareLookups(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := dated{shop, func() string { return "" }}
-	cache := newCache(t, core.CacheOptions{Bytes: 200 << 10, TTL: time.Hour})
-	q := core.Query{Table: "orders", Load: core.Load{Required: parseLoad(t, "customer,order_lines.product")}}
+	cache := newCache(t, cache.Options{MaxBytes: 200 << 10, TTL: time.Hour})
+	q := core.Query{Table: "orders", Load: query.Load{Required: parseLoad(t, "customer,order_lines.product")}}
 	sum := func(r core.Resources, from int64) (string, error) {
 		q := q
 		q.Where = sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}

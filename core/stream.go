@@ -13,6 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/internal/rows"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -33,7 +35,7 @@ type Stream struct {
 	gate     gate
 	observer Observer
 	chunks   sources.Batches
-	tracker  *tracker // nil without tokens
+	tracker  *tokenTracker // nil without tokens
 
 	done     chan struct{} // closed once everything is given back
 	closeErr error         // set before done is closed
@@ -42,7 +44,7 @@ type Stream struct {
 	state    state
 	failure  sources.Kind // of the receipt's error
 	receipt  Receipt
-	checksum *checksum
+	checksum *rows.Checksum
 	started  time.Time
 }
 
@@ -59,17 +61,17 @@ const (
 func newStream(p *plan, c *connection, r Resources, started time.Time) *Stream {
 	s := &Stream{
 		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: r.Observer,
-		done: make(chan struct{}), started: started, checksum: newChecksum(c.loader.schema),
+		done: make(chan struct{}), started: started, checksum: rows.NewChecksum(c.loader.Schema),
 		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After},
 	}
 	if p.options.Tokens {
-		s.tracker = newTracker(p.from, p.table, p.scanned, p.tree.shown)
+		s.tracker = newTokenTracker(p.from, p.table, p.scanned, p.tree.Shown)
 	}
 	return s
 }
 
 // Schema is the schema of every chunk's record.
-func (s *Stream) Schema() *arrow.Schema { return s.loader.schema }
+func (s *Stream) Schema() *arrow.Schema { return s.loader.Schema }
 
 // Chunks are the stream's rows, each once and in order. An error comes once and
 // last, with a nil chunk: without one, the loop saw every row. An empty result
@@ -103,11 +105,11 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 				continue
 			}
 			s.count(batch.Record)
-			token := s.place(batch.Record)
-			if !s.hand(batch.Record, token, yield) {
+			token := s.tokenAfter(batch.Record)
+			if !s.deliver(batch.Record, token, yield) {
 				return
 			}
-			s.passed(token)
+			s.consumed(token)
 			if s.observer.Chunk != nil {
 				s.observer.Chunk(batch.Record.NumRows(), sources.Size(batch.Record))
 			}
@@ -117,26 +119,26 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 	}
 }
 
-// hand gives a chunk to the consumer for its iteration.
-func (s *Stream) hand(record arrow.RecordBatch, token Token, yield func(*Chunk, error) bool) bool {
+// deliver gives a chunk to the consumer for its iteration.
+func (s *Stream) deliver(record arrow.RecordBatch, token Token, yield func(*Chunk, error) bool) bool {
 	record.Retain()
-	handed := s.ledger.hand(record)
+	handed := s.accounts.Track(record)
 	defer handed.Release()
-	related := s.loader.related(handed)
-	defer related.end()
+	related := s.loader.Related(handed)
+	defer related.Close()
 	return yield(&Chunk{Record: handed, Token: token, related: related}, nil)
 }
 
-// place is the token behind a chunk that is about to be handed out.
-func (s *Stream) place(record arrow.RecordBatch) Token {
+// tokenAfter is the token behind a chunk that is about to be handed out.
+func (s *Stream) tokenAfter(record arrow.RecordBatch) Token {
 	if s.tracker == nil {
 		return ""
 	}
 	return s.tracker.chunk(record)
 }
 
-// passed notes the token of a chunk that the consumer is done with.
-func (s *Stream) passed(token Token) {
+// consumed notes the token of a chunk that the consumer is done with.
+func (s *Stream) consumed(token Token) {
 	if s.tracker == nil {
 		return
 	}
@@ -145,16 +147,16 @@ func (s *Stream) passed(token Token) {
 	s.receipt.Token = token
 }
 
-// Holding says who holds how much of the stream's memory now.
-func (s *Stream) Holding() Holding { return s.ledger.now() }
+// MemoryByOwner says who holds how much of the stream's memory now.
+func (s *Stream) MemoryByOwner() budget.Breakdown { return s.accounts.Breakdown() }
 
 // Level says how the stream goes about memory now.
-func (s *Stream) Level() Level { return s.pace.levelNow() }
+func (s *Stream) Level() budget.Level { return s.pressure.Level() }
 
 // Allocator is the stream's budget for those who write its chunks: what they
 // allocate is of the stream's limit, and counts as theirs. They release it before
 // the stream ends or soon after.
-func (s *Stream) Allocator() memory.Allocator { return s.ledger.view(Output) }
+func (s *Stream) Allocator() memory.Allocator { return s.accounts.Allocator(budget.Output) }
 
 // Receipt says how far the stream has come, and once it has ended how it ended.
 func (s *Stream) Receipt() Receipt {
@@ -162,15 +164,15 @@ func (s *Stream) Receipt() Receipt {
 	defer s.mu.Unlock()
 	r := s.receipt
 	r.PeakBytes = s.budget.Peak()
-	r.Events, r.LevelChanges, r.Paused = s.pace.report()
+	r.Events, r.LevelChanges, r.Paused = s.pressure.Report()
 	r.Faults, r.Retries, r.Stalls = s.source.Faults()
-	lookups, relations := s.loader.report()
+	lookups, relations := s.loader.Report()
 	r.Lookups = lookups
 	for _, f := range relations {
 		r.Relations = append(r.Relations, RelationReceipt(f))
 	}
 	r.Cache, r.CacheAge = s.reader.Report()
-	_, r.IsolatePeakBytes, r.IsolateLimitBytes = s.session.Isolate()
+	_, r.SandboxPeakBytes, r.SandboxLimitBytes = s.session.SandboxMemory()
 	if r.Elapsed == 0 {
 		r.Elapsed = time.Since(s.started)
 	}
@@ -179,11 +181,11 @@ func (s *Stream) Receipt() Receipt {
 
 // RelatedField returns the field of the column that [Chunk.Related] returns for a
 // relation. A relation that does not exist is an error of kind [sources.NotFound].
-func (s *Stream) RelatedField(name string) (arrow.Field, error) { return s.loader.field(name) }
+func (s *Stream) RelatedField(name string) (arrow.Field, error) { return s.loader.Field(name) }
 
 // Budget is what the stream holds memory from: its figures say how much of the
 // limit is in use. The records of chunks that were retained are part of it.
-func (s *Stream) Budget() *Budget { return s.budget }
+func (s *Stream) Budget() *budget.Budget { return s.budget }
 
 // Done is closed when the stream has ended and given back what it held.
 func (s *Stream) Done() <-chan struct{} { return s.done }
@@ -223,8 +225,8 @@ func (s *Stream) end() {
 	s.stop(nil)
 	s.closeErr = s.connection.close()
 	s.mu.Lock()
-	s.receipt.Checksum = s.checksum.sum()
-	s.checksum.free()
+	s.receipt.Checksum = s.checksum.Sum()
+	s.checksum.Free()
 	s.receipt.Elapsed = time.Since(s.started)
 	s.mu.Unlock()
 	if s.observer.End != nil {
@@ -258,7 +260,7 @@ func (s *Stream) counted(pages sources.Batches) sources.Batches {
 // placed says of what did not fit where it stands: the row after those that have
 // come from the source, or one of the next page's.
 func placed(err error, rows int64) error {
-	var refusal *Refusal
+	var refusal *budget.Refusal
 	e, ok := err.(*sources.Error)
 	if !ok || e.Kind != sources.Exhausted || !errors.As(err, &refusal) {
 		return err
@@ -272,7 +274,7 @@ func (s *Stream) count(record arrow.RecordBatch) {
 	s.receipt.Rows += record.NumRows()
 	s.receipt.Bytes += sources.Size(record)
 	s.receipt.Chunks++
-	s.checksum.add(record)
+	s.checksum.Add(record)
 }
 
 // skip counts what the source left out. A resumed scan has no page twice, so

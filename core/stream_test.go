@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -52,10 +53,10 @@ func upTo(n int, err error) iter.Seq2[sources.Row, error] {
 
 // parent is a budget that must be empty again when the test ends, and no
 // goroutine may be left then.
-func parent(t *testing.T) *core.Budget {
+func parent(t *testing.T) *budget.Budget {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	b, err := core.NewBudget("test", 64<<20, nil)
+	b, err := budget.New("test", 64<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +273,7 @@ func TestTooSmall(t *testing.T) {
 	}
 	stream := open(t, items(rows), core.Query{Table: "items"}, core.Options{Memory: 64 << 10}, core.Resources{Budget: parent(t)})
 	_, err := ids(stream)
-	var refusal *core.Refusal
+	var refusal *budget.Refusal
 	if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &refusal) {
 		t.Fatalf("the error is %v", err)
 	}

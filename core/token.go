@@ -13,6 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/zeebo/xxh3"
 
+	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -41,8 +43,8 @@ type binding struct {
 	query, table [bindingBytes]byte
 }
 
-// bookmark is what a token says.
-type bookmark struct {
+// resumePoint is what a token says.
+type resumePoint struct {
 	binding
 	cursor sources.Cursor // nil: the beginning
 	since  int64          // rows given since, after shaping
@@ -52,15 +54,15 @@ type bookmark struct {
 // bind digests a query without its limit and its place, and its table. It is
 // false where the query holds what cannot be encoded, and so has no tokens.
 func bind(table *sources.Table, q Query) (b binding, ok bool) {
-	shape := describe(table)
+	shape := query.TableFingerprint(table)
 	copy(b.table[:], shape[:])
-	asked, ok := question(Fingerprint{}, Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
-	copy(b.query[:], asked.Key[:])
+	asked, ok := query.KeyFrom(query.Fingerprint{}, query.Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
+	copy(b.query[:], asked.Digest[:])
 	return b, ok
 }
 
 // token writes the bookmark as a text.
-func (p bookmark) token() Token {
+func (p resumePoint) token() Token {
 	b := make([]byte, 0, 64+len(p.cursor))
 	b = append(b, tokenVersion)
 	b = append(b, p.query[:]...)
@@ -81,31 +83,31 @@ func (p bookmark) token() Token {
 var errToken = errors.New("this is no token, or a part of it is missing")
 
 // parseToken reads what token wrote.
-func parseToken(t Token) (bookmark, error) {
+func parseToken(t Token) (resumePoint, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(string(t))
 	if err != nil || len(b) < 4 || binary.BigEndian.Uint32(b[len(b)-4:]) != uint32(xxh3.Hash(b[:len(b)-4])) {
-		return bookmark{}, errToken
+		return resumePoint{}, errToken
 	}
 	in := bytes.NewReader(b[:len(b)-4])
 	if version, err := in.ReadByte(); err == nil && version != tokenVersion {
-		return bookmark{}, fmt.Errorf("the token is of version %d, this program's are of version %d: read from the start", version, tokenVersion)
+		return resumePoint{}, fmt.Errorf("the token is of version %d, this program's are of version %d: read from the start", version, tokenVersion)
 	}
-	var p bookmark
+	var p resumePoint
 	_, err1 := io.ReadFull(in, p.query[:])
 	_, err2 := io.ReadFull(in, p.table[:])
 	since, err3 := binary.ReadUvarint(in)
 	if errors.Join(err1, err2, err3) != nil || since > math.MaxInt64 {
-		return bookmark{}, errToken
+		return resumePoint{}, errToken
 	}
 	if p.since = int64(since); since > 0 {
 		p.sum = make([]byte, checksumBytes)
 		if _, err := io.ReadFull(in, p.sum); err != nil {
-			return bookmark{}, errToken
+			return resumePoint{}, errToken
 		}
 	}
 	switch has, err := in.ReadByte(); {
 	case err != nil || has > 1 || has == 0 && in.Len() > 0:
-		return bookmark{}, errToken
+		return resumePoint{}, errToken
 	case has == 1:
 		p.cursor = make([]byte, in.Len())
 		_, _ = io.ReadFull(in, p.cursor) // a reader of bytes has as many
@@ -113,15 +115,15 @@ func parseToken(t Token) (bookmark, error) {
 	return p, nil
 }
 
-// after reads a query's token and holds it against what is asked. An error is of
+// resumeFrom reads a query's token and holds it against what is asked. An error is of
 // kind [sources.Invalid] and says why the token does not fit.
-func after(table *sources.Table, q Query) (bookmark, error) {
+func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	now, ok := bind(table, q)
 	switch {
 	case !ok:
-		return bookmark{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens cannot be bound to")}
+		return resumePoint{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens cannot be bound to")}
 	case q.After == "":
-		return bookmark{binding: now}, nil
+		return resumePoint{binding: now}, nil
 	}
 	t := q.After
 	p, err := parseToken(t)
@@ -138,28 +140,28 @@ func after(table *sources.Table, q Query) (bookmark, error) {
 	return p, nil
 }
 
-// tracker follows a stream's rows and knows the token behind each chunk. It is
+// tokenTracker follows a stream's rows and knows the token behind each chunk. It is
 // for the goroutine that ranges over the stream.
-type tracker struct {
-	place  bookmark        // behind the last chunk
+type tokenTracker struct {
+	at     resumePoint     // behind the last chunk
 	able   sources.Ability // of the table
 	schema *arrow.Schema   // of the columns that are compared: the result's, without relations
-	sum    *checksum       // of the rows since the cursor
-	marks  []mark          // of pages that were not given whole yet
+	sum    *rows.Checksum  // of the rows since the cursor
+	marks  []pageEnd       // of pages that were not given whole yet
 	passed int64           // rows that came through
 	given  int64           // rows that the consumer got
-	resume bookmark        // where the stream began
+	resume resumePoint     // where the stream began
 }
 
-// mark is the end of a page with a cursor.
-type mark struct {
+// pageEnd is the end of a page with a cursor.
+type pageEnd struct {
 	rows   int64 // that came up to it
 	cursor sources.Cursor
 }
 
-func newTracker(from bookmark, table *sources.Table, scanned *arrow.Schema, shown int) *tracker {
-	t := &tracker{place: from, resume: from, able: table.Can, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
-	t.sum = newChecksum(t.schema)
+func newTokenTracker(from resumePoint, table *sources.Table, scanned *arrow.Schema, shown int) *tokenTracker {
+	t := &tokenTracker{at: from, resume: from, able: table.Can, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
+	t.sum = rows.NewChecksum(t.schema)
 	return t
 }
 
@@ -167,7 +169,7 @@ var errNotTheSame = errors.New("the rows before the token are not those that wer
 
 // behind passes over the rows that were given since the token's cursor, after
 // holding them against its checksum, and notes where pages end.
-func (t *tracker) behind(table string, pages sources.Batches) sources.Batches {
+func (t *tokenTracker) behind(table string, pages sources.Batches) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		left := t.resume.since
 		fail := func() {
@@ -180,8 +182,8 @@ func (t *tracker) behind(table string, pages sources.Batches) sources.Batches {
 			}
 			if left > 0 {
 				known := min(left, page.Record.NumRows())
-				t.sum.addSlice(page.Record, 0, known)
-				if left -= known; left == 0 && t.sum.sum() != hex.EncodeToString(t.resume.sum) {
+				t.sum.AddSlice(page.Record, 0, known)
+				if left -= known; left == 0 && t.sum.Sum() != hex.EncodeToString(t.resume.sum) {
 					fail()
 					return
 				}
@@ -201,36 +203,36 @@ func (t *tracker) behind(table string, pages sources.Batches) sources.Batches {
 }
 
 // rest yields a page without its first rows.
-func (t *tracker) rest(page sources.Batch, known int64, yield func(sources.Batch, error) bool) bool {
+func (t *tokenTracker) rest(page sources.Batch, known int64, yield func(sources.Batch, error) bool) bool {
 	if known > 0 {
 		page.Record = page.Record.NewSlice(known, page.Record.NumRows())
 		defer page.Record.Release()
 	}
 	t.passed += page.Record.NumRows()
 	if page.Cursor != nil && t.able.Has(sources.Resume) {
-		t.marks = append(t.marks, mark{t.passed, bytes.Clone(page.Cursor)})
+		t.marks = append(t.marks, pageEnd{t.passed, bytes.Clone(page.Cursor)})
 	}
 	return yield(page, nil)
 }
 
 // chunk returns the token behind the next chunk, or an empty one where there is
 // no way to come back there.
-func (t *tracker) chunk(record arrow.RecordBatch) Token {
-	rows := record.NumRows()
+func (t *tokenTracker) chunk(record arrow.RecordBatch) Token {
+	n := record.NumRows()
 	from := int64(0)
-	for len(t.marks) > 0 && t.marks[0].rows <= t.given+rows {
+	for len(t.marks) > 0 && t.marks[0].rows <= t.given+n {
 		from = t.marks[0].rows - t.given
-		t.place.cursor, t.place.since = t.marks[0].cursor, 0
-		t.sum = newChecksum(t.schema)
+		t.at.cursor, t.at.since = t.marks[0].cursor, 0
+		t.sum = rows.NewChecksum(t.schema)
 		t.marks = t.marks[1:]
 	}
-	t.given += rows
-	if t.place.since += rows - from; t.place.since > 0 {
-		t.sum.addSlice(record, from, rows)
-		t.place.sum, _ = hex.DecodeString(t.sum.sum())
+	t.given += n
+	if t.at.since += n - from; t.at.since > 0 {
+		t.sum.AddSlice(record, from, n)
+		t.at.sum, _ = hex.DecodeString(t.sum.Sum())
 	}
-	if t.place.cursor == nil && !t.able.Has(sources.Stable) {
+	if t.at.cursor == nil && !t.able.Has(sources.Stable) {
 		return ""
 	}
-	return t.place.token()
+	return t.at.token()
 }

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -18,7 +19,7 @@ import (
 // own budget: identical questions are answered once. The zero value of a field is
 // its default.
 type Cache struct {
-	// Bytes, Entries, Answer and TTL are those of [core.CacheOptions].
+	// Bytes, Entries, Answer and TTL are those of [cache.Options].
 	Bytes   int64
 	Entries int
 	Answer  int64
@@ -31,8 +32,8 @@ type Cache struct {
 }
 
 // open opens the cache of a host.
-func (c *Cache) open(h *Host) (*core.Cache, error) {
-	o := core.CacheOptions{Budget: h.budget, Bytes: c.Bytes, Entries: c.Entries, Answer: c.Answer, TTL: c.TTL}
+func (c *Cache) open(h *Host) (*cache.Cache, error) {
+	o := cache.Options{Budget: h.budget, MaxBytes: c.Bytes, MaxEntries: c.Entries, MaxEntryBytes: c.Answer, TTL: c.TTL}
 	if c.Dir != "" {
 		dir, err := OpenCacheDir(c.Dir, c.DirBytes, h.options.Logger)
 		if err != nil {
@@ -40,22 +41,22 @@ func (c *Cache) open(h *Host) (*core.Cache, error) {
 		}
 		o.Store = dir
 	}
-	return core.NewCache(o)
+	return cache.New(o)
 }
 
 // Cache is the host's; nil where [Options.Cache] is.
-func (h *Host) Cache() *core.Cache { return h.cache }
+func (h *Host) Cache() *cache.Cache { return h.cache }
 
 // Identity is what the cache knows the source by: its kind and code, its address
 // and options, and whose permissions it has. Two sources with the same identity
 // give the same answers. It is of this user and machine.
-func (s *Source) Identity() core.Fingerprint { return s.identity }
+func (s *Source) Identity() query.Fingerprint { return s.identity }
 
 // identify makes the identity of a source that is about to be opened. An address
 // that is no URL may be relative to the working directory. What the environment
 // says to a PostgreSQL client is part of an address. What the source's code is,
 // files say by their size and time, as for a compiler.
-func (h *Host) identify(name string, c sources.Config) core.Fingerprint {
+func (h *Host) identify(name string, c sources.Config) query.Fingerprint {
 	parts := []string{"host 1", name, c.URI, fmt.Sprint(os.Getuid())}
 	for _, key := range slices.Sorted(maps.Keys(c.Options)) {
 		parts = append(parts, key, c.Options[key])
@@ -93,5 +94,5 @@ func (h *Host) identify(name string, c sources.Config) core.Fingerprint {
 	if build, ok := debug.ReadBuildInfo(); ok {
 		parts = append(parts, build.Main.Version)
 	}
-	return core.Identify(parts...)
+	return query.Identify(parts...)
 }

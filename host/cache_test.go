@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
@@ -89,21 +91,21 @@ func readPeople(t *testing.T, s *scans, dir string, cache host.Cache, log *bytes
 // TestCacheOutlivesTheHost: another host with the same directory asks the source
 // for nothing, unless the file has changed.
 func TestCacheOutlivesTheHost(t *testing.T) {
-	s, dir, cache := &scans{}, people(t, 30_000), host.Cache{Dir: t.TempDir()}
-	first := readPeople(t, s, dir, cache, nil)
-	again := readPeople(t, s, dir, cache, nil)
-	if first.Cache != core.CacheMiss || again.Cache != core.CacheHit || again.Checksum != first.Checksum || s.n.Load() != 1 {
+	s, dir, answers := &scans{}, people(t, 30_000), host.Cache{Dir: t.TempDir()}
+	first := readPeople(t, s, dir, answers, nil)
+	again := readPeople(t, s, dir, answers, nil)
+	if first.Cache != cache.Miss || again.Cache != cache.Hit || again.Checksum != first.Checksum || s.n.Load() != 1 {
 		t.Fatalf("%d scans:\n%+v\n%+v", s.n.Load(), first, again)
 	}
 	later := time.Now().Add(time.Hour)
 	if err := os.Chtimes(filepath.Join(dir, "people.csv"), later, later); err != nil {
 		t.Fatal(err)
 	}
-	if r := readPeople(t, s, dir, cache, nil); r.Cache != core.CacheMiss || s.n.Load() != 2 {
+	if r := readPeople(t, s, dir, answers, nil); r.Cache != cache.Miss || s.n.Load() != 2 {
 		t.Errorf("%d scans, %+v", s.n.Load(), r)
 	}
-	cache.TTL = time.Nanosecond
-	if r := readPeople(t, s, people(t, 5), cache, nil); r.Cache != core.CacheMiss {
+	answers.TTL = time.Nanosecond
+	if r := readPeople(t, s, people(t, 5), answers, nil); r.Cache != cache.Miss {
 		t.Errorf("%+v", r)
 	}
 }
@@ -121,9 +123,9 @@ func answers(t *testing.T, dir string) []string {
 // TestDamagedFilesAreNoAnswers: whichever byte of a file is another, and however
 // much of it is missing, the rows are the source's; and somebody is told.
 func TestDamagedFilesAreNoAnswers(t *testing.T) {
-	s, dir, cache := &scans{}, people(t, 40), host.Cache{Dir: t.TempDir()}
-	first := readPeople(t, s, dir, cache, nil)
-	files := answers(t, cache.Dir)
+	s, dir, remembered := &scans{}, people(t, 40), host.Cache{Dir: t.TempDir()}
+	first := readPeople(t, s, dir, remembered, nil)
+	files := answers(t, remembered.Dir)
 	if len(files) != 1 {
 		t.Fatalf("files: %q", files)
 	}
@@ -131,7 +133,7 @@ func TestDamagedFilesAreNoAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := host.OpenCacheDir(cache.Dir, 0, nil)
+	d, err := host.OpenCacheDir(remembered.Dir, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func TestDamagedFilesAreNoAnswers(t *testing.T) {
 		}
 		before := s.n.Load()
 		var log bytes.Buffer
-		if r := readPeople(t, s, dir, cache, &log); r.Checksum != first.Checksum || r.Cache != core.CacheMiss || s.n.Load() != before+1 {
+		if r := readPeople(t, s, dir, remembered, &log); r.Checksum != first.Checksum || r.Cache != cache.Miss || s.n.Load() != before+1 {
 			t.Errorf("%s: %+v", what, r)
 		}
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "damaged, and was removed") {
@@ -170,26 +172,26 @@ func TestDamagedFilesAreNoAnswers(t *testing.T) {
 // TestForeignFiles: an answer under another's name is none, and files with other
 // names are nobody's business.
 func TestForeignFiles(t *testing.T) {
-	s, dir, other, cache := &scans{}, people(t, 40), people(t, 50), host.Cache{Dir: t.TempDir()}
-	first := readPeople(t, s, dir, cache, nil)
-	mine := answers(t, cache.Dir)[0]
-	readPeople(t, s, other, cache, nil)
-	for _, file := range answers(t, cache.Dir) {
+	s, dir, other, remembered := &scans{}, people(t, 40), people(t, 50), host.Cache{Dir: t.TempDir()}
+	first := readPeople(t, s, dir, remembered, nil)
+	mine := answers(t, remembered.Dir)[0]
+	readPeople(t, s, other, remembered, nil)
+	for _, file := range answers(t, remembered.Dir) {
 		if file != mine {
 			if err := os.Rename(file, mine); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	letter := filepath.Join(cache.Dir, "letter.penstock")
+	letter := filepath.Join(remembered.Dir, "letter.penstock")
 	if err := os.WriteFile(letter, []byte("dear cache"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if r := readPeople(t, s, dir, cache, &log); r.Checksum != first.Checksum || r.Cache != core.CacheMiss || !strings.Contains(log.String(), "another question") {
+	if r := readPeople(t, s, dir, remembered, &log); r.Checksum != first.Checksum || r.Cache != cache.Miss || !strings.Contains(log.String(), "another question") {
 		t.Errorf("%+v, %s", r, log.String())
 	}
-	d, err := host.OpenCacheDir(cache.Dir, 1, nil)
+	d, err := host.OpenCacheDir(remembered.Dir, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +206,13 @@ func TestForeignFiles(t *testing.T) {
 // TestCacheDirIsBounded: what was not asked for the longest goes, also where it
 // was a host before that asked.
 func TestCacheDirIsBounded(t *testing.T) {
-	s, cache := &scans{}, host.Cache{Dir: t.TempDir()}
+	s, remembered := &scans{}, host.Cache{Dir: t.TempDir()}
 	var dirs []string
 	for i := range 4 {
 		dirs = append(dirs, people(t, 1000))
-		readPeople(t, s, dirs[i], cache, nil)
+		readPeople(t, s, dirs[i], remembered, nil)
 		old := time.Now().Add(time.Duration(i-10) * time.Minute)
-		for _, file := range answers(t, cache.Dir) {
+		for _, file := range answers(t, remembered.Dir) {
 			if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) < time.Minute {
 				if err := os.Chtimes(file, old, old); err != nil {
 					t.Fatal(err)
@@ -218,20 +220,20 @@ func TestCacheDirIsBounded(t *testing.T) {
 			}
 		}
 	}
-	if r := readPeople(t, s, dirs[0], cache, nil); r.Cache != core.CacheHit {
+	if r := readPeople(t, s, dirs[0], remembered, nil); r.Cache != cache.Hit {
 		t.Fatalf("%+v", r)
 	}
-	info, err := os.Stat(answers(t, cache.Dir)[0])
+	info, err := os.Stat(answers(t, remembered.Dir)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache.DirBytes = info.Size()*2 + info.Size()/2
-	for i, want := range []string{core.CacheHit, core.CacheMiss} { // the first was asked for, the second not
-		if r := readPeople(t, s, dirs[i], cache, nil); r.Cache != want {
+	remembered.DirBytes = info.Size()*2 + info.Size()/2
+	for i, want := range []string{cache.Hit, cache.Miss} { // the first was asked for, the second not
+		if r := readPeople(t, s, dirs[i], remembered, nil); r.Cache != want {
 			t.Errorf("directory %d: %s", i, r.Cache)
 		}
 	}
-	if n := len(answers(t, cache.Dir)); n != 2 {
+	if n := len(answers(t, remembered.Dir)); n != 2 {
 		t.Errorf("%d files", n)
 	}
 }
@@ -255,7 +257,7 @@ func TestHostsShareACacheDir(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					d.Invalidate(core.Fingerprint{}, "")
+					d.Invalidate(query.Fingerprint{}, "")
 				}
 			}
 		})
@@ -268,8 +270,8 @@ func TestHostsShareACacheDir(t *testing.T) {
 
 // TestHostInvalidates: memory and directory, by source and table.
 func TestHostInvalidates(t *testing.T) {
-	s, cache := &scans{}, host.Cache{Dir: t.TempDir()}
-	h, err := host.New(host.Options{Sources: map[string]sources.Open{"csv": s.open}, Cache: &cache})
+	s, answers := &scans{}, host.Cache{Dir: t.TempDir()}
+	h, err := host.New(host.Options{Sources: map[string]sources.Open{"csv": s.open}, Cache: &answers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,11 +299,11 @@ func TestHostInvalidates(t *testing.T) {
 		t.Error("two directories have one identity")
 	}
 	h.Cache().Invalidate(open[0].Identity(), "people")
-	if a, b := read(open[0]), read(open[1]); a != core.CacheMiss || b != core.CacheHit {
+	if a, b := read(open[0]), read(open[1]); a != cache.Miss || b != cache.Hit {
 		t.Errorf("%s and %s", a, b)
 	}
 	h.Cache().Clear()
-	if a, b := read(open[0]), read(open[1]); a != core.CacheMiss || b != core.CacheMiss {
+	if a, b := read(open[0]), read(open[1]); a != cache.Miss || b != cache.Miss {
 		t.Errorf("%s and %s", a, b)
 	}
 }
@@ -323,7 +325,7 @@ func TestPostgresVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{core.CacheMiss, core.CacheHit, core.CacheMiss, core.CacheHit} {
+	for i, want := range []string{cache.Miss, cache.Hit, cache.Miss, cache.Hit} {
 		if i == 2 {
 			if err := pgtest.Run(t.Context(), uri, "INSERT INTO people VALUES (1); UPDATE changes SET n = 2"); err != nil {
 				t.Fatal(err)

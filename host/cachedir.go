@@ -22,7 +22,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -31,7 +32,7 @@ import (
 const DefaultCacheDirBytes = 1_000_000_000
 
 // CacheDir keeps answers in a directory, for processes that come later: a file
-// each, named by the fingerprint of its question. It is a [core.Store].
+// each, named by the fingerprint of its question. It is a [cache.Store].
 //
 // Several processes may have the same directory: a file appears whole or not at
 // all, and nobody minds if one is gone. Which was not asked for the longest is
@@ -110,12 +111,12 @@ type pageLabel struct {
 	First   []string `json:"skipped_first,omitempty"`
 }
 
-func (d *CacheDir) path(q core.Question) string {
-	return filepath.Join(d.dir, q.Key.String()+cacheSuffix)
+func (d *CacheDir) path(q query.Key) string {
+	return filepath.Join(d.dir, q.Digest.String()+cacheSuffix)
 }
 
 // Save writes an answer. What cannot be written is told to the logger.
-func (d *CacheDir) Save(a *core.Answer) {
+func (d *CacheDir) Save(a *cache.Entry) {
 	if err := d.save(a); err != nil {
 		d.logger.Warn("an answer could not be kept in the cache's directory", "table", a.Table, "error", err)
 		return
@@ -123,7 +124,7 @@ func (d *CacheDir) Save(a *core.Answer) {
 	d.prune()
 }
 
-func (d *CacheDir) save(a *core.Answer) (err error) {
+func (d *CacheDir) save(a *cache.Entry) (err error) {
 	file, err := os.CreateTemp(d.dir, cacheTemp)
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func (d *CacheDir) save(a *core.Answer) (err error) {
 			err = errors.Join(err, file.Close(), os.Remove(file.Name()))
 		}
 	}()
-	l := label{Key: a.Key.String(), Source: a.Source.String(), Table: a.Table, Version: a.Version, Asked: a.Asked, Expires: a.Expires}
+	l := label{Key: a.Digest.String(), Source: a.Source.String(), Table: a.Table, Version: a.Version, Asked: a.At, Expires: a.Expires}
 	for _, p := range a.Pages {
 		l.Pages = append(l.Pages, pageLabel{Cursor: p.Cursor, Skipped: p.Skipped.Records, First: p.Skipped.First})
 	}
@@ -166,14 +167,14 @@ func (d *CacheDir) save(a *core.Answer) (err error) {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), d.path(a.Question))
+	return os.Rename(file.Name(), d.path(a.Key))
 }
 
 // errExpired is no fault of a file.
 var errExpired = errors.New("the answer has expired")
 
 // Load reads an answer, and checks the whole file before it gives a page of it.
-func (d *CacheDir) Load(q core.Question, schema *arrow.Schema, give func(sources.Batch) bool) *core.Answer {
+func (d *CacheDir) Load(q query.Key, schema *arrow.Schema, give func(sources.Batch) bool) *cache.Entry {
 	path := d.path(q)
 	a, err := d.load(path, q, schema, give)
 	switch {
@@ -194,7 +195,7 @@ func (d *CacheDir) Load(q core.Question, schema *arrow.Schema, give func(sources
 // errEnough says that no more pages were wanted.
 var errEnough = errors.New("no more pages were wanted")
 
-func (d *CacheDir) load(path string, q core.Question, schema *arrow.Schema, give func(sources.Batch) bool) (*core.Answer, error) {
+func (d *CacheDir) load(path string, q query.Key, schema *arrow.Schema, give func(sources.Batch) bool) (*cache.Entry, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func (d *CacheDir) load(path string, q core.Question, schema *arrow.Schema, give
 		return nil, err
 	}
 	switch {
-	case l.Key != q.Key.String() || l.Source != q.Source.String() || l.Table != q.Table:
+	case l.Key != q.Digest.String() || l.Source != q.Source.String() || l.Table != q.Table:
 		return nil, errors.New("it answers another question than its name says")
 	case !time.Now().Before(l.Expires):
 		return nil, errExpired
@@ -243,7 +244,7 @@ func (d *CacheDir) load(path string, q core.Question, schema *arrow.Schema, give
 	if n != len(l.Pages) {
 		return nil, errors.New("it has fewer pages than it says")
 	}
-	return &core.Answer{Question: q, Version: l.Version, Asked: l.Asked, Expires: l.Expires, Schema: schema}, nil
+	return &cache.Entry{Key: q, Version: l.Version, At: l.Asked, Expires: l.Expires, Schema: schema}, nil
 }
 
 // verify checks the sum of all that follows it, and leaves the file there.
@@ -294,11 +295,11 @@ func (d *CacheDir) remove(path string) {
 
 // Invalidate removes the answers of a table of a source; of every table where
 // the name is empty, of every source where the source is zero.
-func (d *CacheDir) Invalidate(source core.Fingerprint, table string) {
+func (d *CacheDir) Invalidate(source query.Fingerprint, table string) {
 	for _, f := range d.files() {
-		if (source != core.Fingerprint{} || table != "") {
+		if (source != query.Fingerprint{} || table != "") {
 			l, err := d.peek(f.path)
-			if err == nil && (source != core.Fingerprint{} && l.Source != source.String() || table != "" && l.Table != table) {
+			if err == nil && (source != query.Fingerprint{} && l.Source != source.String() || table != "" && l.Table != table) {
 				continue
 			}
 		}
@@ -344,7 +345,7 @@ func (d *CacheDir) files() []cacheFile {
 			d.remove(path)
 		}
 		key, ours := strings.CutSuffix(e.Name(), cacheSuffix)
-		if _, ok := core.ParseFingerprint(key); ok && ours {
+		if _, ok := query.ParseFingerprint(key); ok && ours {
 			files = append(files, cacheFile{path: path, bytes: info.Size(), used: info.ModTime()})
 		}
 	}

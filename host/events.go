@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/retry"
 )
 
 // EventKind says what happened.
@@ -43,10 +45,10 @@ type Event struct {
 	Status  core.Status // of a stream that has Ended
 
 	Rows, Bytes int64
-	Level       *core.Event
-	Fault       *core.Fault
+	Level       *budget.Event
+	Fault       *retry.Fault
 	Receipt     *core.Receipt
-	From, To    core.Circuit
+	From, To    retry.Circuit
 	Took        time.Duration
 	Err         error
 }

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/serve"
 )
@@ -38,14 +41,14 @@ type Options struct {
 	// [DefaultMemory].
 	Memory int64
 	// Pressure is that of streams whose own options leave it out: see
-	// [core.Pressure].
-	Pressure core.Pressure
+	// [budget.Pressure].
+	Pressure budget.Pressure
 	// Retry and Timeouts are those of streams whose own options leave them out, and
 	// Breaker says when a source's breaker trips, which all of its streams share:
-	// see [core.Retry], [core.Timeouts] and [core.Breaker].
-	Retry    core.Retry
-	Timeouts core.Timeouts
-	Breaker  core.BreakerOptions
+	// see [retry.Policy], [retry.Timeouts] and [retry.Breaker].
+	Retry    retry.Policy
+	Timeouts retry.Timeouts
+	Breaker  retry.BreakerOptions
 	// OpenWait is how long Open may take: 0 is [DefaultOpenWait], and less than 0
 	// is for ever.
 	OpenWait time.Duration
@@ -68,8 +71,8 @@ type Options struct {
 // concurrent use.
 type Host struct {
 	options  Options
-	budget   *core.Budget
-	cache    *core.Cache // nil where there is none
+	budget   *budget.Budget
+	cache    *cache.Cache // nil where there is none
 	registry registry
 	watchers watchers
 
@@ -98,7 +101,7 @@ func New(o Options) (*Host, error) {
 	if o.PluginPath == nil {
 		o.PluginPath = DefaultPluginPath()
 	}
-	budget, err := core.NewBudget("host", o.Memory, nil)
+	budget, err := budget.New("host", o.Memory, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -112,27 +115,27 @@ func New(o Options) (*Host, error) {
 }
 
 // Budget is the one over all streams of the host.
-func (h *Host) Budget() *core.Budget { return h.budget }
+func (h *Host) Budget() *budget.Budget { return h.budget }
 
 // Holding says who holds how much now, of all streams together: what counts for
 // the host's budget, and beside it the isolates, those too that wait for a
 // stream.
-func (h *Host) Holding() core.Holding {
+func (h *Host) Holding() budget.Breakdown {
 	h.mu.Lock()
 	open := slices.Collect(maps.Keys(h.open))
 	h.mu.Unlock()
-	var all core.Holding
+	var all budget.Breakdown
 	for _, s := range open {
 		s.mu.Lock()
 		streams := slices.Clone(s.streams)
 		s.mu.Unlock()
 		for _, stream := range streams {
-			all.Add(stream.Holding())
+			all.Add(stream.MemoryByOwner())
 		}
 	}
-	all[core.Isolates] = 0
+	all[budget.Sandboxes] = 0
 	for _, i := range h.Isolates() {
-		all[core.Isolates] += i.Held
+		all[budget.Sandboxes] += i.Held
 	}
 	return all
 }
@@ -192,17 +195,17 @@ func (h *Host) openIn(ctx context.Context, open sources.Open, config sources.Con
 }
 
 // breaker makes the breaker of a source's streams, which the host watches.
-func (h *Host) breaker(s *Source) *core.Breaker {
+func (h *Host) breaker(s *Source) *retry.Breaker {
 	o := h.options.Breaker
 	onChange := o.OnChange
-	o.OnChange = func(from, to core.Circuit) {
+	o.OnChange = func(from, to retry.Circuit) {
 		h.options.Logger.Warn("circuit", "source", s.name, "from", from, "to", to)
 		h.watchers.tell(Event{Kind: Circuit, Source: s.name, Wall: s.wall, From: from, To: to})
 		if onChange != nil {
 			onChange(from, to)
 		}
 	}
-	return core.NewBreaker(o)
+	return retry.NewBreaker(o)
 }
 
 // Close closes every source that is still open, as [Source.Close] does, and

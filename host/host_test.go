@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -181,7 +182,7 @@ func TestHolding(t *testing.T) {
 			continue
 		}
 		held := h.Holding()
-		if live := h.Budget().Live(); held[core.Consumer] == 0 || held.Total()-held[core.Idle] != live {
+		if live := h.Budget().Live(); held[budget.Consumer] == 0 || held.Total()-held[budget.Idle] != live {
 			t.Errorf("%d bytes live, and the holders have %s", live, held)
 		}
 		break
@@ -189,7 +190,7 @@ func TestHolding(t *testing.T) {
 	for _, record := range kept {
 		record.Release()
 	}
-	if held := h.Holding(); held != (core.Holding{}) {
+	if held := h.Holding(); held != (budget.Breakdown{}) {
 		t.Errorf("in the end %s", held)
 	}
 }

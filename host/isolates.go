@@ -36,7 +36,7 @@ func (i Isolates) check() error {
 }
 
 // patience is how long a wall waits for a page: each stream has a clock of its own
-// for that ([core.Timeouts]), and a wall that was less patient would not let it.
+// for that ([retry.Timeouts]), and a wall that was less patient would not let it.
 const patience = 24 * time.Hour
 
 // processes are the options that all processes of the host have.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -49,18 +51,18 @@ type Running struct {
 
 // Health is a stream as it is now. Its JSON names are stable.
 type Health struct {
-	Name     string        `json:"name"`
-	Source   string        `json:"source"`
-	Wall     Wall          `json:"wall"`
-	Table    string        `json:"table"`
-	Status   core.Status   `json:"status"`
-	Opened   time.Time     `json:"opened"`
-	Progress core.Progress `json:"progress"`
-	Held     core.Holding  `json:"held"` // bytes by holder
-	Limit    int64         `json:"limit_bytes"`
-	Retries  int64         `json:"retries"`
-	Stalls   int64         `json:"stalls"`
-	Error    string        `json:"error,omitempty"`
+	Name     string           `json:"name"`
+	Source   string           `json:"source"`
+	Wall     Wall             `json:"wall"`
+	Table    string           `json:"table"`
+	Status   core.Status      `json:"status"`
+	Opened   time.Time        `json:"opened"`
+	Progress core.Progress    `json:"progress"`
+	Held     budget.Breakdown `json:"held"` // bytes by holder
+	Limit    int64            `json:"limit_bytes"`
+	Retries  int64            `json:"retries"`
+	Stalls   int64            `json:"stalls"`
+	Error    string           `json:"error,omitempty"`
 }
 
 // enter takes a stream's name before the stream is opened.
@@ -145,7 +147,7 @@ func (r *Running) Health() Health {
 	receipt := r.stream.Receipt()
 	return Health{
 		Name: r.Name, Source: r.Source, Wall: r.Wall, Table: r.Table, Opened: r.Opened, Status: r.stream.Status(),
-		Progress: r.stream.Progress(), Held: r.stream.Holding(), Limit: receipt.LimitBytes,
+		Progress: r.stream.Progress(), Held: r.stream.MemoryByOwner(), Limit: receipt.LimitBytes,
 		Retries: receipt.Retries, Stalls: receipt.Stalls, Error: receipt.Error,
 	}
 }
@@ -188,11 +190,11 @@ func (r *Running) observer() core.Observer {
 	h := r.source.host
 	log := h.options.Logger.With("stream", r.Name, "source", r.Source)
 	return core.Observer{
-		Level: func(e core.Event) {
+		Level: func(e budget.Event) {
 			log.Info("level", "from", e.From, "to", e.To, "why", e.Why)
 			h.watchers.tell(r.event(Event{Kind: Levelled, Level: &e}))
 		},
-		Fault: func(f core.Fault) {
+		Fault: func(f retry.Fault) {
 			log.Warn(string(f.Kind), "fault", f.Text, "try", f.Try, "wait", f.Wait)
 			h.watchers.tell(r.event(Event{Kind: Faulted, Fault: &f}))
 		},
@@ -214,9 +216,9 @@ func (r *Running) observer() core.Observer {
 
 // SourceHealth is an open source as it is now. Its JSON names are stable.
 type SourceHealth struct {
-	Source  string       `json:"source"` // the name before the colon of its URI
-	Wall    Wall         `json:"wall"`
-	Circuit core.Circuit `json:"circuit"`
+	Source  string        `json:"source"` // the name before the colon of its URI
+	Wall    Wall          `json:"wall"`
+	Circuit retry.Circuit `json:"circuit"`
 	// Until is when a source whose circuit is open may be tried next.
 	Until    time.Time `json:"until,omitzero"`
 	Streams  int       `json:"streams"` // that have not ended
@@ -260,7 +262,7 @@ func (s *Source) check(ctx context.Context) error {
 	defer s.opening.Done()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.callLimit(), &sources.Error{Op: "check", Kind: sources.Unavailable, Err: fmt.Errorf("no answer within %s", s.callLimit())})
 	defer cancel()
-	budget, err := core.NewBudget("check", checkMemory, s.host.budget)
+	budget, err := budget.New("check", checkMemory, s.host.budget)
 	if err != nil {
 		return err
 	}
@@ -288,7 +290,7 @@ func (h *Host) Health() HostHealth {
 	all := HostHealth{Good: true, Memory: h.budget.Held(), Limit: h.budget.Limit()}
 	for _, s := range h.sources() {
 		health := s.Health()
-		all.Good = all.Good && health.Circuit != core.Broken
+		all.Good = all.Good && health.Circuit != retry.CircuitOpen
 		all.Sources = append(all.Sources, health)
 	}
 	for _, r := range h.Streams() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -63,7 +64,7 @@ func TestRegistry(t *testing.T) {
 	if err := <-ended; sources.KindOf(err) != sources.Canceled || !strings.Contains(err.Error(), "the operator has had enough") {
 		t.Errorf("it ended with %v", err)
 	}
-	if status := r.Health().Status; status != core.StatusCancelled || h.Stream("numbers-1") == nil {
+	if status := r.Health().Status; status != core.StatusCanceled || h.Stream("numbers-1") == nil {
 		t.Errorf("it is %s", status)
 	}
 	var kinds []host.EventKind
@@ -157,8 +158,8 @@ func TestCircuit(t *testing.T) {
 			source, err := n.open(ctx, c)
 			return brokenSource{source}, err
 		}},
-		Breaker: core.BreakerOptions{Failures: 3, Rest: time.Hour},
-		Retry:   core.Retry{Tries: -1},
+		Breaker: retry.BreakerOptions{Failures: 3, Cooldown: time.Hour},
+		Retry:   retry.Policy{MaxRetries: -1},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +174,7 @@ func TestCircuit(t *testing.T) {
 	if err := source.Check(t.Context()); sources.KindOf(err) != sources.Unavailable {
 		t.Errorf("the check says %v", err)
 	}
-	var tripped *core.Tripped
+	var tripped *retry.Tripped
 	for i := range 4 {
 		_, err := source.Stream(t.Context(), core.Query{Table: "numbers"}, core.Options{})
 		if sources.KindOf(err) != sources.Unavailable || errors.As(err, &tripped) != (i == 3) {
@@ -181,13 +182,13 @@ func TestCircuit(t *testing.T) {
 		}
 	}
 	health := h.Health()
-	if health.Good || len(health.Sources) != 1 || health.Sources[0].Circuit != core.Broken || health.Sources[0].Until != tripped.Until || len(health.Streams) != 0 {
+	if health.Good || len(health.Sources) != 1 || health.Sources[0].Circuit != retry.CircuitOpen || health.Sources[0].Until != tripped.Until || len(health.Streams) != 0 {
 		t.Errorf("the health is %+v", health)
 	}
 	if e := <-events.Events; e.Kind != host.Checked || e.Err == nil {
 		t.Errorf("the first event is %+v", e)
 	}
-	if e := <-events.Events; e.Kind != host.Circuit || e.From != core.Closed || e.To != core.Broken {
+	if e := <-events.Events; e.Kind != host.Circuit || e.From != retry.CircuitClosed || e.To != retry.CircuitOpen {
 		t.Errorf("the second event is %+v", e)
 	}
 }
@@ -204,7 +205,7 @@ func TestProcessesAreReplaced(t *testing.T) {
 	read := func(kill bool) core.Receipt {
 		t.Helper()
 		stream, err := source.Stream(t.Context(), core.Query{Table: "orders"}, core.Options{
-			Memory: 4 << 20, Retry: core.Retry{First: time.Millisecond}, Name: "export",
+			Memory: 4 << 20, Retry: retry.Policy{InitialBackoff: time.Millisecond}, Name: "export",
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -20,10 +23,10 @@ type Source struct {
 
 	host     *Host
 	name     string
-	identity core.Fingerprint
+	identity query.Fingerprint
 	wall     Wall
 	opened   time.Time
-	breaker  *core.Breaker
+	breaker  *retry.Breaker
 
 	mu      sync.Mutex
 	closing bool           // no stream is opened any more
@@ -41,13 +44,13 @@ type Source struct {
 // stream without a name gets one. If the host has no room for another stream,
 // Stream waits or fails as Options.Pressure says.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
-	if o.Pressure == (core.Pressure{}) {
+	if o.Pressure == (budget.Pressure{}) {
 		o.Pressure = s.host.options.Pressure
 	}
-	if o.Retry == (core.Retry{}) {
+	if o.Retry == (retry.Policy{}) {
 		o.Retry = s.host.options.Retry
 	}
-	if o.Timeouts == (core.Timeouts{}) {
+	if o.Timeouts == (retry.Timeouts{}) {
 		o.Timeouts = s.host.options.Timeouts
 	}
 	if o.Timeouts.Call == 0 {
@@ -90,7 +93,7 @@ func (s *Source) callLimit() time.Duration {
 	if limit := s.host.options.Timeouts.Call; limit > 0 {
 		return limit
 	}
-	return core.DefaultCall
+	return retry.DefaultCallTimeout
 }
 
 func ended(s *core.Stream) bool {

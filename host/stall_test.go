@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host"
 )
 
@@ -23,7 +24,7 @@ func TestStoppedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	stream, err := source.Stream(t.Context(), core.Query{Table: "orders"}, core.Options{
-		Memory: 4 << 20, Retry: core.Retry{First: time.Millisecond}, Timeouts: core.Timeouts{Stall: 300 * time.Millisecond},
+		Memory: 4 << 20, Retry: retry.Policy{InitialBackoff: time.Millisecond}, Timeouts: retry.Timeouts{Stall: 300 * time.Millisecond},
 	})
 	if err != nil {
 		t.Fatal(err)

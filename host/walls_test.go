@@ -100,7 +100,7 @@ func lasting(t *testing.T, r core.Receipt) core.Receipt {
 	if !r.Complete {
 		t.Errorf("the receipt is %+v", r)
 	}
-	r.PeakBytes, r.IsolatePeakBytes, r.IsolateLimitBytes, r.Elapsed = 0, 0, 0, 0
+	r.PeakBytes, r.SandboxPeakBytes, r.SandboxLimitBytes, r.Elapsed = 0, 0, 0, 0
 	return r
 }
 

@@ -94,15 +94,15 @@ func TestIsolateFigures(t *testing.T) {
 	o.Memory = 64 << 20
 	session := begin(t, open(t, o, sources.Config{}), small)
 	figures := session.(interface {
-		Isolate() (held, peak, limit int64)
+		SandboxMemory() (held, peak, limit int64)
 	})
-	if held, peak, limit := figures.Isolate(); held < 1<<20 || peak < held || limit != o.Memory {
+	if held, peak, limit := figures.SandboxMemory(); held < 1<<20 || peak < held || limit != o.Memory {
 		t.Errorf("it has %d, at most %d, of %d bytes", held, peak, limit)
 	}
 	if err := session.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if held, peak, limit := figures.Isolate(); held != 0 || peak < 1<<20 || limit != o.Memory {
+	if held, peak, limit := figures.SandboxMemory(); held != 0 || peak < 1<<20 || limit != o.Memory {
 		t.Errorf("after its end it has %d, at most %d, of %d bytes", held, peak, limit)
 	}
 }

@@ -241,7 +241,7 @@ type session struct {
 // most in the session, and may have, in bytes. A module's memory never shrinks, so
 // the first two are the same until the session's Close: after it nothing is held,
 // and the others stay.
-func (s *session) Isolate() (held, peak, limit int64) {
+func (s *session) SandboxMemory() (held, peak, limit int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	limit = int64(len(s.leased)) * s.source.module.options.Memory
@@ -332,7 +332,7 @@ func (s *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 }
 
 func (s *session) Close() error {
-	_, peak, _ := s.Isolate()
+	_, peak, _ := s.SandboxMemory()
 	s.mu.Lock()
 	free := s.free
 	s.free, s.closed, s.peak = nil, true, max(s.peak, peak)

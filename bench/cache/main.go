@@ -17,6 +17,8 @@ import (
 
 	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
@@ -96,7 +98,7 @@ func server(ctx context.Context) error {
 	}
 	report := core.Query{Table: "orders", OrderBy: []sources.Sort{{Column: "freight", Desc: true}, {Column: "id"}}, Limit: 100_000}
 	bypass, use := core.Options{}, core.Options{}
-	bypass.Caching.Mode = core.CacheBypass
+	bypass.Caching.Mode = cache.ModeBypass
 	if _, err := read(ctx, source, report, use); err != nil { // which fills the cache, and the server's
 		return err
 	}
@@ -106,7 +108,7 @@ func server(ctx context.Context) error {
 			o    core.Options
 			to   *[]one
 			want string
-		}{{bypass, &asked, core.CacheBypassed}, {use, &found, core.CacheHit}} {
+		}{{bypass, &asked, cache.Bypassed}, {use, &found, cache.Hit}} {
 			runtime.GC()
 			r, err := read(ctx, source, report, c.o)
 			if err != nil {
@@ -118,7 +120,7 @@ func server(ctx context.Context) error {
 			*c.to = append(*c.to, r)
 		}
 	}
-	fmt.Printf("\nA report of 100,000 rows (orders by freight, %s): %d runs in turn, median (least to most)\n\n", core.FormatBytes(found[0].receipt.Bytes), *runs)
+	fmt.Printf("\nA report of 100,000 rows (orders by freight, %s): %d runs in turn, median (least to most)\n\n", budget.FormatBytes(found[0].receipt.Bytes), *runs)
 	fmt.Println("| | asked again | found | times faster, run by run |\n|---|--:|--:|--:|")
 	for _, c := range []struct {
 		name string
@@ -135,7 +137,7 @@ func server(ctx context.Context) error {
 			return errors.New("the checksums differ")
 		}
 	}
-	fmt.Printf("\nchecksum of all runs %s; the found stream held at most %s\n", found[0].receipt.Checksum, core.FormatBytes(found[0].receipt.PeakBytes))
+	fmt.Printf("\nchecksum of all runs %s; the found stream held at most %s\n", found[0].receipt.Checksum, budget.FormatBytes(found[0].receipt.PeakBytes))
 
 	small := core.Query{Table: "orders", Limit: 100}
 	r, err := read(ctx, source, small, use)
@@ -153,7 +155,7 @@ func server(ctx context.Context) error {
 			all.Go(func() {
 				for range each {
 					r, err := read(ctx, source, small, use)
-					if err != nil || r.receipt.Cache != core.CacheHit {
+					if err != nil || r.receipt.Cache != cache.Hit {
 						fault = fmt.Errorf("%s: %w", r.receipt.Cache, err)
 						return
 					}

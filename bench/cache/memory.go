@@ -10,7 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -47,7 +48,7 @@ func bookkeeping(context.Context) error {
 	for _, size := range []int{1 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		r := record(size)
 		n := min(int64(1000), 64<<20/sources.Size(r))
-		cache, err := core.NewCache(core.CacheOptions{Bytes: 256 << 20, Entries: int(n)})
+		answers, err := cache.New(cache.Options{MaxBytes: 256 << 20, MaxEntries: int(n)})
 		if err != nil {
 			return err
 		}
@@ -60,16 +61,16 @@ func bookkeeping(context.Context) error {
 		}
 		before := heap()
 		for i := range n {
-			a := &core.Answer{
-				Question: core.Question{Key: core.Identify(fmt.Sprint(i)), Source: core.Identify("bench"), Table: "t"},
-				Asked:    time.Now(), Expires: time.Now().Add(time.Hour), Schema: r.Schema(), Pages: []sources.Batch{{Record: r}},
+			a := &cache.Entry{
+				Key: query.Key{Digest: query.Identify(fmt.Sprint(i)), Source: query.Identify("bench"), Table: "t"},
+				At:  time.Now(), Expires: time.Now().Add(time.Hour), Schema: r.Schema(), Pages: []sources.Batch{{Record: r}},
 			}
-			if !cache.Put(a) {
+			if !answers.Put(a) {
 				return fmt.Errorf("answer %d was not kept", i)
 			}
 		}
 		grown := heap() - before
-		s := cache.Stats()
+		s := answers.Stats()
 		if int64(s.Entries) != n {
 			return fmt.Errorf("%d of %d answers were kept", s.Entries, n)
 		}
@@ -77,7 +78,7 @@ func bookkeeping(context.Context) error {
 		fmt.Printf("| %d | %d | %d | %.2f %% (heap %.2f %%) |\n", payload, s.Bytes/n-payload, grown/n-payload,
 			100*float64(s.Bytes-s.Payload)/float64(s.Payload), 100*float64(grown-s.Payload)/float64(s.Payload))
 		runtime.KeepAlive(r)
-		if err := cache.Close(); err != nil {
+		if err := answers.Close(); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,9 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 	"github.com/maypok86/otter/v2"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -63,7 +65,7 @@ func rates() error {
 	for _, s := range sizes {
 		total += int64(s)
 	}
-	fmt.Printf("\nHit rates of %d requests for %d questions of %s together (seed %d): requests, and bytes, answered from the cache\n\n| capacity |", requests, questions, core.FormatBytes(total), seed)
+	fmt.Printf("\nHit rates of %d requests for %d questions of %s together (seed %d): requests, and bytes, answered from the cache\n\n| capacity |", requests, questions, budget.FormatBytes(total), seed)
 	all := []contestant{{"penstock", ours}, {"plain LRU", plain}, {"ristretto", withRistretto}, {"otter", withOtter}}
 	for _, c := range all {
 		fmt.Printf(" %s |", c.name)
@@ -92,18 +94,18 @@ func rates() error {
 }
 
 func ours(bytes int64, sizes []int) (func(int) bool, func(int), func()) {
-	cache, err := core.NewCache(core.CacheOptions{Bytes: bytes})
+	answers, err := cache.New(cache.Options{MaxBytes: bytes})
 	if err != nil {
 		panic(err)
 	}
 	var records []arrow.RecordBatch
-	var asked []core.Question
+	var asked []query.Key
 	for i, size := range sizes {
 		records = append(records, record(size))
-		asked = append(asked, core.Question{Key: core.Identify(fmt.Sprint(i)), Source: core.Identify("bench"), Table: "t"})
+		asked = append(asked, query.Key{Digest: query.Identify(fmt.Sprint(i)), Source: query.Identify("bench"), Table: "t"})
 	}
 	find := func(q int) bool {
-		a := cache.Get(asked[q], records[q].Schema())
+		a := answers.Get(asked[q], records[q].Schema())
 		if a == nil {
 			return false
 		}
@@ -111,9 +113,9 @@ func ours(bytes int64, sizes []int) (func(int) bool, func(int), func()) {
 		return true
 	}
 	put := func(q int) {
-		cache.Put(&core.Answer{Question: asked[q], Asked: time.Now(), Expires: time.Now().Add(time.Hour), Schema: records[q].Schema(), Pages: []sources.Batch{{Record: records[q]}}})
+		answers.Put(&cache.Entry{Key: asked[q], At: time.Now(), Expires: time.Now().Add(time.Hour), Schema: records[q].Schema(), Pages: []sources.Batch{{Record: records[q]}}})
 	}
-	return find, put, func() { _ = cache.Close() }
+	return find, put, func() { _ = answers.Close() }
 }
 
 func plain(bytes int64, sizes []int) (func(int) bool, func(int), func()) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
@@ -32,7 +33,7 @@ func scan(cores int, ask func(q *sources.Query)) func(ctx context.Context) (tria
 		if err != nil {
 			return out, err
 		}
-		budget, err := core.NewBudget("bench", memoryLimit, nil)
+		budget, err := budget.New("bench", memoryLimit, nil)
 		if err != nil {
 			return out, err
 		}

@@ -102,8 +102,8 @@ func one(ctx context.Context, hog string, f *figures) error {
 	}
 	took := time.Since(began)
 	_, peak, _ := session.(interface {
-		Isolate() (held, peak, limit int64)
-	}).Isolate()
+		SandboxMemory() (held, peak, limit int64)
+	}).SandboxMemory()
 	f.over = append(f.over, 100*float64(peak-bytes)/float64(bytes))
 	f.took = append(f.took, float64(peak)/1e9/took.Seconds())
 	next, err := source.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})

@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -52,11 +53,11 @@ func opened(ctx context.Context, use func(*host.Source) error) error {
 
 // stream reads the nested rows, and visits every value of them.
 func stream(ctx context.Context, table, load string) (out trial.Outcome, err error) {
-	branches, err := core.ParseLoad(load)
+	branches, err := query.ParseLoad(load)
 	if err != nil {
 		return out, err
 	}
-	q := core.Query{Table: table, Load: core.Load{Required: branches}}
+	q := core.Query{Table: table, Load: query.Load{Required: branches}}
 	if *percent < 100 {
 		q.Where = sources.Comparison{Column: "freight", Op: sources.Lt, Value: sources.Decimal(decimal128.FromI64(int64(*percent)*200), 2)}
 	}

@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 )
 
@@ -29,8 +31,8 @@ func (f *cacheFlags) add(c *cobra.Command) {
 
 // parse returns what the host remembers, nil for nothing, and how the stream uses
 // it.
-func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, core.CachePolicy, error) {
-	var caching core.CachePolicy
+func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, cache.Policy, error) {
+	var caching cache.Policy
 	if f.dir == "" {
 		for _, name := range []string{"cache", "cache-ttl", "cache-size"} {
 			if c.Flags().Changed(name) {
@@ -39,8 +41,8 @@ func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, core.CachePolicy, err
 		}
 		return nil, caching, nil
 	}
-	modes := []core.CacheMode{core.CacheUse, core.CacheRefresh, core.CacheBypass}
-	i := slices.IndexFunc(modes, func(m core.CacheMode) bool { return m.String() == f.mode })
+	modes := []cache.Mode{cache.ModeUse, cache.ModeRefresh, cache.ModeBypass}
+	i := slices.IndexFunc(modes, func(m cache.Mode) bool { return m.String() == f.mode })
 	if i < 0 {
 		return nil, caching, usagef("--cache is %q: it is one of use, refresh and bypass", f.mode)
 	}
@@ -101,7 +103,7 @@ func newCacheStats() *cobra.Command {
 				return json.NewEncoder(c.OutOrStdout()).Encode(s)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d answers in %s, of which %d have expired and %d are damaged\n",
-				s.Dir, s.Answers, core.FormatBytes(s.Bytes), s.Expired, s.Damaged)
+				s.Dir, s.Answers, budget.FormatBytes(s.Bytes), s.Expired, s.Damaged)
 			var tables []string
 			for table := range s.Tables {
 				tables = append(tables, table)
@@ -131,7 +133,7 @@ func newCacheClear() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d.Invalidate(core.Fingerprint{}, table)
+			d.Invalidate(query.Fingerprint{}, table)
 			return nil
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 )
 
 // result is what is written of a stream: its records, with the optional
@@ -20,7 +21,7 @@ type result struct {
 }
 
 // resultOf returns the result of a stream with those optional relations.
-func resultOf(stream *core.Stream, optional []core.Branch) (*result, error) {
+func resultOf(stream *core.Stream, optional []query.Branch) (*result, error) {
 	o := &result{Stream: stream}
 	fields := slices.Clone(stream.Schema().Fields())
 	for _, branch := range optional {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -72,7 +73,7 @@ func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Opt
 		}
 	}
 	if c.Flags().Changed("strategy") {
-		if o.Strategy, err = core.ParseStrategy(f.strategy); err != nil {
+		if o.Strategy, err = query.ParseStrategy(f.strategy); err != nil {
 			return q, o, usagef("--strategy: %v", err)
 		}
 	}
@@ -89,12 +90,12 @@ func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Opt
 	return q, o, err
 }
 
-func parseLoads(flag string, texts []string) ([]core.Branch, error) {
-	var all core.Load
+func parseLoads(flag string, texts []string) ([]query.Branch, error) {
+	var all query.Load
 	for _, text := range texts {
-		branches, err := core.ParseLoad(text)
+		branches, err := query.ParseLoad(text)
 		if err == nil {
-			all, err = all.Merge(core.Load{Required: branches})
+			all, err = all.Merge(query.Load{Required: branches})
 		}
 		if err != nil {
 			return nil, usagef("--%s: %v", flag, err)

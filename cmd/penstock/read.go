@@ -17,6 +17,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 )
 
@@ -181,7 +183,7 @@ func lookOf(w io.Writer) tableLook {
 }
 
 // write writes the stream's rows to standard output or to the file of -o.
-func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, stream *core.Stream, optional []core.Branch) (err error) {
+func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, stream *core.Stream, optional []query.Branch) (err error) {
 	rows, err := resultOf(stream, optional)
 	if err != nil {
 		return err
@@ -267,10 +269,10 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	}
 	seconds := max(r.Elapsed.Seconds(), 1e-9)
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\nheld at most %s of %s, checksum %s\n",
-		r.Table, state, r.Rows, r.Chunks, core.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
-		core.FormatBytes(r.PeakBytes), core.FormatBytes(r.LimitBytes), r.Checksum)
-	if r.IsolateLimitBytes > 0 {
-		_, isolateErr := fmt.Fprintf(w, "its process held at most %s of %s\n", core.FormatBytes(r.IsolatePeakBytes), core.FormatBytes(r.IsolateLimitBytes))
+		r.Table, state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
+		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes), r.Checksum)
+	if r.SandboxLimitBytes > 0 {
+		_, isolateErr := fmt.Fprintf(w, "its process held at most %s of %s\n", budget.FormatBytes(r.SandboxPeakBytes), budget.FormatBytes(r.SandboxLimitBytes))
 		err = errors.Join(err, isolateErr)
 	}
 	if r.Cache != "" {

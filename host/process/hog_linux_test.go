@@ -79,8 +79,8 @@ func TestHog(t *testing.T) {
 				t.Errorf("the error is %v, with %+v", err, excess)
 			}
 			if _, peak, limit := session.(interface {
-				Isolate() (held, peak, limit int64)
-			}).Isolate(); peak < excess.Held || limit != isolateCap {
+				SandboxMemory() (held, peak, limit int64)
+			}).SandboxMemory(); peak < excess.Held || limit != isolateCap {
 				t.Errorf("the session says its isolate had %d of %d bytes", peak, limit)
 			}
 			if _, err := session.Plan(t.Context(), &sources.Query{Table: "hog"}); sources.KindOf(err) != sources.Exhausted {

@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/serve"
@@ -140,7 +140,7 @@ func TestLies(t *testing.T) {
 		"large":      {memory: 1 << 20, kind: sources.Exhausted, part: `after 0 rows plugin "liar" sends a page of 0.8 MiB, and a stream takes one of half its memory at most, 0.5 MiB`},
 	} {
 		t.Run(table, func(t *testing.T) {
-			budget, err := core.NewBudget("stream", want.memory, nil)
+			budget, err := budget.New("stream", want.memory, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,21 +175,21 @@ func TestLies(t *testing.T) {
 // left of the page.
 func TestRefusedPage(t *testing.T) {
 	s := openPool(t, options("endless"))
-	budget, err := core.NewBudget("stream", 4<<20, nil)
+	mem, err := budget.New("stream", 4<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer budget.Close()
-	others := budget.Allocate(3500 << 10)
-	session := begin(t, s, budget)
+	defer mem.Close()
+	others := mem.Allocate(3500 << 10)
+	session := begin(t, s, mem)
 	_, err = rows(t.Context(), session, "tags")
-	var refusal *core.Refusal
+	var refusal *budget.Refusal
 	if sources.KindOf(err) != sources.Exhausted || !errors.As(err, &refusal) || refusal.Budget != "stream" {
 		t.Errorf("the scan ends with %v", err)
 	}
 	end(t, session)
-	budget.Free(others)
-	if live := budget.Live(); live != 0 {
+	mem.Free(others)
+	if live := mem.Live(); live != 0 {
 		t.Errorf("%d bytes are left", live)
 	}
 }

@@ -197,8 +197,8 @@ func TestCapFollowsMemory(t *testing.T) {
 	for limit, want := range map[int64]int64{1 << 20: process.DefaultIsolate, 1 << 30: 1 << 30} {
 		n := begin(t, s, bounded{memory.DefaultAllocator, limit})
 		if _, _, got := n.(interface {
-			Isolate() (held, peak, limit int64)
-		}).Isolate(); got != want {
+			SandboxMemory() (held, peak, limit int64)
+		}).SandboxMemory(); got != want {
 			t.Errorf("with %d bytes of memory the cap is %d, want %d", limit, got, want)
 		}
 		end(t, n)

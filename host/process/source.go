@@ -116,7 +116,7 @@ type session struct {
 // session, and its cap, in bytes of private memory. After the session's Close it
 // holds nothing for it, and the others stay. Where sessions share a process the
 // figures are those of all.
-func (n *session) Isolate() (held, peak, limit int64) {
+func (n *session) SandboxMemory() (held, peak, limit int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -149,7 +149,7 @@ func (n *session) Close() error {
 			n.err = nil // the scan has told; the process ends
 		}
 		n.isolate.child.meter.now()
-		_, peak, limit := n.Isolate()
+		_, peak, limit := n.SandboxMemory()
 		n.mu.Lock()
 		n.closed, n.peak, n.limit = true, peak, limit
 		n.mu.Unlock()

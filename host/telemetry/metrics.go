@@ -7,7 +7,9 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host"
 )
 
@@ -138,7 +140,7 @@ func (m *metrics) collect(_ context.Context, o metric.Observer) error {
 	for _, s := range health.Sources {
 		at := place{s.Source, s.Wall}
 		broken[at] += 0
-		if s.Circuit == core.Broken {
+		if s.Circuit == retry.CircuitOpen {
 			broken[at]++
 		}
 		for _, i := range s.Isolates {
@@ -152,7 +154,7 @@ func (m *metrics) collect(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(m.isolateMemory, memory[at], of(at.source, at.wall))
 	}
 	for i, n := range m.host.Holding() {
-		o.ObserveInt64(m.held, n, metric.WithAttributes(attribute.String("holder", core.Holder(i).String())))
+		o.ObserveInt64(m.held, n, metric.WithAttributes(attribute.String("holder", budget.Owner(i).String())))
 	}
 	o.ObserveInt64(m.limit, health.Limit)
 	if c := m.host.Cache(); c != nil {
@@ -161,7 +163,7 @@ func (m *metrics) collect(_ context.Context, o metric.Observer) error {
 	return nil
 }
 
-func (m *metrics) cache(o metric.Observer, s core.CacheStats) {
+func (m *metrics) cache(o metric.Observer, s cache.Stats) {
 	o.ObserveInt64(m.cacheEntries, int64(s.Entries))
 	o.ObserveInt64(m.cacheSize, s.Bytes)
 	for result, n := range map[string]uint64{"hit": s.Hits, "miss": s.Misses, "shared": s.Shared} {

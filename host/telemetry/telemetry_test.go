@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/host/telemetry"
 	"github.com/penstock-data/penstock/sources"
@@ -81,8 +82,8 @@ func TestWatch(t *testing.T) {
 				}
 			}), nil
 		}},
-		Retry:   core.Retry{First: time.Millisecond, Most: time.Millisecond},
-		Breaker: core.BreakerOptions{Failures: -1},
+		Retry:   retry.Policy{InitialBackoff: time.Millisecond, MaxBackoff: time.Millisecond},
+		Breaker: retry.BreakerOptions{Failures: -1},
 	})
 	if err != nil {
 		t.Fatal(err)

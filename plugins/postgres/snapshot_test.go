@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit/pgtest"
@@ -381,7 +382,7 @@ func TestStreamOutlivesAConnection(t *testing.T) {
 	sums := map[string]string{}
 	for name, order := range orders {
 		for _, lose := range []bool{false, true} {
-			stream, err := core.Open(t.Context(), src, core.Query{Table: "big", OrderBy: order}, core.Options{Memory: 8 << 20, ChunkRows: 1000, Retry: core.Retry{First: time.Millisecond}}, core.Resources{})
+			stream, err := core.Open(t.Context(), src, core.Query{Table: "big", OrderBy: order}, core.Options{Memory: 8 << 20, ChunkRows: 1000, Retry: retry.Policy{InitialBackoff: time.Millisecond}}, core.Resources{})
 			if err != nil {
 				t.Fatal(err)
 			}

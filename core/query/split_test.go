@@ -1,0 +1,151 @@
+package query
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+func shopCatalog(can sources.Ability, filters map[string]sources.Ops) *sources.Catalog {
+	return &sources.Catalog{Tables: []sources.Table{{
+		Name: "orders", Can: can, Filters: filters, Rows: -1,
+		Schema: arrow.NewSchema([]arrow.Field{
+			{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+			{Name: "customer_id", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+			{Name: "note", Type: arrow.BinaryTypes.String, Nullable: true},
+		}, nil),
+	}}}
+}
+
+func int32s(n int64) sources.Value { return sources.Value{Type: arrow.PrimitiveTypes.Int32, V: n} }
+
+// TestSplit says, for tables of different abilities, what they are asked for
+// and what the engine keeps for itself.
+func TestSplit(t *testing.T) {
+	idOver5 := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(5)}
+	noNote := sources.IsNull{Column: "note"}
+	query := sources.Query{
+		Table: "orders", Columns: []string{"note"}, Limit: 3,
+		Where:   sources.And{sources.Comparison{Column: "id", Op: sources.Gt, Value: int32s(5)}, noNote},
+		OrderBy: []sources.Sort{{Column: "customer_id"}},
+	}
+	all := map[string]sources.Ops{"id": sources.OpsOf(sources.Gt), "note": sources.OpsOf(sources.OpNull)}
+	for _, c := range []struct {
+		name    string
+		can     sources.Ability
+		filters map[string]sources.Ops
+		asked   sources.Query
+		rest    Residual
+	}{
+		{
+			name:  "a table that can do nothing is asked for everything",
+			asked: sources.Query{Table: "orders"},
+			rest:  Residual{Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
+		},
+		{
+			name: "a table that can do everything leaves the columns to check",
+			can:  sources.Project | sources.SortBy | sources.Limit, filters: all,
+			asked: sources.Query{Table: "orders", Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
+			rest:  Residual{Columns: query.Columns},
+		},
+		{
+			name: "what the engine filters by and sorts by must come with the scan",
+			can:  sources.Project, filters: map[string]sources.Ops{"note": all["note"]},
+			asked: sources.Query{Table: "orders", Columns: []string{"note", "id", "customer_id"}, Where: noNote},
+			rest:  Residual{Columns: query.Columns, Where: idOver5, OrderBy: query.OrderBy, Limit: 3},
+		},
+		{
+			name: "a limit waits for the filter",
+			can:  sources.SortBy | sources.Limit, filters: map[string]sources.Ops{"note": all["note"]},
+			asked: sources.Query{Table: "orders", Where: noNote, OrderBy: query.OrderBy},
+			rest:  Residual{Columns: query.Columns, Where: idOver5, Limit: 3},
+		},
+		{
+			name: "a limit waits for the sort",
+			can:  sources.Limit, filters: all,
+			asked: sources.Query{Table: "orders", Where: sources.And{idOver5, noNote}},
+			rest:  Residual{Columns: query.Columns, OrderBy: query.OrderBy, Limit: 3},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, asked, rest, err := Split(shopCatalog(c.can, c.filters), query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			types := cmp.Comparer(func(a, b arrow.DataType) bool { return arrow.TypeEqual(a, b) })
+			if diff := cmp.Diff(c.asked, *asked, types); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.rest, rest, types, cmp.AllowUnexported(Residual{})); diff != "" {
+				t.Errorf("residue (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAllColumnsAreNotNamed(t *testing.T) {
+	_, asked, rest, err := Split(shopCatalog(sources.Project, nil), sources.Query{Table: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asked.Columns != nil {
+		t.Errorf("the table is asked for columns %q, want nil", asked.Columns)
+	}
+	if diff := cmp.Diff([]string{"id", "customer_id", "note"}, rest.Columns); diff != "" {
+		t.Errorf("the result's columns (-want +got):\n%s", diff)
+	}
+}
+
+// TestInexactLiterals: 2.5 has a place among integers, but no table of integers
+// is asked for it.
+func TestInexactLiterals(t *testing.T) {
+	half := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Float(2.5)}
+	far := sources.Comparison{Column: "customer_id", Op: sources.Lt, Value: sources.Int(1 << 40)}
+	ops := map[string]sources.Ops{"id": ^sources.Ops(0), "customer_id": ^sources.Ops(0)}
+	for _, p := range []sources.Predicate{half, far} {
+		_, asked, rest, err := Split(shopCatalog(sources.Logic, ops), sources.Query{Table: "orders", Where: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asked.Where != nil || rest.Where == nil {
+			t.Errorf("%s: asked %v, kept %v", p, asked.Where, rest.Where)
+		}
+	}
+}
+
+func TestQueryFaults(t *testing.T) {
+	catalog := shopCatalog(0, nil)
+	for _, c := range []struct {
+		query sources.Query
+		kind  sources.Kind
+		parts []string
+	}{
+		{sources.Query{Table: "order"}, sources.NotFound, []string{"query order: not found", `the nearest is "orders"`}},
+		{sources.Query{Table: "orders", Columns: []string{"idd", "note"}}, sources.NotFound, []string{"query orders: not found", `no column "idd"`, `the nearest is "id"`}},
+		{sources.Query{Table: "orders", Columns: []string{"id", "id"}}, sources.Invalid, []string{`"id" is there twice`}},
+		{sources.Query{Table: "orders", OrderBy: []sources.Sort{{Column: "nots"}}}, sources.NotFound, []string{`no column "nots"`, `"note"`}},
+		{sources.Query{Table: "orders", Limit: -1}, sources.Invalid, []string{"limit: -1 is negative"}},
+		{sources.Query{Table: "orders", Where: sources.IsNull{Column: "customer"}}, sources.NotFound, []string{`no column "customer"`, `"customer_id"`}},
+		{sources.Query{Table: "orders", Where: sources.Comparison{Column: "note", Value: sources.Int(1)}}, sources.Invalid, []string{"has type int64", "utf8"}},
+		{sources.Query{Table: "orders", Where: sources.Like{Column: "id", Pattern: "1%"}}, sources.Invalid, []string{"wants text"}},
+		{
+			sources.Query{Table: "orders", Columns: []string{"x"}, OrderBy: []sources.Sort{{Column: "y"}}}, sources.NotFound,
+			[]string{`no column "x"`, `no column "y"`},
+		},
+	} {
+		_, _, _, err := Split(catalog, c.query)
+		if sources.KindOf(err) != c.kind || err == nil {
+			t.Errorf("%+v: %v, want kind %s", c.query, err, c.kind)
+			continue
+		}
+		for _, part := range c.parts {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%+v: %q does not say %q", c.query, err, part)
+			}
+		}
+	}
+}

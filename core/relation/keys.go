@@ -1,0 +1,375 @@
+package relation
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"math"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/sources"
+)
+
+// keyList are the keys of rows, written as bytes so that two are the same bytes
+// exactly where all their values compare equal, as [sources.Compare] says.
+type keyList struct {
+	rows  int
+	state []byte  // of each row: one of the states
+	width int     // of every key, or -1
+	ends  []int32 // where the width is -1: of each key in bytes, and 0 before the first
+	bytes []byte
+}
+
+var (
+	errKeysTooLong = errors.New("the keys of one chunk have more than 2 GiB: ask for smaller chunks")
+	errNoKey       = errors.New("a column of this type cannot be part of a key")
+)
+
+// The states of a key.
+const (
+	keyValid  byte = iota
+	keyNull        // a NULL in it matches nothing
+	keyAbsent      // a value that no value of the other side's type equals
+)
+
+func (k *keyList) at(row int) []byte {
+	if k.width >= 0 {
+		return k.bytes[row*k.width : (row+1)*k.width]
+	}
+	return k.bytes[k.ends[row]:k.ends[row+1]]
+}
+
+// keyWidth is how many bytes a value of the type is written as; -1 where that
+// differs.
+func keyWidth(t arrow.DataType) int {
+	switch t := t.(type) {
+	case *arrow.BooleanType:
+		return 1
+	case *arrow.StringType, *arrow.BinaryType, *arrow.LargeStringType, *arrow.LargeBinaryType:
+		return -1
+	case *arrow.FixedSizeBinaryType:
+		return t.ByteWidth
+	case *arrow.Decimal128Type:
+		return 16
+	case *arrow.Decimal256Type:
+		return 32
+	}
+	return 8
+}
+
+// castKey returns a column in the type of the keys that it is held against. A
+// value that the type does not have is NULL there. The caller releases it.
+func castKey(mem memory.Allocator, column arrow.Array, t arrow.DataType) arrow.Array {
+	switch a := column.(type) {
+	case array.ExtensionArray:
+		return castKey(mem, a.Storage(), t)
+	case *array.Dictionary:
+		refs := make([]rows.Ref, a.Len())
+		for i := range refs {
+			refs[i] = rows.Ref{Record: -1}
+			if a.IsValid(i) {
+				refs[i] = rows.Ref{Row: int32(a.GetValueIndex(i))}
+			}
+		}
+		values := rows.Take(mem, a.Dictionary().DataType(), true, []arrow.ArrayData{a.Dictionary().Data()}, refs)
+		defer values.Release()
+		return castKey(mem, values, t)
+	}
+	if arrow.TypeEqual(column.DataType(), t) {
+		column.Retain()
+		return column
+	}
+	b := array.NewBuilder(mem, t)
+	defer b.Release()
+	for i := range column.Len() {
+		v, ok := sources.Convert(sources.ValueAt(column, i), t)
+		if !ok {
+			v = sources.Null(t)
+		}
+		sources.AppendValue(b, v)
+	}
+	return b.NewArray()
+}
+
+// encodeKeys writes the keys of rows. The columns are in the types of the keys;
+// given are what they were cast from. What it allocates is the scope's.
+func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
+	k := keyList{rows: rows, state: s.Bytes(rows)}
+	for i, c := range columns {
+		none := c.DataType().ID() == arrow.NULL
+		if !none && c.NullN() == 0 {
+			continue
+		}
+		for row := range rows {
+			switch {
+			case given[i].IsNull(row) || given[i].DataType().ID() == arrow.NULL || dictionaryNull(given[i], row):
+				k.state[row] = keyNull
+			case (none || c.IsNull(row)) && k.state[row] == keyValid:
+				k.state[row] = keyAbsent
+			}
+		}
+	}
+	for _, c := range columns {
+		w := keyWidth(c.DataType())
+		if w < 0 || k.width < 0 {
+			k.width = -1
+			continue
+		}
+		k.width += w
+	}
+	if k.width >= 0 {
+		k.bytes = s.Bytes(rows * k.width)
+		at := 0
+		for _, c := range columns {
+			writeFixed(c, k.bytes, at, k.width)
+			at += keyWidth(c.DataType())
+		}
+		return k
+	}
+	k.ends = s.Ints(rows + 1)
+	total := 0
+	for row := range rows {
+		if k.state[row] == keyValid {
+			for _, c := range columns {
+				total += keySize(c, row, len(columns) > 1)
+			}
+		}
+		if total > math.MaxInt32 {
+			panic(&sources.Error{Kind: sources.Exhausted, Err: errKeysTooLong})
+		}
+		k.ends[row+1] = int32(total)
+	}
+	k.bytes = s.Bytes(total)
+	to := k.bytes[:0]
+	var fixed [32]byte
+	for row := range rows {
+		if k.state[row] != keyValid {
+			continue
+		}
+		for _, c := range columns {
+			if w := keyWidth(c.DataType()); w >= 0 {
+				clear(fixed[:])
+				one := array.NewSlice(c, int64(row), int64(row)+1)
+				if w <= len(fixed) {
+					writeFixed(one, fixed[:w], 0, w)
+					to = append(to, fixed[:w]...)
+				} else {
+					to = append(to, one.(*array.FixedSizeBinary).Value(0)...)
+				}
+				one.Release()
+				continue
+			}
+			value := textAt(c, row)
+			if len(columns) > 1 {
+				to = binary.LittleEndian.AppendUint32(to, uint32(len(value)))
+			}
+			to = append(to, value...)
+		}
+	}
+	return k
+}
+
+// dictionaryNull reports whether a row of a dictionary column leads to a NULL.
+func dictionaryNull(a arrow.Array, row int) bool {
+	d, ok := a.(*array.Dictionary)
+	return ok && d.IsValid(row) && d.Dictionary().IsNull(d.GetValueIndex(row))
+}
+
+func keySize(c arrow.Array, row int, prefixed bool) int {
+	if w := keyWidth(c.DataType()); w >= 0 {
+		return w
+	}
+	n := len(textAt(c, row))
+	if prefixed {
+		n += 4
+	}
+	return n
+}
+
+// textAt returns a text or binary value, which lies in the column's memory.
+func textAt(c arrow.Array, row int) string {
+	switch a := c.(type) {
+	case *array.String:
+		return a.Value(row)
+	case *array.LargeString:
+		return a.Value(row)
+	case *array.Binary:
+		return a.ValueString(row)
+	case *array.LargeBinary:
+		return a.ValueString(row)
+	}
+	panic(&sources.Error{Kind: sources.Invalid, Err: errNoKey})
+}
+
+// writeFixed writes a column's values to[at:], one every step bytes. What it
+// writes for a NULL nobody looks at.
+func writeFixed(c arrow.Array, to []byte, at, step int) {
+	put := func(row int, v uint64) { binary.LittleEndian.PutUint64(to[row*step+at:], v) }
+	float := func(row int, f float64) {
+		switch {
+		case f != f:
+			f = math.NaN()
+		case f == 0:
+			f = 0 // which is also what -0 equals
+		}
+		put(row, math.Float64bits(f))
+	}
+	switch a := c.(type) {
+	case *array.Boolean:
+		for row := range a.Len() {
+			if a.Value(row) {
+				to[row*step+at] = 1
+			}
+		}
+	case *array.Float16:
+		for row := range a.Len() {
+			float(row, float64(a.Value(row).Float32()))
+		}
+	case *array.Float32:
+		for row, v := range a.Float32Values() {
+			float(row, float64(v))
+		}
+	case *array.Float64:
+		for row, v := range a.Float64Values() {
+			float(row, v)
+		}
+	case *array.Decimal128:
+		for row, v := range arrow.GetValues[decimal128.Num](a.Data(), 1) {
+			put(row, v.LowBits())
+			binary.LittleEndian.PutUint64(to[row*step+at+8:], uint64(v.HighBits()))
+		}
+	case *array.Decimal256:
+		for row, v := range arrow.GetValues[decimal256.Num](a.Data(), 1) {
+			for i, word := range v.Array() {
+				binary.LittleEndian.PutUint64(to[row*step+at+8*i:], word)
+			}
+		}
+	case *array.FixedSizeBinary:
+		for row := range a.Len() {
+			copy(to[row*step+at:], a.Value(row))
+		}
+	default:
+		d := c.Data()
+		if c.Len() == 0 || len(d.Buffers()) < 2 || d.Buffers()[1] == nil {
+			return
+		}
+		switch c.DataType().(arrow.FixedWidthDataType).BitWidth() {
+		case 8:
+			for row, v := range arrow.GetValues[uint8](d, 1) {
+				put(row, uint64(v))
+			}
+		case 16:
+			for row, v := range arrow.GetValues[uint16](d, 1) {
+				put(row, uint64(v))
+			}
+		case 32:
+			for row, v := range arrow.GetValues[uint32](d, 1) {
+				put(row, uint64(v))
+			}
+		default:
+			for row, v := range arrow.GetValues[uint64](d, 1) {
+				put(row, v)
+			}
+		}
+	}
+}
+
+// keySet are distinct keys with a way to find them: a table with open
+// addressing. Its hash differs from process to process, so that nobody can
+// choose keys that meet in one place.
+type keySet struct {
+	list   keyList
+	values arrow.RecordBatch // the keys themselves, in their order
+	slots  []int32           // the number of a key and one, or 0
+}
+
+var hashSeed = maphash.MakeSeed()
+
+func hashKey(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
+
+// slotsFor is how large a table for n keys is.
+func slotsFor(n int) int { return max(8, 1<<bits.Len(uint(2*n-1))) }
+
+// find returns the number of a key; -1 where it is not there.
+func (k *keySet) find(key []byte) int {
+	if len(k.slots) == 0 {
+		return -1
+	}
+	mask := uint64(len(k.slots) - 1)
+	for at := hashKey(key) & mask; ; at = (at + 1) & mask {
+		n := int(k.slots[at]) - 1
+		if n < 0 {
+			return -1
+		}
+		if string(k.list.at(n)) == string(key) {
+			return n
+		}
+	}
+}
+
+// distinct finds the different keys among those of rows, in the order of their
+// first appearance, and says of each row which it has: -1 for none. The columns
+// are in the types of the keys and become the fields' columns. All is the
+// scope's.
+func distinct(s *rows.Arena, all keyList, columns []arrow.Array, schema *arrow.Schema) (*keySet, []int32) {
+	number, first := s.Ints(all.rows), s.Ints(all.rows)
+	slots := s.Ints(slotsFor(all.rows))
+	mask := uint64(len(slots) - 1)
+	n, size := 0, 0
+	for row := range all.rows {
+		if all.state[row] != keyValid {
+			number[row] = -1
+			continue
+		}
+		key := all.at(row)
+		for at := hashKey(key) & mask; ; at = (at + 1) & mask {
+			have := int(slots[at]) - 1
+			if have < 0 {
+				slots[at], first[n], number[row] = int32(n)+1, int32(row), int32(n)
+				n++
+				size += len(key)
+				break
+			}
+			if string(all.at(int(first[have]))) == string(key) {
+				number[row] = int32(have)
+				break
+			}
+		}
+	}
+	k := &keySet{slots: slots, list: keyList{rows: n, width: all.width}}
+	k.list.bytes = s.Bytes(size)
+	if all.width < 0 {
+		k.list.ends = s.Ints(n + 1)
+	}
+	refs, at := s.Refs(n), 0
+	for i := range n {
+		at += copy(k.list.bytes[at:], all.at(int(first[i])))
+		if all.width < 0 {
+			k.list.ends[i+1] = int32(at)
+		}
+		refs[i] = rows.Ref{Row: first[i]}
+	}
+	k.values = rows.Keep(s, pickRecord(s.Mem, schema, columns, refs))
+	return k, number
+}
+
+// pickRecord picks rows of columns.
+func pickRecord(mem memory.Allocator, schema *arrow.Schema, columns []arrow.Array, refs []rows.Ref) arrow.RecordBatch {
+	picked := make([]arrow.Array, 0, len(columns))
+	defer func() {
+		for _, c := range picked {
+			c.Release()
+		}
+	}()
+	for i, c := range columns {
+		picked = append(picked, rows.Take(mem, schema.Field(i).Type, false, []arrow.ArrayData{c.Data()}, refs))
+	}
+	return array.NewRecordBatch(schema, picked, int64(len(refs)))
+}

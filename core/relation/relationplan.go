@@ -1,0 +1,96 @@
+package relation
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/penstock-data/penstock/core/query"
+)
+
+// Plan says how one relation is loaded.
+type Plan struct {
+	Path     string `json:"path"`
+	Kind     string `json:"kind"`
+	Depth    int    `json:"depth"`
+	Required bool   `json:"required"`
+	On       string `json:"on"` // as in customer_id = customers.id
+	// Steps are the questions for each chunk: one, or two where the relation goes
+	// through a join table.
+	Steps     []LookupPlan `json:"steps"`
+	Rows      *int64       `json:"rows"`  // for each chunk
+	Bytes     *int64       `json:"bytes"` // for each chunk
+	Relations []Plan       `json:"relations"`
+}
+
+// LookupPlan is one question of a relation.
+type LookupPlan struct {
+	Table string   `json:"table"`
+	By    []string `json:"by"`
+	// Scan says that the table finds no rows by these columns: it is read as a
+	// whole for each chunk.
+	Scan bool `json:"scan"`
+	// KeysAtOnce is how many keys one look-up takes; 0 is any number.
+	KeysAtOnce int `json:"keys_at_once"`
+	// Keys and Lookups are for each chunk, at most: what is remembered is not
+	// asked again.
+	Keys       *int64     `json:"keys"`
+	Lookups    *int64     `json:"lookups"`
+	Remembered bool       `json:"remembered"`
+	Source     query.Work `json:"source"`
+	Engine     query.Work `json:"engine"`
+	Detail     string     `json:"detail,omitempty"`
+}
+
+func WritePlans(b *strings.Builder, plans []Plan, indent string) {
+	for i, p := range plans {
+		branch, below := "├─ ", "│    "
+		if i == len(plans)-1 {
+			branch, below = "└─ ", "     "
+		}
+		optional := ""
+		if !p.Required {
+			optional = ", optional"
+		}
+		fmt.Fprintf(b, "%s%s%s: %s%s on %s, depth %d, for each chunk %s\n", indent, branch, p.Path, p.Kind, optional, p.On, p.Depth, query.FormatAmount(p.Rows, p.Bytes))
+		inner := indent + below
+		if len(p.Relations) > 0 {
+			inner = indent + strings.TrimRight(below, " ")
+			inner += strings.Repeat(" ", 3-len([]rune(strings.TrimRight(below, " ")))) + "│ "
+		}
+		line := func(format string, args ...any) { fmt.Fprintf(b, inner+format+"\n", args...) }
+		for _, s := range p.Steps {
+			s.write(line)
+		}
+		WritePlans(b, p.Relations, indent+below[:len(below)-2])
+	}
+}
+
+func (s LookupPlan) write(line func(string, ...any)) {
+	if s.Scan {
+		line("scans %s for each chunk, for it has no look-up by %s", s.Table, strings.Join(s.By, ", "))
+	} else {
+		atOnce := "any number of keys at once"
+		if s.KeysAtOnce > 0 {
+			atOnce = query.FormatCount(int64(s.KeysAtOnce), "key") + " at once"
+		}
+		line("looks up %s by %s, %s", s.Table, strings.Join(s.By, ", "), atOnce)
+	}
+	figures := ""
+	if s.Keys != nil {
+		figures = "at most " + query.FormatCount(*s.Keys, "key")
+	}
+	if s.Lookups != nil {
+		figures = strings.TrimPrefix(figures+" in "+query.FormatCount(*s.Lookups, "look-up"), " in ")
+	}
+	if s.Remembered {
+		figures = strings.TrimPrefix(figures+", fewer as rows are remembered", ", ")
+	}
+	if figures != "" {
+		line("for each chunk %s", figures)
+	}
+	s.Source.Write(line, "source", " for each key")
+	s.Engine.Write(line, "engine", " for each key")
+	if s.Detail != "" {
+		line("%s", s.Detail)
+	}
+}
