@@ -86,12 +86,12 @@ type connection struct {
 func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) *connection {
 	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, Scans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
-	ledger := budget.NewAccounts(mem, session)
-	pace := budget.NewBackpressure(mem, ledger, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
+	accounts := budget.NewAccounts(mem, session)
+	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
 	loader := relation.NewLoader(ctx, relation.LoaderConfig{
-		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pace, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
+		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
 	})
-	return &connection{table: p.table.Name, budget: mem, source: source, session: session, accounts: ledger, pressure: pace, loader: loader}
+	return &connection{table: p.table.Name, budget: mem, source: source, session: session, accounts: accounts, pressure: pressure, loader: loader}
 }
 
 // connect begins the sessions that the stream needs.

@@ -44,44 +44,6 @@ type Options struct {
 	Store Store
 }
 
-// Store is a second tier, as a directory on a disk. It must be safe for
-// concurrent use. What it cannot read or write it does without: its errors go
-// nowhere else than to its own log.
-type Store interface {
-	// Load finds the answer to a question, and gives its pages in order, each under
-	// the schema and valid in its call; false wants no more of them. The result
-	// has all but the pages, and is nil where there is no such answer, or it was
-	// not given to the end.
-	Load(q query.Key, schema *arrow.Schema, give func(sources.Batch) bool) *Entry
-	// Save keeps an answer, which it must not retain.
-	Save(a *Entry)
-	// Invalidate drops the answers of a table of a source; of every table where
-	// the name is empty, of every source where the source is zero.
-	Invalidate(source query.Fingerprint, table string)
-	// Close frees what the store holds, but not what it keeps.
-	Close() error
-}
-
-// Entry is a whole answer to a question: what a cache holds.
-type Entry struct {
-	query.Key
-	Version string    // of the table's data, [sources.Plan.Version]; empty where it has none
-	At      time.Time // when the question was asked
-	Expires time.Time
-	Schema  *arrow.Schema
-	// Pages are all of the answer, in order, at least one. Each record holds a
-	// reference that is the answer's.
-	Pages []sources.Batch
-}
-
-// Release gives the records back.
-func (a *Entry) Release() {
-	for _, p := range a.Pages {
-		p.Record.Release()
-	}
-	a.Pages = nil
-}
-
 // Cache remembers answers. It only makes things faster: it holds whole answers
 // alone, never fails a read, and has nothing that its budget's owner would miss.
 //
@@ -107,12 +69,6 @@ type Cache struct {
 	queue   chan *savedEntry         // to the store; nil where there is none
 	saves   map[*savedEntry]struct{} // that wait in the queue
 	storing sync.Mutex               // held while the store is written to, or drops something
-}
-
-// savedEntry is an answer on its way to the store.
-type savedEntry struct {
-	answer  *Entry
-	spoiled bool // it was dropped meanwhile
 }
 
 // tableFingerprint is a table whose fingerprint is known. It keeps the catalogue's table
@@ -234,17 +190,6 @@ func (c *Cache) Get(q query.Key, schema *arrow.Schema) *Entry {
 	}
 	c.count(func(s *Stats) { s.Hits++ })
 	return e.answer(pages, schema)
-}
-
-// answer lends all pages, and takes over their references.
-func (e *heldEntry) answer(pages []*contiguousPage, schema *arrow.Schema) *Entry {
-	a := &Entry{Key: e.key, Version: e.version, At: e.asked, Expires: e.expires, Schema: schema}
-	for _, p := range pages {
-		record, _ := p.lend(nil, schema, 0, p.rows) // which only a borrower's budget refuses
-		a.Pages = append(a.Pages, sources.Batch{Record: record, Cursor: p.cursor, Skipped: p.skipped})
-		p.release()
-	}
-	return a
 }
 
 // Put copies an answer into the cache, in the place of what was there, and
@@ -448,37 +393,6 @@ func (c *Cache) makeRoom(n int64) bool {
 	return !c.budget.HasWaiters() && c.budget.Charge(n) == nil
 }
 
-// Companion remembers something else than whole answers in the memory of a
-// [Cache], and is dropped and shed with it. It must be safe for concurrent use.
-type Companion interface {
-	// Drop forgets what was read from a table of a source: from every table if the
-	// name is empty, from every source if the source is zero.
-	Drop(source query.Fingerprint, table string)
-	// Shed gives memory back. It must not wait, not even for a lock that is held
-	// while memory is allocated.
-	Shed()
-	// Figures returns how many keys were found, and how many were not.
-	Figures() (found, missed uint64)
-}
-
-// Companion returns the cache's companion, and makes it on first use. It may hold
-// as many bytes of the budget, each thing for as long as ttl.
-func (c *Cache) Companion(make func(b *budget.Budget, bytes int64, ttl time.Duration) Companion) Companion {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.companion == nil {
-		c.companion = make(c.budget, c.o.MaxBytes/4, c.o.TTL)
-	}
-	return c.companion
-}
-
-// kept returns the companion; nil if it was never asked for.
-func (c *Cache) kept() Companion {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.companion
-}
-
 // TableFingerprint is the fingerprint of a table of a catalogue, which does not change.
 func (c *Cache) TableFingerprint(t *sources.Table) query.Fingerprint {
 	c.mu.Lock()
@@ -505,19 +419,3 @@ const (
 	maxTables = 64
 	maxSaves  = 16
 )
-
-// save is the goroutine that hands answers to the store. Close ends it.
-func (c *Cache) save() {
-	for s := range c.queue {
-		c.storing.Lock()
-		c.mu.Lock()
-		delete(c.saves, s)
-		spoiled := s.spoiled
-		c.mu.Unlock()
-		if !spoiled {
-			c.o.Store.Save(s.answer)
-		}
-		c.storing.Unlock()
-		s.answer.Release()
-	}
-}

@@ -19,7 +19,7 @@ import (
 // which they came. What does not fit is [sources.Exhausted].
 func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, l *budget.Accounts, page sources.Limits) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		s := sorter{order: order, limit: limit, ledger: l, mem: mem}
+		s := sorter{order: order, limit: limit, accounts: l, mem: mem}
 		defer s.drop()
 		for page, err := range pages {
 			if err == nil {
@@ -60,10 +60,10 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 
 // sorter holds the rows to sort.
 type sorter struct {
-	order  []sources.Sort
-	limit  int64 // 0 is none
-	ledger *budget.Accounts
-	mem    memory.Allocator
+	order    []sources.Sort
+	limit    int64 // 0 is none
+	accounts *budget.Accounts
+	mem      memory.Allocator
 
 	schema  *arrow.Schema
 	pages   []arrow.RecordBatch // retained
@@ -91,7 +91,7 @@ func (s *sorter) add(page arrow.RecordBatch) {
 	}
 	ranks := s.rank()
 	defer ranks.release()
-	best := sorter{ledger: s.ledger}
+	best := sorter{accounts: s.accounts}
 	defer best.drop()
 	for rows := range slices.Chunk(ranks.rows, int(sources.DefaultLimits.Rows)) {
 		best.hold(s.pick(rows))
@@ -104,7 +104,7 @@ func (s *sorter) add(page arrow.RecordBatch) {
 // hold takes a record over.
 func (s *sorter) hold(page arrow.RecordBatch) {
 	s.pages = append(s.pages, page)
-	s.counted = append(s.counted, s.ledger.Hold(budget.Shape, page))
+	s.counted = append(s.counted, s.accounts.Hold(budget.Shape, page))
 	s.starts = append(s.starts, s.rows)
 	s.rows += page.NumRows()
 	s.bytes += sources.Size(page)

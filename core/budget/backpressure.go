@@ -11,66 +11,6 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// How a stream goes about memory when nobody says otherwise.
-const (
-	// DefaultChunkRows is how many rows a chunk has at first.
-	DefaultChunkRows = 1000
-	// MinChunkRows is how many rows a chunk has when memory is short.
-	MinChunkRows = 100
-	// MaxChunkRows is how many rows a chunk grows to while there is room.
-	MaxChunkRows = 64 << 10
-	// DefaultMaxWait is how long a stream waits for memory.
-	DefaultMaxWait = 30 * time.Second
-)
-
-// Pressure says where the levels of a stream lie, as parts of its limit, and how
-// long it waits. The zero value of a field is its default.
-type Pressure struct {
-	Degrade float64       // at so much a stream is Degraded: 0.8
-	Pause   float64       // at so much it is Paused: 0.95
-	Recover float64       // below so much it is Normal again: 0.6
-	MaxWait time.Duration // how long it is Paused, and waits to be admitted: 30 s; less than 0 not at all
-}
-
-// OrDefault returns p with its zero fields replaced by the defaults.
-func (p Pressure) OrDefault() Pressure {
-	if p.Degrade == 0 {
-		p.Degrade = 0.80
-	}
-	if p.Pause == 0 {
-		p.Pause = 0.95
-	}
-	if p.Recover == 0 {
-		p.Recover = 0.60
-	}
-	if p.MaxWait == 0 {
-		p.MaxWait = DefaultMaxWait
-	}
-	return p
-}
-
-// Check returns what is wrong with p, an error of kind [sources.Invalid]; the
-// zero value is good.
-func (p Pressure) Check() error {
-	d := p.OrDefault()
-	if 0 < d.Recover && d.Recover < d.Degrade && d.Degrade < d.Pause && d.Pause <= 1 {
-		return nil
-	}
-	return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-		"Pressure: Recover %g, Degrade %g and Pause %g must be parts of the limit in this order", d.Recover, d.Degrade, d.Pause)}
-}
-
-// wait returns a context that ends when a stream has waited for as long as it
-// may.
-func (p Pressure) wait(ctx context.Context) (context.Context, context.CancelFunc) {
-	if p.MaxWait < 0 {
-		ctx, cancel := context.WithCancel(ctx)
-		cancel()
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, p.MaxWait)
-}
-
 // Backpressure adapts a stream to the memory there is. Before the pages of a chunk it
 // makes sure that there is room for a step: the pages, the chunk that they are
 // copied together to, and a page that is being read, twice, since a builder that
@@ -117,10 +57,6 @@ func NewBackpressure(b *Budget, l *Accounts, page sources.Limits, pinned int64, 
 // Budget returns the stream's budget, accounts who holds how much of it.
 func (g *Backpressure) Budget() *Budget     { return g.budget }
 func (g *Backpressure) Accounts() *Accounts { return g.byOwner }
-
-// Floor is the floor of a stream with such pages: what its smallest step takes,
-// beside a page of which a part waits to become the next chunk.
-func Floor(page sources.Limits) int64 { return 4 * page.Bytes }
 
 // minStep is the smallest step: a page that is being read, with what its
 // allocations are rounded up by.
@@ -258,21 +194,6 @@ func (g *Backpressure) Report() (first []Event, changes int, paused time.Duratio
 	return slices.Clone(g.events), g.changes, g.paused
 }
 
-// AdmitStream waits until the budget has its floor, which is the stream's for as
-// long as it is open: with it, it can always take its smallest step.
-func AdmitStream(ctx context.Context, b *Budget, floor int64, p Pressure) error {
-	wait, cancel := p.wait(ctx)
-	defer cancel()
-	err := b.Admit(wait, floor)
-	if err != nil && ctx.Err() != nil {
-		return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
-	}
-	if err != nil {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("no room for another stream: %w; close one, or give the host more memory", refusalOf(err))}
-	}
-	return nil
-}
-
 // shrink halves the chunks once more, as long as the stream is above the line.
 func (g *Backpressure) shrink() {
 	g.mu.Lock()
@@ -402,51 +323,4 @@ func (g *Backpressure) exhausted(err error, begun time.Time) error {
 		Held: g.byOwner.Breakdown(), Limit: g.budget.Limit(), Chunks: g.byOwner.chunks.Load(),
 		Waited: time.Since(begun).Round(time.Millisecond), Refusal: refusal,
 	}}
-}
-
-// refusalOf is the refusal in an error, without its kind.
-func refusalOf(err error) error {
-	var refusal *Refusal
-	if errors.As(err, &refusal) {
-		return refusal
-	}
-	return err
-}
-
-func RefusalText(err error) string { return refusalOf(err).Error() }
-
-func refusedBy(err error, b *Budget) bool {
-	var refusal *Refusal
-	return errors.As(err, &refusal) && refusal.Budget == b.name
-}
-
-// Shortage is the cause of the [sources.Exhausted] error of a stream that cannot
-// go on.
-type Shortage struct {
-	Held    Breakdown
-	Limit   int64         // bytes
-	Chunks  int64         // that the consumer has not released
-	Waited  time.Duration // for memory
-	Refusal *Refusal      // of the step that did not fit; nil where none was tried
-}
-
-// Error says who holds what, and what helps: "consumer holds 61.0 MiB of 64.0 MiB
-// in 12 chunks; release them".
-func (s *Shortage) Error() string {
-	waited := ""
-	if s.Waited > 0 {
-		waited = fmt.Sprintf(", after %s of waiting", s.Waited)
-	}
-	if s.Chunks > 0 && s.Held[Consumer] > s.Held.Total()/2 {
-		return fmt.Sprintf("consumer holds %s of %s in %d chunks%s; release them", FormatBytes(s.Held[Consumer]), FormatBytes(s.Limit), s.Chunks, waited)
-	}
-	return fmt.Sprintf("%v (%s)%s; give it more memory", s.Refusal, s.Held, waited)
-}
-
-// Unwrap returns the refusal.
-func (s *Shortage) Unwrap() error {
-	if s.Refusal == nil {
-		return nil
-	}
-	return s.Refusal
 }

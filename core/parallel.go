@@ -15,16 +15,16 @@ type parallelScan struct {
 	workers   int
 	unordered bool
 	page      sources.Limits
-	maxQueued int // pages that wait for the consumer at most, beside the one in each lane's hands
+	maxQueued int // pages that wait for the consumer at most, beside the one in each worker's hands
 }
 
-// pagesPerWorker is how many pages a lane may take up that nobody waits for yet: the
+// pagesPerWorker is how many pages a worker may take up that nobody waits for yet: the
 // one that is being read, twice, since a builder that grows has two buffers; and
 // the one that it has read.
 const pagesPerWorker = 3
 
-// maxQueuedPerWorker is how many pages wait for each lane at most. Without an order few
-// wait; in order, what the later lanes have read waits for the first.
+// maxQueuedPerWorker is how many pages wait for each worker at most. Without an order few
+// wait; in order, what the later workers have read waits for the first.
 const maxQueuedPerWorker = 16
 
 // planParallel returns how many partitions a query's table is read in at once, and
@@ -60,7 +60,7 @@ func (l parallelScan) scans(lookups bool) int {
 	return l.workers
 }
 
-// floor is what the lanes may hold at once, which the stream sets aside for as
+// floor is what the workers may hold at once, which the stream sets aside for as
 // long as it is open: they cannot wait for memory one by one.
 func (l parallelScan) floor() int64 {
 	if l.workers < 2 {
@@ -73,7 +73,7 @@ func (l parallelScan) floor() int64 {
 // each in the order that it has, one partition after the other in the order of
 // the plan, or page by page as they come. The goroutines are this loop's: they
 // end with it. Its pages have no cursor. scan must give a guarded scan.
-func scanParallel(ctx context.Context, l parallelScan, session sources.Session, asked *sources.Query, calm func() bool, ledger *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
+func scanParallel(ctx context.Context, l parallelScan, session sources.Session, asked *sources.Query, calm func() bool, accounts *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
 	if l.workers < 2 {
 		return scan(ctx, asked)
 	}
@@ -87,7 +87,7 @@ func scanParallel(ctx context.Context, l parallelScan, session sources.Session, 
 			scan(ctx, asked)(yield)
 			return
 		}
-		r := &parallelReader{parallelScan: l, parts: plan.Parts, asked: asked, calm: calm, accounts: ledger, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
+		r := &parallelReader{parallelScan: l, parts: plan.Parts, asked: asked, calm: calm, accounts: accounts, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
 		r.changed.L = &r.mu
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -104,7 +104,7 @@ func scanParallel(ctx context.Context, l parallelScan, session sources.Session, 
 	}
 }
 
-// parallelReader is what the lanes and the loop share.
+// parallelReader is what the workers and the loop share.
 type parallelReader struct {
 	parallelScan
 	parts    []sources.Part
@@ -115,7 +115,7 @@ type parallelReader struct {
 
 	mu      sync.Mutex
 	changed sync.Cond
-	next    int             // the first partition that no lane has taken
+	next    int             // the first partition that no worker has taken
 	turn    int             // the first one that the loop has not seen the end of
 	queues  [][]fetchedPage // by partition: what waits for the loop
 	done    []bool          // by partition: no more will come
@@ -222,7 +222,7 @@ func (r *parallelReader) take() (fetchedPage, bool) {
 	}
 }
 
-// loop yields what the lanes read.
+// loop yields what the workers read.
 func (r *parallelReader) loop(yield func(sources.Batch, error) bool) {
 	for {
 		f, ok := r.take()
@@ -245,7 +245,7 @@ func (r *parallelReader) give(f fetchedPage, yield func(sources.Batch, error) bo
 	return yield(f.page, nil)
 }
 
-// stop tells the lanes that nobody takes pages any more.
+// stop tells the workers that nobody takes pages any more.
 func (r *parallelReader) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,7 +253,7 @@ func (r *parallelReader) stop() {
 	r.changed.Broadcast()
 }
 
-// drop gives back what nobody took, once the lanes have ended.
+// drop gives back what nobody took, once the workers have ended.
 func (r *parallelReader) drop() {
 	for _, queue := range r.queues {
 		for _, f := range queue {

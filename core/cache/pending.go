@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -150,31 +148,6 @@ func (f *pendingEntry) abandon() {
 		delete(f.c.fills, f)
 		f.c.stats.Abandoned++
 	}
-}
-
-// store has the committed answer kept in the second tier too, if there is one
-// and it keeps up.
-func (c *Cache) store(key query.Fingerprint, schema *arrow.Schema) {
-	if c.queue == nil {
-		return
-	}
-	e, pages := c.peek(key)
-	if e == nil {
-		return
-	}
-	s := &savedEntry{answer: e.answer(pages, schema)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// It may have been dropped since it was found.
-	if now, ok := c.lru.Peek(key); ok && now == e && !c.closed {
-		select {
-		case c.queue <- s:
-			c.saves[s] = struct{}{}
-			return
-		default:
-		}
-	}
-	s.answer.Release()
 }
 
 // tooLarge reports whether an answer did not fit lately.
