@@ -51,7 +51,7 @@ var faults = []fault{
 		return flakyHang(s, p.rng)
 	})},
 	{name: "slow", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return testkit.Slow(s, time.Duration(p.rng.IntN(3000))*time.Microsecond)
+		return testkit.DelayEach(s, time.Duration(p.rng.IntN(3000))*time.Microsecond)
 	})},
 	{name: "terminate", on: database, chunk: func(p *plan, ctx context.Context, _ *host.Source) error {
 		_, err := p.world.terminate(ctx)

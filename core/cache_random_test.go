@@ -173,7 +173,7 @@ func (w *world) meddle(meddlings []meddling) {
 				return
 			}
 			// What streams hold cannot be given; what the cache does can.
-			buffer, err := sources.Call("allocate", "", func() ([]byte, error) { return hungry.Allocate(3 << 20), nil })
+			buffer, err := sources.GuardCall("allocate", "", func() ([]byte, error) { return hungry.Allocate(3 << 20), nil })
 			if err == nil {
 				time.Sleep(time.Millisecond)
 				hungry.Free(buffer)

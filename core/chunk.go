@@ -127,7 +127,7 @@ func (c *rechunker) emit() bool {
 		return c.give(c.parts)
 	}
 	// The refusal is one of the budget's, and leaves nothing behind.
-	joined, err := sources.Call("", "", func() (arrow.RecordBatch, error) { return c.join(c.parts), nil })
+	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.join(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
 		c.pressure.SetLevel(budget.Degraded, "chunks cannot be copied together: "+budget.RefusalText(err))
 		for len(c.parts) > 0 {

@@ -42,7 +42,7 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := sources.Call("catalog", "", func() (*sources.Catalog, error) { return source.Catalog(ctx) })
+	catalog, err := sources.GuardCall("catalog", "", func() (*sources.Catalog, error) { return source.Catalog(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -50,14 +50,14 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 	if err != nil {
 		return nil, err
 	}
-	session, err := sources.Call("begin", q.Table, func() (sources.Session, error) {
+	session, err := sources.GuardCall("begin", q.Table, func() (sources.Session, error) {
 		return source.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		_, closing := sources.Call("close", q.Table, func() (struct{}, error) { return struct{}{}, session.Close() })
+		_, closing := sources.GuardCall("close", q.Table, func() (struct{}, error) { return struct{}{}, session.Close() })
 		err = errors.Join(err, closing)
 	}()
 	return p.explain(ctx, session)
@@ -65,7 +65,7 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 
 // explain asks the session for the plans of the query's scan and look-ups.
 func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanation, error) {
-	scan, err := sources.Call("plan", p.table.Name, func() (*sources.Plan, error) { return session.Plan(ctx, p.pushed) })
+	scan, err := sources.GuardCall("plan", p.table.Name, func() (*sources.Plan, error) { return session.Plan(ctx, p.pushed) })
 	if err != nil {
 		return nil, err
 	}

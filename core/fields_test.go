@@ -125,7 +125,7 @@ func newRecorder(t *testing.T) *recorder {
 	for _, name := range slices.Sorted(maps.Keys(columns)) {
 		table := sources.Table{
 			Name: name, Schema: arrow.NewSchema(columns[name], nil), Key: []string{"id"}, Rows: 3, Filters: map[string]sources.Ops{},
-			Can: sources.Project | sources.SortBy | sources.Limit | sources.Resume | sources.Stable | sources.Logic,
+			Capabilities: sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapResume | sources.CapStable | sources.CapLogic,
 		}
 		for _, f := range columns[name] {
 			table.Filters[f.Name] = ^sources.Ops(0)
@@ -134,8 +134,8 @@ func newRecorder(t *testing.T) *recorder {
 		catalog.Tables = append(catalog.Tables, table)
 	}
 	keys := []sources.ForeignKey{
-		{Table: "children", Columns: []string{"parent_id"}, Target: "parents"}, {Table: "others", Columns: []string{"parent_id"}, Target: "parents"},
-		{Table: "others", Columns: []string{"child_id"}, Target: "children"},
+		{Table: "children", Columns: []string{"parent_id"}, TargetTable: "parents"}, {Table: "others", Columns: []string{"parent_id"}, TargetTable: "parents"},
+		{Table: "others", Columns: []string{"child_id"}, TargetTable: "children"},
 	}
 	if err := sources.Relate(catalog, keys); err != nil {
 		t.Fatal(err)

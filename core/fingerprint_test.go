@@ -33,7 +33,7 @@ func TestQuestionsDiffer(t *testing.T) {
 		return arrow.StructOf(fields...)
 	}
 	eq := func(column, text string) sources.Predicate {
-		return sources.Comparison{Column: column, Op: sources.Eq, Value: sources.Text(text)}
+		return sources.Comparison{Column: column, Op: sources.OpEq, Value: sources.Text(text)}
 	}
 	keys := func(values ...int64) *sources.Keys {
 		b := array.NewInt64Builder(memory.DefaultAllocator)
@@ -59,7 +59,7 @@ func TestQuestionsDiffer(t *testing.T) {
 	}
 	for _, table := range []*sources.Table{
 		table(func(t *sources.Table) { t.Name = "u" }), table(func(t *sources.Table) { t.Key = []string{"id"} }),
-		table(func(t *sources.Table) { t.Can = sources.Stable }),
+		table(func(t *sources.Table) { t.Capabilities = sources.CapStable }),
 		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64}), field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true}),
 		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.MetadataFrom(map[string]string{"x": "y"})}),
 		field(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Uint64}),
@@ -81,18 +81,18 @@ func TestQuestionsDiffer(t *testing.T) {
 		{Table: "t", OrderBy: []sources.Sort{{Column: "a"}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "a", Desc: true}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "a", NullsFirst: true}}},
 		{Table: "t", OrderBy: []sources.Sort{{Column: "a"}, {Column: "b"}}}, {Table: "t", OrderBy: []sources.Sort{{Column: "b"}, {Column: "a"}}},
 		{Table: "t", Where: eq("a", "bc")}, {Table: "t", Where: eq("ab", "c")}, {Table: "t", Where: sources.Not{Predicate: eq("a", "bc")}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Ne, Value: sources.Text("bc")}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpNe, Value: sources.Text("bc")}},
 		{Table: "t", Where: sources.HasPrefix{Column: "a", Prefix: "bc"}}, {Table: "t", Where: sources.Like{Column: "a", Pattern: "bc"}},
 		{Table: "t", Where: sources.IsNull{Column: "a"}}, {Table: "t", Where: sources.IsNull{Column: "a", Not: true}},
 		{Table: "t", Where: sources.In{Column: "a"}}, {Table: "t", Where: sources.In{Column: "a", Values: []sources.Value{sources.Text("b"), sources.Text("c")}}},
 		{Table: "t", Where: sources.In{Column: "a", Values: []sources.Value{sources.Text("bc")}}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Int(1)}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Uint(1)}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Float(0)}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Float(math.Copysign(0, -1))}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Bool(true)}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Bytes([]byte("bc"))}},
-		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.Eq, Value: sources.Null(arrow.BinaryTypes.String)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Int(1)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Uint(1)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Float(0)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Float(math.Copysign(0, -1))}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Bool(true)}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Bytes([]byte("bc"))}},
+		{Table: "t", Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Null(arrow.BinaryTypes.String)}},
 		{Table: "t", Where: sources.Or{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.And{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.Or{}},
 		{Table: "t", Keys: keys()}, {Table: "t", Keys: keys(1, 2)}, {Table: "t", Keys: keys(2, 1)}, {Table: "t", Keys: keys(12)},
 	} {

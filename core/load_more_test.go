@@ -148,7 +148,7 @@ func TestRelationsNobodyNamed(t *testing.T) {
 		want = append(want, truth.answer("people", row, nil, parseLoad(t, "boss,people")))
 	}
 	for _, scans := range []int{0, 1} {
-		h := humbled(t, source, func(t *sources.Table) { t.Scans = scans })
+		h := humbled(t, source, func(t *sources.Table) { t.MaxScans = scans })
 		got, receipt := readObjects(t, h, core.Query{Table: "people"}, core.Options{ChunkRows: 5}, "boss", "people")
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -235,7 +235,7 @@ func TestOneRowTooMany(t *testing.T) {
 	}
 	source, err := testkit.NewMemory([]testkit.MemoryTable{
 		{Name: "a", Schema: schema, Rows: rows(1, 2, 3)}, {Name: "b", Schema: schema, Key: []string{"id"}, Rows: rows(1, 3, 3)},
-	}, []sources.ForeignKey{{Table: "a", Columns: []string{"id"}, Target: "b"}})
+	}, []sources.ForeignKey{{Table: "a", Columns: []string{"id"}, TargetTable: "b"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,9 +422,9 @@ func parents(t testing.TB, children int) sources.Source {
 	}
 	catalog := &sources.Catalog{Tables: []sources.Table{
 		{Name: "parents", Schema: schemas[0], Key: []string{"id"}, Rows: 5},
-		{Name: "children", Schema: schemas[1], Key: []string{"id"}, Rows: int64(children), Can: sources.Project, Lookups: []sources.Lookup{{Columns: []string{"parent_id"}}}},
+		{Name: "children", Schema: schemas[1], Key: []string{"id"}, Rows: int64(children), Capabilities: sources.CapProject, Lookups: []sources.Lookup{{Columns: []string{"parent_id"}}}},
 	}}
-	if err := sources.Relate(catalog, []sources.ForeignKey{{Table: "children", Columns: []string{"parent_id"}, Target: "parents"}}); err != nil {
+	if err := sources.Relate(catalog, []sources.ForeignKey{{Table: "children", Columns: []string{"parent_id"}, TargetTable: "parents"}}); err != nil {
 		t.Fatal(err)
 	}
 	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
@@ -505,7 +505,7 @@ func TestOneParentOfManyChildren(t *testing.T) {
 
 // TestLeavingALoadEarly: the loop may end anywhere, also by a panic.
 func TestLeavingALoadEarly(t *testing.T) {
-	source := humbled(t, library(t), func(t *sources.Table) { t.Scans = 1 })
+	source := humbled(t, library(t), func(t *sources.Table) { t.MaxScans = 1 })
 	q := core.Query{Table: "books", Load: query.Load{Required: parseLoad(t, "author"), Optional: parseLoad(t, "pages")}}
 	for _, how := range []string{"break", "panic", "cancel", "close"} {
 		func() {
@@ -598,13 +598,13 @@ func TestExplain(t *testing.T) {
 	source := humbled(t, library(t), func(t *sources.Table) {
 		t.Lookups = slices.Clone(t.Lookups)
 		for i := range t.Lookups {
-			t.Lookups[i].Keys = 20
+			t.Lookups[i].MaxKeys = 20
 		}
 		if t.Name == "loans" {
-			t.Lookups, t.Can = nil, 0
+			t.Lookups, t.Capabilities = nil, 0
 		}
 		if t.Name == "pages" {
-			t.Scans = 1
+			t.MaxScans = 1
 		}
 	})
 	q := core.Query{Table: "books", Columns: []string{"price"}, Limit: 40, Load: query.Load{Required: parseLoad(t, "pages(limit: 2, order: words:desc),loans,shelves,editor.boss")}}

@@ -89,14 +89,14 @@ func library(t testing.TB) sources.Source {
 		{Name: "loans", Schema: schema(field("isbn", text, true), field("edition", i32, true), field("days", i64, true)),
 			Rows: rows(70, func(i int) []any { return []any{isbn(i % 50), int32(i % 2), or(i%6 == 0, int64((i*i)%11))} })},
 	}, []sources.ForeignKey{
-		{Table: "people", Columns: []string{"boss_id"}, Target: "people"},
-		{Table: "books", Columns: []string{"author_id"}, Target: "people"},
-		{Table: "books", Columns: []string{"editor_id"}, Target: "people"},
-		{Table: "pages", Columns: []string{"edition", "isbn"}, Target: "books", TargetColumns: []string{"edition", "isbn"}},
-		{Table: "shelf_books", Columns: []string{"shelf"}, Target: "shelves"},
-		{Table: "shelf_books", Columns: []string{"isbn", "edition"}, Target: "books"},
-		{Table: "cards", Columns: []string{"owner_id"}, Target: "people"},
-		{Table: "loans", Columns: []string{"isbn", "edition"}, Target: "books"},
+		{Table: "people", Columns: []string{"boss_id"}, TargetTable: "people"},
+		{Table: "books", Columns: []string{"author_id"}, TargetTable: "people"},
+		{Table: "books", Columns: []string{"editor_id"}, TargetTable: "people"},
+		{Table: "pages", Columns: []string{"edition", "isbn"}, TargetTable: "books", TargetColumns: []string{"edition", "isbn"}},
+		{Table: "shelf_books", Columns: []string{"shelf"}, TargetTable: "shelves"},
+		{Table: "shelf_books", Columns: []string{"isbn", "edition"}, TargetTable: "books"},
+		{Table: "cards", Columns: []string{"owner_id"}, TargetTable: "people"},
+		{Table: "loans", Columns: []string{"isbn", "edition"}, TargetTable: "books"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func (d data) answer(table string, row map[string]sources.Value, columns []strin
 		related := d.related(row, r, level)
 		list := []any{}
 		for _, other := range related {
-			list = append(list, d.answer(r.Table, other, level.Columns, level.Below))
+			list = append(list, d.answer(r.TargetTable, other, level.Columns, level.Below))
 		}
 		switch {
 		case !r.Kind.ToOne():
@@ -191,17 +191,17 @@ func (d data) related(row map[string]sources.Value, r *sources.Relation, level q
 	}
 	var all []map[string]sources.Value
 	if r.Through == nil {
-		all = matching(r.Table, row, r.Columns, r.Target)
+		all = matching(r.TargetTable, row, r.Columns, r.TargetColumns)
 	} else {
 		for _, join := range matching(r.Through.Table, row, r.Columns, r.Through.Near) {
-			all = append(all, matching(r.Table, join, r.Through.Far, r.Target)...)
+			all = append(all, matching(r.TargetTable, join, r.Through.Far, r.TargetColumns)...)
 		}
 	}
 	all = slices.DeleteFunc(all, func(other map[string]sources.Value) bool {
 		return sources.Eval(level.Where, func(c string) sources.Value { return other[c] }) != sources.True
 	})
 	order := slices.Clone(level.OrderBy)
-	for _, c := range d.catalog.Table(r.Table).Key {
+	for _, c := range d.catalog.Table(r.TargetTable).Key {
 		order = append(order, sources.Sort{Column: c})
 	}
 	slices.SortStableFunc(all, func(a, b map[string]sources.Value) int {
@@ -312,7 +312,7 @@ func (s *humbleSession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 		table, err := s.h.catalog.Check(q)
 		running := s.enter(1)
 		defer s.enter(-1)
-		if err == nil && table.Scans > 0 && running > table.Scans {
+		if err == nil && table.MaxScans > 0 && running > table.MaxScans {
 			err = errors.New("more scans at once than the table takes")
 		}
 		if err != nil {
@@ -393,15 +393,15 @@ func TestLoadIsTheSameHowever(t *testing.T) {
 	abilities := map[string]func(*sources.Table){
 		"able": func(*sources.Table) {},
 		"three keys, one scan": func(t *sources.Table) {
-			t.Scans = 1
+			t.MaxScans = 1
 			t.Lookups = slices.Clone(t.Lookups)
 			for i := range t.Lookups {
-				t.Lookups[i].Keys = 3
+				t.Lookups[i].MaxKeys = 3
 			}
 		},
-		"look-ups alone": func(t *sources.Table) { t.Can, t.Filters = 0, nil },
-		"filters alone":  func(t *sources.Table) { t.Can, t.Lookups = 0, nil },
-		"nothing":        func(t *sources.Table) { t.Can, t.Filters, t.Lookups, t.Scans = 0, nil, nil, 1 },
+		"look-ups alone": func(t *sources.Table) { t.Capabilities, t.Filters = 0, nil },
+		"filters alone":  func(t *sources.Table) { t.Capabilities, t.Lookups = 0, nil },
+		"nothing":        func(t *sources.Table) { t.Capabilities, t.Filters, t.Lookups, t.MaxScans = 0, nil, nil, 1 },
 	}
 	for name, change := range abilities {
 		t.Run(name, func(t *testing.T) {

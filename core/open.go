@@ -84,7 +84,7 @@ type connection struct {
 // prepare makes the parts of a connection. None of them asks the source for
 // anything before connect.
 func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) *connection {
-	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, Scans: p.parallel.scans(p.related())}
+	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
 	accounts := budget.NewAccounts(mem, session)
 	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
@@ -118,7 +118,7 @@ func (c *connection) close() error {
 	if c.reader != nil {
 		faults = append(faults, c.reader.Close())
 	}
-	_, err := sources.Call("close", c.table, func() (struct{}, error) { return struct{}{}, c.session.Close() })
+	_, err := sources.GuardCall("close", c.table, func() (struct{}, error) { return struct{}{}, c.session.Close() })
 	c.budget.Close()
 	return errors.Join(append(faults, err)...)
 }

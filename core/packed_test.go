@@ -48,7 +48,7 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 	for from := int64(0); from <= 4; from++ {
 		for to := from; to <= 4; to++ {
 			slice := whole.NewSlice(from, to)
-			page := sources.Batch{Record: slice, Cursor: sources.Cursor("here"), Skipped: sources.Skipped{Records: 1, First: []string{"line 3"}}}
+			page := sources.Batch{Record: slice, Cursor: sources.Cursor("here"), Skipped: sources.Skipped{Records: 1, Locations: []string{"line 3"}}}
 			put := &cache.Entry{Key: q, Version: "v", At: time.Now(), Expires: time.Now().Add(time.Hour), Schema: schema, Pages: []sources.Batch{page, page}}
 			if !answers.Put(put) {
 				t.Fatalf("[%d,%d) was not kept", from, to)
@@ -58,7 +58,7 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 				t.Fatalf("[%d,%d): got %+v", from, to, got)
 			}
 			for _, p := range got.Pages {
-				if !array.RecordEqual(slice, p.Record) || string(p.Cursor) != "here" || p.Skipped.Records != 1 || p.Skipped.First[0] != "line 3" {
+				if !array.RecordEqual(slice, p.Record) || string(p.Cursor) != "here" || p.Skipped.Records != 1 || p.Skipped.Locations[0] != "line 3" {
 					t.Errorf("[%d,%d): got %v, want %v", from, to, p.Record, slice)
 				}
 			}

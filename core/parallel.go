@@ -33,14 +33,14 @@ const maxQueuedPerWorker = 16
 // takes one scan at a time.
 func planParallel(o Options, t *sources.Table, asked *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
 	n := o.Parallel
-	if t.Scans > 0 {
+	if t.MaxScans > 0 {
 		if lookups {
-			n = min(n, t.Scans-1)
+			n = min(n, t.MaxScans-1)
 		} else {
-			n = min(n, t.Scans)
+			n = min(n, t.MaxScans)
 		}
 	}
-	if n < 2 || !t.Can.Has(sources.Partition) || len(asked.OrderBy) > 0 || asked.Limit > 0 || o.Tokens || asked.After != nil {
+	if n < 2 || !t.Capabilities.Has(sources.CapPartition) || len(asked.OrderBy) > 0 || asked.Limit > 0 || o.Tokens || asked.After != nil {
 		return parallelScan{page: page}
 	}
 	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
@@ -78,7 +78,7 @@ func scanParallel(ctx context.Context, l parallelScan, session sources.Session, 
 		return scan(ctx, asked)
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		plan, err := sources.Call("plan", asked.Table, func() (*sources.Plan, error) { return session.Plan(ctx, asked) })
+		plan, err := sources.GuardCall("plan", asked.Table, func() (*sources.Plan, error) { return session.Plan(ctx, asked) })
 		if err != nil {
 			yield(sources.Batch{}, err)
 			return

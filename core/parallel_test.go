@@ -78,8 +78,8 @@ func TestPartsAtOnce(t *testing.T) {
 		running.Add(3)
 		source := parted(t, 3000, func(_ context.Context, env sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
 			return func(yield func(sources.Batch, error) bool) {
-				if q.Part == nil || env.Scans != 3 {
-					yield(sources.Batch{}, fmt.Errorf("a session of %d scans is asked for the part %q", env.Scans, q.Part))
+				if q.Part == nil || env.MaxScans != 3 {
+					yield(sources.Batch{}, fmt.Errorf("a session of %d scans is asked for the part %q", env.MaxScans, q.Part))
 					return
 				}
 				running.Done()

@@ -64,7 +64,7 @@ func (t *trouble) Begin(ctx context.Context, env sources.Env) (sources.Session, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begins++
-	t.joined = append(t.joined, env.Join)
+	t.joined = append(t.joined, env.Snapshot)
 	return &troubled{Session: session, t: t}, nil
 }
 
@@ -113,10 +113,10 @@ func small(o core.Options) core.Options {
 // and in order, or an error says that it cannot be.
 func TestRetry(t *testing.T) {
 	const rows = 5000
-	const all = ^sources.Ability(0)
+	const all = ^sources.Capability(0)
 	cases := []struct {
 		name   string
-		can    sources.Ability
+		can    sources.Capability
 		mortal bool
 		plan   []int
 		q      core.Query
@@ -134,13 +134,13 @@ func TestRetry(t *testing.T) {
 		{name: "one try, and it helps", can: all, plan: []int{2}, retry: retry.Policy{MaxRetries: 1, InitialBackoff: time.Minute}, took: time.Minute, begins: 1},
 		{name: "the session dies", can: all, mortal: true, plan: []int{3}, took: time.Second, begins: 2},
 		{name: "the sessions die", can: all, mortal: true, plan: []int{3, 1, 0, 0, 1}, took: 9 * time.Second, begins: 6},
-		{name: "without cursors", can: all &^ sources.Resume, plan: []int{2, 3}, took: 2 * time.Second, begins: 1},
-		{name: "without cursors, the session dies", can: all &^ sources.Resume, mortal: true, plan: []int{2, 3}, took: 2 * time.Second, begins: 3},
-		{name: "without cursors or an order", can: all &^ (sources.Resume | sources.Stable), plan: []int{2}, want: "neither cursors nor an order", begins: 1},
-		{name: "without cursors or an order, at once", can: all &^ (sources.Resume | sources.Stable), plan: []int{0}, took: time.Second, begins: 1},
+		{name: "without cursors", can: all &^ sources.CapResume, plan: []int{2, 3}, took: 2 * time.Second, begins: 1},
+		{name: "without cursors, the session dies", can: all &^ sources.CapResume, mortal: true, plan: []int{2, 3}, took: 2 * time.Second, begins: 3},
+		{name: "without cursors or an order", can: all &^ (sources.CapResume | sources.CapStable), plan: []int{2}, want: "neither cursors nor an order", begins: 1},
+		{name: "without cursors or an order, at once", can: all &^ (sources.CapResume | sources.CapStable), plan: []int{0}, took: time.Second, begins: 1},
 		{name: "the table's limit", can: all, plan: []int{2, 1}, q: core.Query{Limit: 3000}, took: 2 * time.Second, begins: 1},
-		{name: "the engine's limit", can: all &^ sources.Limit, plan: []int{2, 1}, q: core.Query{Limit: 3000}, took: 2 * time.Second, begins: 1},
-		{name: "the engine sorts", can: all &^ (sources.SortBy | sources.Resume), plan: []int{2, 9},
+		{name: "the engine's limit", can: all &^ sources.CapLimit, plan: []int{2, 1}, q: core.Query{Limit: 3000}, took: 2 * time.Second, begins: 1},
+		{name: "the engine sorts", can: all &^ (sources.CapSort | sources.CapResume), plan: []int{2, 9},
 			q: core.Query{OrderBy: []sources.Sort{{Column: "id"}}, Limit: 3000}, took: 2 * time.Second, begins: 1},
 	}
 	for _, c := range cases {
@@ -148,7 +148,7 @@ func TestRetry(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, ahead %t", c.name, ahead), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					source := &trouble{Source: numbered(t, rows), mortal: c.mortal, plan: c.plan, err: errCable}
-					source.Source = humbled(t, source.Source, func(table *sources.Table) { table.Can &= c.can })
+					source.Source = humbled(t, source.Source, func(table *sources.Table) { table.Capabilities &= c.can })
 					c.q.Table = "items"
 					c.retry.Jitter = -1
 					started := time.Now()
@@ -233,7 +233,7 @@ func TestRetryKinds(t *testing.T) {
 func TestRetryHoldsRowsToWhatTheyWere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shift := 0
-		catalog := &sources.Catalog{Tables: []sources.Table{{Name: "items", Schema: itemSchema, Rows: -1, Can: sources.Stable}}}
+		catalog := &sources.Catalog{Tables: []sources.Table{{Name: "items", Schema: itemSchema, Rows: -1, Capabilities: sources.CapStable}}}
 		source := sources.Simple(catalog, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
 			shift++
 			return sources.FromRows(env, itemSchema, func(yield func(sources.Row, error) bool) {

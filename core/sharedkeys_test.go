@@ -56,7 +56,7 @@ func TestLookupsAreRemembered(t *testing.T) {
 			load := parseLoad(t, "customer")
 			read := func(from int64, mode cache.Mode) (asked int64) {
 				t.Helper()
-				where := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
+				where := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}
 				q := core.Query{Table: "orders", Where: where, Load: query.Load{Required: load}}
 				want, _ := readObjects(t, source, q, core.Options{})
 				o := core.Options{Caching: cache.Policy{Mode: mode}}
@@ -110,7 +110,7 @@ func TestLookupsExpire(t *testing.T) {
 		source := dated{shop, func() string { return "" }}
 		cache := newCache(t, cache.Options{TTL: time.Minute})
 		read := func(from int64) (asked int64) {
-			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}, Load: query.Load{Required: parseLoad(t, "customer")}}
+			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}, Load: query.Load{Required: parseLoad(t, "customer")}}
 			stream := open(t, source, q, core.Options{}, core.Resources{Cache: cache, SourceID: identity})
 			for _, err := range stream.Chunks() {
 				if err != nil {
@@ -149,7 +149,7 @@ func TestStreamsShareLookups(t *testing.T) {
 	q := core.Query{Table: "orders", Load: query.Load{Required: parseLoad(t, "customer,order_lines.product")}}
 	sum := func(r core.Resources, from int64) (string, error) {
 		q := q
-		q.Where = sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(from)}
+		q.Where = sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}
 		stream, err := core.Open(t.Context(), source, q, core.Options{ChunkRows: 20}, r)
 		if err != nil {
 			return "", err

@@ -37,7 +37,7 @@ func TestSkipped(t *testing.T) {
 					for batch, err := range sources.FromRows(env, schema, rows) {
 						batch.Skipped = sources.Skipped{Records: c.records}
 						for i := range 7 {
-							batch.Skipped.First = append(batch.Skipped.First, fmt.Sprintf("%d.%d", page, i))
+							batch.Skipped.Locations = append(batch.Skipped.Locations, fmt.Sprintf("%d.%d", page, i))
 						}
 						page++
 						if !yield(batch, err) {

@@ -285,9 +285,9 @@ func (s *Stream) skip(more sources.Skipped) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum := sources.Skipped{Records: s.receipt.Skipped, First: s.receipt.SkippedFirst}
+	sum := sources.Skipped{Records: s.receipt.Skipped, Locations: s.receipt.SkippedFirst}
 	sum.Add(more)
-	s.receipt.Skipped, s.receipt.SkippedFirst = sum.Records, slices.Clone(sum.First)
+	s.receipt.Skipped, s.receipt.SkippedFirst = sum.Records, slices.Clone(sum.Locations)
 }
 
 func (s *Stream) fail(err error) {

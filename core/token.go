@@ -143,14 +143,14 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 // tokenTracker follows a stream's rows and knows the token behind each chunk. It is
 // for the goroutine that ranges over the stream.
 type tokenTracker struct {
-	at     resumePoint     // behind the last chunk
-	able   sources.Ability // of the table
-	schema *arrow.Schema   // of the columns that are compared: the result's, without relations
-	sum    *rows.Checksum  // of the rows since the cursor
-	marks  []pageEnd       // of pages that were not given whole yet
-	passed int64           // rows that came through
-	given  int64           // rows that the consumer got
-	resume resumePoint     // where the stream began
+	at     resumePoint        // behind the last chunk
+	able   sources.Capability // of the table
+	schema *arrow.Schema      // of the columns that are compared: the result's, without relations
+	sum    *rows.Checksum     // of the rows since the cursor
+	marks  []pageEnd          // of pages that were not given whole yet
+	passed int64              // rows that came through
+	given  int64              // rows that the consumer got
+	resume resumePoint        // where the stream began
 }
 
 // pageEnd is the end of a page with a cursor.
@@ -160,7 +160,7 @@ type pageEnd struct {
 }
 
 func newTokenTracker(from resumePoint, table *sources.Table, scanned *arrow.Schema, shown int) *tokenTracker {
-	t := &tokenTracker{at: from, resume: from, able: table.Can, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
+	t := &tokenTracker{at: from, resume: from, able: table.Capabilities, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
 	t.sum = rows.NewChecksum(t.schema)
 	return t
 }
@@ -209,7 +209,7 @@ func (t *tokenTracker) rest(page sources.Batch, known int64, yield func(sources.
 		defer page.Record.Release()
 	}
 	t.passed += page.Record.NumRows()
-	if page.Cursor != nil && t.able.Has(sources.Resume) {
+	if page.Cursor != nil && t.able.Has(sources.CapResume) {
 		t.marks = append(t.marks, pageEnd{t.passed, bytes.Clone(page.Cursor)})
 	}
 	return yield(page, nil)
@@ -231,7 +231,7 @@ func (t *tokenTracker) chunk(record arrow.RecordBatch) Token {
 		t.sum.AddSlice(record, from, n)
 		t.at.sum, _ = hex.DecodeString(t.sum.Sum())
 	}
-	if t.at.cursor == nil && !t.able.Has(sources.Stable) {
+	if t.at.cursor == nil && !t.able.Has(sources.CapStable) {
 		return ""
 	}
 	return t.at.token()

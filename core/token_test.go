@@ -33,28 +33,28 @@ func idColumn(r arrow.RecordBatch) []int64 {
 // table does by itself and however the chunks are cut.
 func TestTokens(t *testing.T) {
 	const rows = 3000
-	const all = ^sources.Ability(0)
+	const all = ^sources.Capability(0)
 	even := sources.In{Column: "text", Values: nil}
 	for i := range 25 {
 		even.Values = append(even.Values, sources.Text(strings.Repeat("x", 2*i)))
 	}
 	cases := []struct {
 		name string
-		can  sources.Ability
+		can  sources.Capability
 		take bool // the table filters
 		q    core.Query
 	}{
 		{name: "cursors", can: all},
-		{name: "an order of its own", can: all &^ sources.Resume},
+		{name: "an order of its own", can: all &^ sources.CapResume},
 		{name: "the engine filters", can: all, q: core.Query{Where: even}},
-		{name: "the engine filters, without cursors", can: all &^ sources.Resume, q: core.Query{Where: even}},
-		{name: "the engine sorts", can: all &^ (sources.SortBy | sources.Resume), q: core.Query{OrderBy: []sources.Sort{{Column: "id", Desc: true}}}},
+		{name: "the engine filters, without cursors", can: all &^ sources.CapResume, q: core.Query{Where: even}},
+		{name: "the engine sorts", can: all &^ (sources.CapSort | sources.CapResume), q: core.Query{OrderBy: []sources.Sort{{Column: "id", Desc: true}}}},
 		{name: "some columns", can: all, q: core.Query{Columns: []string{"text", "id"}}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			source := humbled(t, numbered(t, rows), func(table *sources.Table) {
-				table.Can &= c.can
+				table.Capabilities &= c.can
 				table.Filters = nil
 			})
 			c.q.Table = "items"
@@ -130,7 +130,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 		return stream.Receipt().Token
 	}
 	whole := token(source, core.Query{Table: "items"})
-	stable := humbled(t, source, func(table *sources.Table) { table.Can &^= sources.Resume })
+	stable := humbled(t, source, func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
 	ofStable := token(stable, core.Query{Table: "items"})
 	raw, err := base64.RawURLEncoding.DecodeString(string(whole))
 	if err != nil {
@@ -138,7 +138,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 	}
 	raw[3] ^= 1
 	changed := humbled(t, source, func(table *sources.Table) { table.Key = nil })
-	moved := humbled(t, shifted(t, 3000, 1), func(table *sources.Table) { table.Can &^= sources.Resume })
+	moved := humbled(t, shifted(t, 3000, 1), func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
 	cases := []struct {
 		name   string
 		source sources.Source
@@ -170,7 +170,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 
 // TestNoToken: where there is no way back there is no token.
 func TestNoToken(t *testing.T) {
-	source := humbled(t, numbered(t, 3000), func(table *sources.Table) { table.Can &^= sources.Resume | sources.Stable })
+	source := humbled(t, numbered(t, 3000), func(table *sources.Table) { table.Capabilities &^= sources.CapResume | sources.CapStable })
 	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Tokens: true}), core.Resources{Budget: parent(t)})
 	for chunk, err := range stream.Chunks() {
 		if err != nil || chunk.Token != "" {

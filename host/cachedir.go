@@ -136,7 +136,7 @@ func (d *CacheDir) save(a *cache.Entry) (err error) {
 	}()
 	l := label{Key: a.Digest.String(), Source: a.Source.String(), Table: a.Table, Version: a.Version, Asked: a.At, Expires: a.Expires}
 	for _, p := range a.Pages {
-		l.Pages = append(l.Pages, pageLabel{Cursor: p.Cursor, Skipped: p.Skipped.Records, First: p.Skipped.First})
+		l.Pages = append(l.Pages, pageLabel{Cursor: p.Cursor, Skipped: p.Skipped.Records, First: p.Skipped.Locations})
 	}
 	text, err := json.Marshal(l)
 	if err != nil {
@@ -233,7 +233,7 @@ func (d *CacheDir) load(path string, q query.Key, schema *arrow.Schema, give fun
 			return nil, errors.New("it has more pages than it says")
 		}
 		p := l.Pages[n]
-		page := sources.Batch{Record: pages.RecordBatch(), Cursor: p.Cursor, Skipped: sources.Skipped{Records: p.Skipped, First: p.First}}
+		page := sources.Batch{Record: pages.RecordBatch(), Cursor: p.Cursor, Skipped: sources.Skipped{Records: p.Skipped, Locations: p.First}}
 		if !give(page) {
 			return nil, errEnough
 		}

@@ -187,7 +187,7 @@ func (h *Host) openIn(ctx context.Context, open sources.Open, config sources.Con
 		limited, cancel = context.WithTimeout(ctx, wait)
 	}
 	defer cancel()
-	opened, err := sources.Call("open", "", func() (sources.Source, error) { return open(limited, config) })
+	opened, err := sources.GuardCall("open", "", func() (sources.Source, error) { return open(limited, config) })
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Unavailable, Err: fmt.Errorf("the source did not open within %s", wait)}
 	}

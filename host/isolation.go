@@ -101,7 +101,7 @@ func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Con
 		c, err := grant(module, c)
 		return h.module(), c, err
 	}
-	return nil, c, notFound("there is no source %q%s", name, sources.Nearest(name, h.known()))
+	return nil, c, notFound("there is no source %q%s", name, sources.Suggest(name, h.known()))
 }
 
 func notFound(format string, args ...any) error {

@@ -267,11 +267,11 @@ func (s *Source) check(ctx context.Context) error {
 		return err
 	}
 	defer budget.Close()
-	session, err := sources.Call("check", "", func() (sources.Session, error) { return s.Begin(ctx, sources.Env{Mem: budget}) })
+	session, err := sources.GuardCall("check", "", func() (sources.Session, error) { return s.Begin(ctx, sources.Env{Mem: budget}) })
 	if err != nil {
 		return err
 	}
-	_, err = sources.Call("check", "", func() (struct{}, error) { return struct{}{}, session.Close() })
+	_, err = sources.GuardCall("check", "", func() (struct{}, error) { return struct{}{}, session.Close() })
 	return err
 }
 

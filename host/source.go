@@ -142,7 +142,7 @@ func (s *Source) Close() error {
 		}
 	}
 	s.closed, s.streams = true, nil
-	_, err := sources.Call("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() })
+	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() })
 	s.host.mu.Lock()
 	delete(s.host.open, s)
 	s.host.mu.Unlock()

@@ -214,7 +214,7 @@ func joined(t *testing.T, source *host.Source) {
 	if err != nil || plan.Snapshot == "" {
 		t.Fatalf("the plan is %+v, %v", plan, err)
 	}
-	second, err := source.Begin(t.Context(), sources.Env{Mem: mem, Join: plan.Snapshot})
+	second, err := source.Begin(t.Context(), sources.Env{Mem: mem, Snapshot: plan.Snapshot})
 	if err != nil {
 		t.Fatal(err)
 	}

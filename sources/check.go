@@ -19,7 +19,7 @@ func (c *Catalog) Check(q *Query) (*Table, error) {
 		for i := range c.Tables {
 			names[i] = c.Tables[i].Name
 		}
-		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table" + Nearest(q.Table, names))}
+		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table" + Suggest(q.Table, names))}
 	}
 	check := checker{table: t}
 	check.query(q)
@@ -46,20 +46,20 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 func (c *checker) column(name, where string) arrow.DataType {
 	i := c.table.Column(name)
 	if i < 0 {
-		c.fault(NotFound, "%s: there is no column %q%s", where, name, Nearest(name, c.table.columns()))
+		c.fault(NotFound, "%s: there is no column %q%s", where, name, Suggest(name, c.table.columns()))
 		return nil
 	}
 	return c.table.Schema.Field(i).Type
 }
 
-func (c *checker) can(a Ability, what string, asked bool) {
-	if asked && !c.table.Can.Has(a) {
+func (c *checker) can(a Capability, what string, asked bool) {
+	if asked && !c.table.Capabilities.Has(a) {
 		c.fault(Invalid, "%s: the table does not take it", what)
 	}
 }
 
 func (c *checker) query(q *Query) {
-	c.can(Project, "columns", q.Columns != nil)
+	c.can(CapProject, "columns", q.Columns != nil)
 	for i, name := range q.Columns {
 		c.column(name, "columns")
 		if slices.Contains(q.Columns[:i], name) {
@@ -69,25 +69,25 @@ func (c *checker) query(q *Query) {
 	for _, p := range Conjuncts(q.Where) {
 		before := len(c.faults)
 		Leaves(p, c.leaf)
-		if len(c.faults) == before && !c.table.Takes(p) {
+		if len(c.faults) == before && !c.table.Accepts(p) {
 			c.fault(Invalid, "where: the table does not take %s", p)
 		}
 	}
 	if q.Keys != nil {
 		c.keys(q.Keys)
 	}
-	c.can(SortBy, "order", len(q.OrderBy) > 0)
+	c.can(CapSort, "order", len(q.OrderBy) > 0)
 	for _, s := range q.OrderBy {
 		if t := c.column(s.Column, "order"); t != nil && !Comparable(t, t) {
 			c.fault(Invalid, "order: values of column %q (%s) do not compare", s.Column, t)
 		}
 	}
-	c.can(Limit, "limit", q.Limit != 0)
+	c.can(CapLimit, "limit", q.Limit != 0)
 	if q.Limit < 0 {
 		c.fault(Invalid, "limit: %d is negative", q.Limit)
 	}
-	c.can(Resume, "cursor", q.After != nil)
-	c.can(Partition, "partition", q.Part != nil)
+	c.can(CapResume, "cursor", q.After != nil)
+	c.can(CapPartition, "partition", q.Part != nil)
 }
 
 func (c *checker) leaf(p Predicate) {
@@ -103,7 +103,7 @@ func (c *checker) leaf(p Predicate) {
 	}
 	switch p := p.(type) {
 	case Comparison:
-		if op > Ge {
+		if op > OpGe {
 			c.fault(Invalid, "where: %s is not a comparison", op)
 		}
 		literal(p.Value)
@@ -128,7 +128,7 @@ func (c *checker) keys(k *Keys) {
 		c.fault(Invalid, "keys: the values do not have a column for each of %q", k.Columns)
 		return
 	}
-	if most := c.table.Lookups[found].Keys; most > 0 && k.Values.NumRows() > int64(most) {
+	if most := c.table.Lookups[found].MaxKeys; most > 0 && k.Values.NumRows() > int64(most) {
 		c.fault(Invalid, "keys: %d at once, the table takes %d", k.Values.NumRows(), most)
 	}
 	for i, name := range k.Columns {
@@ -136,8 +136,8 @@ func (c *checker) keys(k *Keys) {
 			c.fault(Invalid, "keys: the values for %q have type %s, the column %s", name, k.Values.Column(i).DataType(), t)
 		}
 	}
-	if k.PerKey < 0 {
-		c.fault(Invalid, "keys: %d rows for each key is negative", k.PerKey)
+	if k.LimitPerKey < 0 {
+		c.fault(Invalid, "keys: %d rows for each key is negative", k.LimitPerKey)
 	}
 }
 

@@ -68,7 +68,7 @@ var (
 
 // Call runs one call into a source and turns its panic into an error, as
 // [Guard] does for a scan.
-func Call[T any](op, table string, f func() (T, error)) (result T, err error) {
+func GuardCall[T any](op, table string, f func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = PanicError(r)

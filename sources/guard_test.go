@@ -144,7 +144,7 @@ func TestCall(t *testing.T) {
 		{func() (int, error) { panic(&Error{Kind: Exhausted, Err: errors.New("no memory")}) }, "plan shop: exhausted: no memory"},
 		{func() (int, error) { panic("no luck") }, "plan shop: internal: panic: no luck"},
 	} {
-		n, err := Call("plan", "shop", c.f)
+		n, err := GuardCall("plan", "shop", c.f)
 		if got := fmt.Sprint(err); c.want == "" && (err != nil || n != 5) || !strings.HasPrefix(got, c.want) {
 			t.Errorf("got %d, %q, want %q", n, got, c.want)
 		}
@@ -188,7 +188,7 @@ func TestErrors(t *testing.T) {
 
 func TestSimple(t *testing.T) {
 	schema := oneColumn(arrow.PrimitiveTypes.Int64, false)
-	catalog := &Catalog{Tables: []Table{{Name: "t", Schema: schema, Rows: 2, Filters: map[string]Ops{"c": OpsOf(Eq)}}}}
+	catalog := &Catalog{Tables: []Table{{Name: "t", Schema: schema, Rows: 2, Filters: map[string]Ops{"c": OpsOf(OpEq)}}}}
 	source := Simple(catalog, func(_ context.Context, env Env, q *Query) Batches {
 		if env.Page != DefaultLimits {
 			t.Errorf("the page is %+v", env.Page)
@@ -202,14 +202,14 @@ func TestSimple(t *testing.T) {
 	if c, err := source.Catalog(ctx); c != catalog || err != nil {
 		t.Fatal(c, err)
 	}
-	if _, err := source.Begin(ctx, Env{Join: "x"}); KindOf(err) != Invalid {
+	if _, err := source.Begin(ctx, Env{Snapshot: "x"}); KindOf(err) != Invalid {
 		t.Errorf("joining gives %v", err)
 	}
 	session, err := source.Begin(ctx, Env{Mem: memory.DefaultAllocator})
 	if err != nil {
 		t.Fatal(err)
 	}
-	where := &Query{Table: "t", Where: Comparison{"c", Eq, Int(1)}}
+	where := &Query{Table: "t", Where: Comparison{"c", OpEq, Int(1)}}
 	for _, c := range []struct {
 		q    *Query
 		plan string

@@ -9,7 +9,7 @@ import (
 // one that was typed, or begins with it, or, where none does, the names that there are; of no
 // names it is empty. It ends the error for a table, a column or an option that
 // does not exist, so that every source says it in the same words.
-func Nearest(typed string, names []string) string {
+func Suggest(typed string, names []string) string {
 	best, least := "", max(2, len(typed)/3)+1
 	for _, name := range names {
 		if d := distance(strings.ToLower(typed), strings.ToLower(name)); d < least {

@@ -22,17 +22,17 @@ type Op uint8
 
 // The operators.
 const (
-	Eq      Op = iota // Comparison
-	Ne                // Comparison
-	Lt                // Comparison
-	Le                // Comparison
-	Gt                // Comparison
-	Ge                // Comparison
-	OpIn              // In
-	OpNull            // IsNull
-	OpHas             // IsNull, negated
-	OpStart           // HasPrefix
-	OpLike            // Like
+	OpEq      Op = iota // Comparison
+	OpNe                // Comparison
+	OpLt                // Comparison
+	OpLe                // Comparison
+	OpGt                // Comparison
+	OpGe                // Comparison
+	OpIn                // In
+	OpIsNull            // IsNull
+	OpNotNull           // IsNull, negated
+	OpPrefix            // HasPrefix
+	OpLike              // Like
 )
 
 var opNames = []string{"=", "<>", "<", "<=", ">", ">=", "in", "is null", "is not null", "has prefix", "like"}
@@ -175,11 +175,11 @@ func Leaf(p Predicate) (column string, op Op, ok bool) {
 		return p.Column, OpIn, true
 	case IsNull:
 		if p.Not {
-			return p.Column, OpHas, true
+			return p.Column, OpNotNull, true
 		}
-		return p.Column, OpNull, true
+		return p.Column, OpIsNull, true
 	case HasPrefix:
-		return p.Column, OpStart, true
+		return p.Column, OpPrefix, true
 	case Like:
 		return p.Column, OpLike, true
 	}
@@ -224,18 +224,18 @@ func Conjuncts(p Predicate) []Predicate {
 }
 
 // Takes reports whether the table takes p as a conjunct of [Query.Where]: its
-// operator is among the column's [Table.Filters], or the table can [Logic] and
+// operator is among the column's [Table.Filters], or the table can [CapLogic] and
 // this holds for every leaf.
-func (t *Table) Takes(p Predicate) bool {
+func (t *Table) Accepts(p Predicate) bool {
 	column, op, leaf := Leaf(p)
 	if leaf {
 		return t.Filters[column].Has(op)
 	}
-	if !t.Can.Has(Logic) {
+	if !t.Capabilities.Has(CapLogic) {
 		return false
 	}
 	takes := true
-	Leaves(p, func(q Predicate) { takes = takes && t.Takes(q) })
+	Leaves(p, func(q Predicate) { takes = takes && t.Accepts(q) })
 	return takes
 }
 
@@ -316,17 +316,17 @@ func truth(b bool) Truth {
 // Le, Gt and Ge; no other operator holds.
 func (o Op) Holds(c int) bool {
 	switch o {
-	case Eq:
+	case OpEq:
 		return c == 0
-	case Ne:
+	case OpNe:
 		return c != 0
-	case Lt:
+	case OpLt:
 		return c < 0
-	case Le:
+	case OpLe:
 		return c <= 0
-	case Gt:
+	case OpGt:
 		return c > 0
-	case Ge:
+	case OpGe:
 		return c >= 0
 	}
 	return false

@@ -19,15 +19,15 @@ func TestEval(t *testing.T) {
 		want Truth
 	}{
 		{nil, True},
-		{Comparison{"n", Eq, Int(5)}, True}, {Comparison{"n", Eq, Int(4)}, False},
-		{Comparison{"n", Ne, Int(5)}, False}, {Comparison{"n", Ne, Int(4)}, True},
-		{Comparison{"n", Lt, Int(5)}, False}, {Comparison{"n", Lt, Int(6)}, True},
-		{Comparison{"n", Le, Int(5)}, True}, {Comparison{"n", Le, Int(4)}, False},
-		{Comparison{"n", Gt, Int(5)}, False}, {Comparison{"n", Gt, Int(4)}, True},
-		{Comparison{"n", Ge, Int(5)}, True}, {Comparison{"n", Ge, Int(6)}, False},
-		{Comparison{"n", Eq, Float(5)}, True}, {Comparison{"n", Lt, Float(5.5)}, True},
-		{Comparison{"n", Eq, null}, Unknown}, {Comparison{"none", Eq, Int(5)}, Unknown},
-		{Comparison{"none", Ne, Int(5)}, Unknown}, {Comparison{"none", Eq, null}, Unknown},
+		{Comparison{"n", OpEq, Int(5)}, True}, {Comparison{"n", OpEq, Int(4)}, False},
+		{Comparison{"n", OpNe, Int(5)}, False}, {Comparison{"n", OpNe, Int(4)}, True},
+		{Comparison{"n", OpLt, Int(5)}, False}, {Comparison{"n", OpLt, Int(6)}, True},
+		{Comparison{"n", OpLe, Int(5)}, True}, {Comparison{"n", OpLe, Int(4)}, False},
+		{Comparison{"n", OpGt, Int(5)}, False}, {Comparison{"n", OpGt, Int(4)}, True},
+		{Comparison{"n", OpGe, Int(5)}, True}, {Comparison{"n", OpGe, Int(6)}, False},
+		{Comparison{"n", OpEq, Float(5)}, True}, {Comparison{"n", OpLt, Float(5.5)}, True},
+		{Comparison{"n", OpEq, null}, Unknown}, {Comparison{"none", OpEq, Int(5)}, Unknown},
+		{Comparison{"none", OpNe, Int(5)}, Unknown}, {Comparison{"none", OpEq, null}, Unknown},
 		{In{"n", nil}, False}, {In{"none", nil}, False},
 		{In{"n", []Value{Int(4), Int(5)}}, True}, {In{"n", []Value{Int(4)}}, False},
 		{In{"n", []Value{Int(4), null}}, Unknown}, {In{"n", []Value{null, Int(5)}}, True},
@@ -48,7 +48,7 @@ func TestEval(t *testing.T) {
 func TestEvalLogic(t *testing.T) {
 	row := map[string]Value{"n": Int(1), "none": Null(arrow.PrimitiveTypes.Int64)}
 	at := func(column string) Value { return row[column] }
-	of := map[Truth]Predicate{True: Comparison{"n", Eq, Int(1)}, False: Comparison{"n", Eq, Int(2)}, Unknown: Comparison{"none", Eq, Int(1)}}
+	of := map[Truth]Predicate{True: Comparison{"n", OpEq, Int(1)}, False: Comparison{"n", OpEq, Int(2)}, Unknown: Comparison{"none", OpEq, Int(1)}}
 	for _, c := range []struct{ a, b, and, or Truth }{
 		{True, True, True, True}, {True, Unknown, Unknown, True}, {True, False, False, True},
 		{Unknown, True, Unknown, True}, {Unknown, Unknown, Unknown, Unknown}, {Unknown, False, False, Unknown},
@@ -70,8 +70,8 @@ func TestEvalLogic(t *testing.T) {
 
 func TestHolds(t *testing.T) {
 	for op, want := range map[Op][3]bool{
-		Eq: {false, true, false}, Ne: {true, false, true}, Lt: {true, false, false},
-		Le: {true, true, false}, Gt: {false, false, true}, Ge: {false, true, true}, OpIn: {},
+		OpEq: {false, true, false}, OpNe: {true, false, true}, OpLt: {true, false, false},
+		OpLe: {true, true, false}, OpGt: {false, false, true}, OpGe: {false, true, true}, OpIn: {},
 	} {
 		if got := [3]bool{op.Holds(-1), op.Holds(0), op.Holds(1)}; got != want {
 			t.Errorf("%s holds for less, equal, more: %v, want %v", op, got, want)
@@ -81,7 +81,7 @@ func TestHolds(t *testing.T) {
 
 func TestPredicateText(t *testing.T) {
 	p := And{
-		Comparison{"n", Ge, Int(5)}, Or{In{"s", []Value{Text("a"), Null(nil)}}, IsNull{"s", false}},
+		Comparison{"n", OpGe, Int(5)}, Or{In{"s", []Value{Text("a"), Null(nil)}}, IsNull{"s", false}},
 		Not{Like{"s", "a%"}}, IsNull{"n", true}, HasPrefix{"s", "x"}, And{}, Or{},
 	}
 	want := `(n >= 5 and (s in ("a", NULL) or s is null) and not (s like "a%") and n is not null and s has prefix "x" and true and false)`
@@ -93,7 +93,7 @@ func TestPredicateText(t *testing.T) {
 	if diff := cmp.Diff([]string{"n >=", "s in", "s is null", "s like", "n is not null", "s has prefix"}, columns); diff != "" {
 		t.Error(diff)
 	}
-	nested := And{And{Comparison{"n", Eq, Int(1)}}, nil, Or{}, And{And{IsNull{"s", false}}}}
+	nested := And{And{Comparison{"n", OpEq, Int(1)}}, nil, Or{}, And{And{IsNull{"s", false}}}}
 	var texts []string
 	for _, c := range Conjuncts(nested) {
 		texts = append(texts, c.String())
@@ -101,28 +101,28 @@ func TestPredicateText(t *testing.T) {
 	if diff := cmp.Diff([]string{"n = 1", "false", "s is null"}, texts); diff != "" {
 		t.Error(diff)
 	}
-	if got := OpsOf(Eq, OpLike); !got.Has(Eq) || got.Has(Ne) || got.String() != "=, like" {
+	if got := OpsOf(OpEq, OpLike); !got.Has(OpEq) || got.Has(OpNe) || got.String() != "=, like" {
 		t.Errorf("the set is %q", got)
 	}
 }
 
 func TestTakes(t *testing.T) {
-	table := Table{Filters: map[string]Ops{"n": OpsOf(Eq, OpNull)}}
-	equal, less, null := Comparison{"n", Eq, Int(1)}, Comparison{"n", Lt, Int(1)}, IsNull{"n", false}
+	table := Table{Filters: map[string]Ops{"n": OpsOf(OpEq, OpIsNull)}}
+	equal, less, null := Comparison{"n", OpEq, Int(1)}, Comparison{"n", OpLt, Int(1)}, IsNull{"n", false}
 	for _, c := range []struct {
 		p           Predicate
 		plain, full bool // without and with Logic
 	}{
 		{equal, true, true}, {less, false, false}, {null, true, true}, {IsNull{"n", true}, false, false},
-		{Comparison{"m", Eq, Int(1)}, false, false},
+		{Comparison{"m", OpEq, Int(1)}, false, false},
 		{Or{equal, null}, false, true}, {Or{equal, less}, false, false}, {Not{And{equal, Or{null}}}, false, true},
 	} {
-		table.Can = 0
-		if got := table.Takes(c.p); got != c.plain {
+		table.Capabilities = 0
+		if got := table.Accepts(c.p); got != c.plain {
 			t.Errorf("%s: %t", c.p, got)
 		}
-		table.Can = Logic
-		if got := table.Takes(c.p); got != c.full {
+		table.Capabilities = CapLogic
+		if got := table.Accepts(c.p); got != c.full {
 			t.Errorf("%s with logic: %t", c.p, got)
 		}
 	}
@@ -205,9 +205,9 @@ func TestCheck(t *testing.T) {
 		{Name: "colour", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}},
 	}, nil)
 	able := Table{
-		Name: "people", Schema: schema, Can: Project | SortBy | Limit | Resume | Partition | Logic,
-		Filters: map[string]Ops{"id": OpsOf(Eq, OpIn), "name": ^Ops(0), "tags": OpsOf(OpNull, Eq), "colour": OpsOf(Eq)},
-		Lookups: []Lookup{{Columns: []string{"id"}, Keys: 2}},
+		Name: "people", Schema: schema, Capabilities: CapProject | CapSort | CapLimit | CapResume | CapPartition | CapLogic,
+		Filters: map[string]Ops{"id": OpsOf(OpEq, OpIn), "name": ^Ops(0), "tags": OpsOf(OpIsNull, OpEq), "colour": OpsOf(OpEq)},
+		Lookups: []Lookup{{Columns: []string{"id"}, MaxKeys: 2}},
 	}
 	weak := Table{Name: "log", Schema: schema}
 	catalog := &Catalog{Tables: []Table{able, weak}}
@@ -223,16 +223,16 @@ func TestCheck(t *testing.T) {
 		want []string // each in the error; none: no error
 	}{
 		{name: "everything", q: Query{Table: "people", Columns: []string{"name"}, Limit: 5, After: Cursor{}, Part: Part{},
-			Where:   And{Comparison{"id", Eq, Int(1)}, Or{Like{"name", "a%"}, Comparison{"colour", Eq, Text("red")}}, IsNull{"tags", false}},
+			Where:   And{Comparison{"id", OpEq, Int(1)}, Or{Like{"name", "a%"}, Comparison{"colour", OpEq, Text("red")}}, IsNull{"tags", false}},
 			OrderBy: []Sort{{Column: "id"}}, Keys: keys(Int(1), Int(2))}},
-		{name: "a null literal", q: Query{Table: "people", Where: Comparison{"id", Eq, Null(nil)}}},
+		{name: "a null literal", q: Query{Table: "people", Where: Comparison{"id", OpEq, Null(nil)}}},
 		{name: "no table", q: Query{Table: "poeple"}, kind: NotFound, want: []string{`no such table; the nearest is "people"`}},
 		{name: "no column", q: Query{Table: "people", Columns: []string{"nme"}, Where: IsNull{"xxxxx", false}}, kind: NotFound,
 			want: []string{`columns: there is no column "nme"; the nearest is "name"`, `where: there is no column "xxxxx"; there are id, name`}},
 		{name: "twice", q: Query{Table: "people", Columns: []string{"id", "id"}}, kind: Invalid, want: []string{`"id" is there twice`}},
-		{name: "not taken", q: Query{Table: "people", Where: Comparison{"id", Lt, Int(1)}}, kind: Invalid, want: []string{"does not take id < 1"}},
+		{name: "not taken", q: Query{Table: "people", Where: Comparison{"id", OpLt, Int(1)}}, kind: Invalid, want: []string{"does not take id < 1"}},
 		{name: "another type", q: Query{Table: "people", Where: In{"id", []Value{Int(1), Text("x")}}}, kind: Invalid, want: []string{`literal "x"`, "utf8", "int64"}},
-		{name: "not converted", q: Query{Table: "people", Where: Comparison{"id", Eq, Float(1)}}, kind: Invalid, want: []string{"literal 1", "float64"}},
+		{name: "not converted", q: Query{Table: "people", Where: Comparison{"id", OpEq, Float(1)}}, kind: Invalid, want: []string{"literal 1", "float64"}},
 		{name: "no comparison", q: Query{Table: "people", Where: Comparison{"name", OpLike, Text("x")}}, kind: Invalid, want: []string{"like is not a comparison"}},
 		{name: "not text", q: Query{Table: "people", Where: HasPrefix{"id", "x"}}, kind: Invalid, want: []string{"wants text"}},
 		{name: "no order", q: Query{Table: "people", OrderBy: []Sort{{Column: "tags"}}}, kind: Invalid, want: []string{`"tags"`, "do not compare"}},
@@ -241,7 +241,7 @@ func TestCheck(t *testing.T) {
 		{name: "no keys", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}}}, kind: Invalid, want: []string{"a column for each"}},
 		{name: "many keys", q: Query{Table: "people", Keys: keys(Int(1), Int(2), Int(3))}, kind: Invalid, want: []string{"3 at once, the table takes 2"}},
 		{name: "keys of another type", q: Query{Table: "people", Keys: keys(Text("1"))}, kind: Invalid, want: []string{`for "id" have type utf8`}},
-		{name: "per key", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}, Values: keys(Int(1)).Values, PerKey: -1}}, kind: Invalid, want: []string{"-1 rows for each key"}},
+		{name: "per key", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}, Values: keys(Int(1)).Values, LimitPerKey: -1}}, kind: Invalid, want: []string{"-1 rows for each key"}},
 		{name: "a table that takes nothing", q: Query{Table: "log", Columns: []string{}, OrderBy: []Sort{{Column: "id"}}, Limit: 1, After: Cursor{}, Part: Part{}}, kind: Invalid,
 			want: []string{"columns: the table", "order: the table", "limit: the table", "cursor: the table", "partition: the table"}},
 	} {

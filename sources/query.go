@@ -50,5 +50,5 @@ type Keys struct {
 	Values arrow.RecordBatch
 	// PerKey is how many rows to give for each key at most, the first ones in
 	// OrderBy, or in the table's order without it; 0 is no limit.
-	PerKey int
+	LimitPerKey int
 }

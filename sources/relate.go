@@ -14,7 +14,7 @@ type ForeignKey struct {
 	Name          string
 	Table         string
 	Columns       []string
-	Target        string
+	TargetTable   string
 	TargetColumns []string // empty means the target's primary key
 }
 
@@ -51,8 +51,8 @@ func Relate(c *Catalog, keys []ForeignKey) error {
 		if len(k.Columns) == 1 {
 			names = append(names, stem(k.Columns[0]))
 		}
-		c.Table(k.Table).relate(Relation{Kind: BelongsTo, Columns: k.Columns, Table: k.Target, Target: k.TargetColumns},
-			append(names, k.Target, k.Target+"_by_"+stems(k.Columns))...)
+		c.Table(k.Table).relate(Relation{Kind: BelongsTo, Columns: k.Columns, TargetTable: k.TargetTable, TargetColumns: k.TargetColumns},
+			append(names, k.TargetTable, k.TargetTable+"_by_"+stems(k.Columns))...)
 	}
 	for _, k := range keys {
 		kind := HasMany
@@ -63,7 +63,7 @@ func Relate(c *Catalog, keys []ForeignKey) error {
 		if siblings(keys, k) > 1 {
 			names = names[1:]
 		}
-		c.Table(k.Target).relate(Relation{Kind: kind, Columns: k.TargetColumns, Table: k.Table, Target: k.Columns}, names...)
+		c.Table(k.TargetTable).relate(Relation{Kind: kind, Columns: k.TargetColumns, TargetTable: k.Table, TargetColumns: k.Columns}, names...)
 	}
 	for i := range c.Tables {
 		relateAcross(c, &c.Tables[i], keys)
@@ -79,12 +79,12 @@ func complete(c *Catalog, k *ForeignKey) error {
 	fault := func(format string, args ...any) error {
 		return &Error{Op: "catalog", Table: k.Table, Kind: Invalid, Err: fmt.Errorf("foreign key %s: %s", k.Name, fmt.Sprintf(format, args...))}
 	}
-	from, to := c.Table(k.Table), c.Table(k.Target)
+	from, to := c.Table(k.Table), c.Table(k.TargetTable)
 	if from == nil {
 		return fault("there is no table %q", k.Table)
 	}
 	if to == nil {
-		return fault("there is no table %q to point to", k.Target)
+		return fault("there is no table %q to point to", k.TargetTable)
 	}
 	if len(k.TargetColumns) == 0 {
 		k.TargetColumns = to.Key
@@ -98,10 +98,10 @@ func complete(c *Catalog, k *ForeignKey) error {
 			return fault("there is no column %q", column)
 		}
 		if b < 0 {
-			return fault("table %q has no column %q", k.Target, k.TargetColumns[i])
+			return fault("table %q has no column %q", k.TargetTable, k.TargetColumns[i])
 		}
 		if x, y := from.Schema.Field(a).Type, to.Schema.Field(b).Type; !Comparable(x, y) {
-			return fault("%s (%s) does not compare with %s.%s (%s)", column, x, k.Target, k.TargetColumns[i], y)
+			return fault("%s (%s) does not compare with %s.%s (%s)", column, x, k.TargetTable, k.TargetColumns[i], y)
 		}
 	}
 	return nil
@@ -120,10 +120,10 @@ func relateAcross(c *Catalog, join *Table, keys []ForeignKey) {
 	}
 	for i, near := range own {
 		far := own[1-i]
-		c.Table(near.Target).relate(Relation{
-			Kind: ManyToMany, Columns: near.TargetColumns, Table: far.Target, Target: far.TargetColumns,
+		c.Table(near.TargetTable).relate(Relation{
+			Kind: ManyToMany, Columns: near.TargetColumns, TargetTable: far.TargetTable, TargetColumns: far.TargetColumns,
 			Through: &Through{Table: join.Name, Near: near.Columns, Far: far.Columns},
-		}, far.Target, far.Target+"_by_"+join.Name, far.Target+"_by_"+stems(far.Columns))
+		}, far.TargetTable, far.TargetTable+"_by_"+join.Name, far.TargetTable+"_by_"+stems(far.Columns))
 	}
 }
 
@@ -165,7 +165,7 @@ func (t *Table) identifies(columns []string) bool {
 func siblings(keys []ForeignKey, k ForeignKey) int {
 	n := 0
 	for _, other := range keys {
-		if other.Table == k.Table && other.Target == k.Target {
+		if other.Table == k.Table && other.TargetTable == k.TargetTable {
 			n++
 		}
 	}

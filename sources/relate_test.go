@@ -23,14 +23,14 @@ func relTable(name, columns string) Table {
 }
 
 func fk(table, columns, target string) ForeignKey {
-	return ForeignKey{Table: table, Columns: strings.Fields(columns), Target: target}
+	return ForeignKey{Table: table, Columns: strings.Fields(columns), TargetTable: target}
 }
 
 func relText(c *Catalog) []string {
 	var out []string
 	for _, t := range c.Tables {
 		for _, r := range t.Relations {
-			s := fmt.Sprintf("%s.%s %s %v=%s%v", t.Name, r.Name, r.Kind, r.Columns, r.Table, r.Target)
+			s := fmt.Sprintf("%s.%s %s %v=%s%v", t.Name, r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns)
 			if r.Through != nil {
 				s += fmt.Sprintf(" through %s%v%v", r.Through.Table, r.Through.Near, r.Through.Far)
 			}
@@ -126,7 +126,7 @@ func TestRelate(t *testing.T) {
 			[]string{"a.b_by_x has_many [id]=b[xId]", "a.b_by_x_2 has_many [id]=b[x_id]", "b.x belongs_to [xId]=a[id]", "b.a belongs_to [x_id]=a[id]"}},
 		{"to columns that are not the primary key",
 			[]Table{relTable("a", "id; code"), relTable("b", "id; code")},
-			[]ForeignKey{{Table: "b", Columns: []string{"code"}, Target: "a", TargetColumns: []string{"code"}}},
+			[]ForeignKey{{Table: "b", Columns: []string{"code"}, TargetTable: "a", TargetColumns: []string{"code"}}},
 			[]string{"a.b has_many [code]=b[code]", "b.a belongs_to [code]=a[code]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestRelateErrors(t *testing.T) {
 		{fk("b", "a_id a_id", "a"), "2 columns point to 1"},
 		{fk("b", "", "a"), "0 columns point to 1"},
 		{fk("b", "a_id", "keyless"), "1 columns point to 0"},
-		{ForeignKey{Table: "b", Columns: []string{"a_id"}, Target: "a", TargetColumns: []string{"y"}}, `table "a" has no column "y"`},
+		{ForeignKey{Table: "b", Columns: []string{"a_id"}, TargetTable: "a", TargetColumns: []string{"y"}}, `table "a" has no column "y"`},
 		{fk("b", "a_id", "text"), "a_id (int64) does not compare with text.id (utf8)"},
 	} {
 		catalog := &Catalog{Tables: []Table{relTable("a", "id;"), relTable("b", "id; a_id"), relTable("keyless", "; id"), text}}

@@ -25,7 +25,7 @@ type Row struct {
 	// A value must fit its column exactly: 5 fits an int16 and a decimal, 1.5
 	// does not fit an integer, and nothing is rounded.
 	Values []any
-	// Cursor resumes after this row, where the table can [Resume].
+	// Cursor resumes after this row, where the table can [CapResume].
 	Cursor Cursor
 }
 

@@ -21,7 +21,7 @@ type simple struct {
 func (s *simple) Catalog(context.Context) (*Catalog, error) { return s.catalog, nil }
 
 func (s *simple) Begin(_ context.Context, env Env) (Session, error) {
-	if env.Join != "" {
+	if env.Snapshot != "" {
 		return nil, &Error{Op: "begin", Kind: Invalid, Err: errors.New("this source has no snapshots to join")}
 	}
 	env.Page = env.Page.OrDefault()

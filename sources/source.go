@@ -60,7 +60,7 @@ type Source interface {
 	Close() error
 }
 
-// Session is one stream's reading of a source. Where the table can [Snapshot],
+// Session is one stream's reading of a source. Where the table can [CapSnapshot],
 // everything that a session reads is of one moment. Plan and Scan may be called
 // from several goroutines; how many scans may run at once is the table's
 // [Table.Scans].
@@ -101,7 +101,7 @@ type Batch struct {
 	// order: the same names, types and nullability for every batch of the scan.
 	Record arrow.RecordBatch
 	// Cursor resumes the scan right after this batch's last row, where the table
-	// can [Resume]; else it is nil. A batch of no rows ends where the scan began:
+	// can [CapResume]; else it is nil. A batch of no rows ends where the scan began:
 	// it may have the query's own cursor, and nil at the beginning.
 	Cursor Cursor
 	// Skipped are the records that the scan left out between the batch before and
@@ -130,7 +130,7 @@ type Env struct {
 	Page Limits
 	// Join is the [Plan.Snapshot] of another session of the same source, whose
 	// moment this session is to see. Empty starts a snapshot of its own.
-	Join string
+	Snapshot string
 	// Scratch is a directory for spills, emptied after the session. Empty means
 	// that there is none.
 	Scratch string
@@ -143,7 +143,7 @@ type Env struct {
 	// sessions that took theirs one by one could each wait for the other's for
 	// ever. It waits until they are free, and refuses as [Exhausted] what it can
 	// never have.
-	Scans int
+	MaxScans int
 }
 
 // Limits bound one page.
@@ -199,7 +199,7 @@ type Table struct {
 	// them from foreign keys, with the same names for every source.
 	Relations []Relation
 	// Can is what the table does by itself.
-	Can Ability
+	Capabilities Capability
 	// Filters says, for each column, which operators the table takes in a
 	// conjunct at the top of [Query.Where]. What is not here is never sent.
 	Filters map[string]Ops
@@ -207,7 +207,7 @@ type Table struct {
 	Lookups []Lookup
 	// Scans is how many scans may run at once in one session that asked for so
 	// many by [Env.Scans]; 0 is any number.
-	Scans int
+	MaxScans int
 	// Rows is an estimate of the table's rows; -1 where it is not known.
 	Rows int64
 	// Comment is the source's own words about the table.
@@ -234,27 +234,27 @@ func (t *Table) Column(name string) int {
 }
 
 // Ability is a set of things that a table does by itself.
-type Ability uint32
+type Capability uint32
 
 // The abilities. They are wire constants: append only.
 const (
-	Project   Ability = 1 << iota // takes [Query.Columns]; else every column comes, in the table's order
-	SortBy                        // takes [Query.OrderBy], any columns, with the order of [Compare]
-	Limit                         // takes [Query.Limit]
-	Resume                        // its batches carry cursors, and [Query.After] takes them
-	Stable                        // two scans of one query give the same rows in the same order while the data is the same
-	Partition                     // its plans have [Plan.Parts], and [Query.Part] takes them
-	Snapshot                      // a session sees one moment of it
-	Logic                         // takes And, Or and Not over what Filters lists, not conjuncts alone
+	CapProject   Capability = 1 << iota // takes [Query.Columns]; else every column comes, in the table's order
+	CapSort                             // takes [Query.OrderBy], any columns, with the order of [Compare]
+	CapLimit                            // takes [Query.Limit]
+	CapResume                           // its batches carry cursors, and [Query.After] takes them
+	CapStable                           // two scans of one query give the same rows in the same order while the data is the same
+	CapPartition                        // its plans have [Plan.Parts], and [Query.Part] takes them
+	CapSnapshot                         // a session sees one moment of it
+	CapLogic                            // takes And, Or and Not over what Filters lists, not conjuncts alone
 )
 
 var abilityNames = []string{"project", "sort", "limit", "resume", "stable", "partition", "snapshot", "logic"}
 
 // Has reports whether every ability of b is in a.
-func (a Ability) Has(b Ability) bool { return a&b == b }
+func (a Capability) Has(b Capability) bool { return a&b == b }
 
 // String lists the abilities by name, as in "project, limit".
-func (a Ability) String() string { return bitNames(uint32(a), abilityNames) }
+func (a Capability) String() string { return bitNames(uint32(a), abilityNames) }
 
 func bitNames(bits uint32, names []string) string {
 	var out []string
@@ -269,7 +269,7 @@ func bitNames(bits uint32, names []string) string {
 // Lookup is a set of columns that a table finds rows by.
 type Lookup struct {
 	Columns []string
-	Keys    int // how many keys one query may name; 0 is any number
+	MaxKeys int // how many keys one query may name; 0 is any number
 }
 
 // RelationKind says how many rows a relation leads to.
@@ -304,12 +304,12 @@ func (k RelationKind) ToOne() bool { return k == BelongsTo || k == HasOne }
 // Relation leads from a row of its table to those rows of another table whose
 // Target columns equal this row's Columns, pairwise. NULL equals nothing.
 type Relation struct {
-	Name    string // unique among the table's relations and columns
-	Kind    RelationKind
-	Columns []string // of the table that has the relation
-	Table   string   // the other table
-	Target  []string // of the other table
-	Through *Through // of a many_to_many, else nil
+	Name          string // unique among the table's relations and columns
+	Kind          RelationKind
+	Columns       []string // of the table that has the relation
+	TargetTable   string   // the other table
+	TargetColumns []string // of the other table
+	Through       *Through // of a many_to_many, else nil
 }
 
 // Through is the join table of a many_to_many relation: its Near columns equal

@@ -5,7 +5,7 @@
 //     sources; [Check] does the same and says what it did.
 //   - [NewMemory] is a source in memory with every ability: the contract's
 //     reference implementation.
-//   - The decorators ([FailAfter], [Slow], [Cut] and the others) make a good
+//   - The decorators ([FailAfter], [DelayEach], [TruncateAfter] and the others) make a good
 //     source misbehave in one way each.
 //   - [Shop] generates related tables of any size, as CSV, as SQL and as values.
 package testkit

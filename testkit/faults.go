@@ -51,7 +51,7 @@ func FailAfter(source sources.Source, batches int, err error) sources.Source {
 // Cut returns the source with scans that end after so many batches as if they
 // were complete. Nobody can tell from the scan alone: it is what a wall's
 // trailer is for.
-func Cut(source sources.Source, batches int) sources.Source {
+func TruncateAfter(source sources.Source, batches int) sources.Source {
 	return Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return upTo(scan, batches, func(func(sources.Batch, error) bool) {})
 	})
@@ -77,7 +77,7 @@ func HangAfter(source sources.Source, batches int) sources.Source {
 
 // Slow returns the source with a delay before each batch, cut short by the end
 // of the scan's context.
-func Slow(source sources.Source, delay time.Duration) sources.Source {
+func DelayEach(source sources.Source, delay time.Duration) sources.Source {
 	return Wrap(source, func(ctx context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return func(yield func(sources.Batch, error) bool) {
 			for batch, err := range scan {

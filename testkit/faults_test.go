@@ -99,7 +99,7 @@ func TestEveryRuleCanBreak(t *testing.T) {
 			scans := int64(0)
 			return testkit.Wrap(s, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 				return func(yield func(sources.Batch, error) bool) {
-					skipped := sources.Skipped{Records: atomic.AddInt64(&scans, 1), First: []string{"somewhere"}}
+					skipped := sources.Skipped{Records: atomic.AddInt64(&scans, 1), Locations: []string{"somewhere"}}
 					for batch, err := range scan {
 						if err == nil {
 							batch.Skipped, skipped = skipped, sources.Skipped{}
@@ -181,7 +181,7 @@ func TestEveryRuleCanBreak(t *testing.T) {
 		}},
 		{"where", func(s sources.Source) sources.Source {
 			return asked(s, func(q *sources.Query) {
-				if p, ok := q.Where.(sources.Comparison); ok && p.Op == sources.Ne {
+				if p, ok := q.Where.(sources.Comparison); ok && p.Op == sources.OpNe {
 					q.Where = nil
 				}
 			})
@@ -281,7 +281,7 @@ func (r *roomy) Begin(ctx context.Context, env sources.Env) (sources.Session, er
 type aloof struct{ sources.Source }
 
 func (a *aloof) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
-	if env.Join != "" {
+	if env.Snapshot != "" {
 		return nil, errors.New("no")
 	}
 	return a.Source.Begin(ctx, env)

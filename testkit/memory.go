@@ -38,8 +38,8 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 		m.tables[t.Name] = data
 		m.catalog.Tables = append(m.catalog.Tables, sources.Table{
 			Name: t.Name, Schema: t.Schema, Key: t.Key, Unique: t.Unique, Rows: int64(len(data.rows)),
-			Can: sources.Project | sources.SortBy | sources.Limit | sources.Resume | sources.Stable |
-				sources.Partition | sources.Snapshot | sources.Logic,
+			Capabilities: sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapResume | sources.CapStable |
+				sources.CapPartition | sources.CapSnapshot | sources.CapLogic,
 			Filters: filtersOf(t.Schema),
 		})
 	}
@@ -60,7 +60,7 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 			add(t.Name, u)
 		}
 		for _, r := range t.Relations {
-			add(r.Table, r.Target)
+			add(r.TargetTable, r.TargetColumns)
 			if r.Through != nil {
 				add(r.Through.Table, r.Through.Near)
 			}
@@ -73,12 +73,12 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
 	filters := map[string]sources.Ops{}
 	for _, f := range schema.Fields() {
-		ops := sources.OpsOf(sources.OpNull, sources.OpHas)
+		ops := sources.OpsOf(sources.OpIsNull, sources.OpNotNull)
 		if sources.Comparable(f.Type, f.Type) {
-			ops |= sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn)
+			ops |= sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
 		}
 		if sources.Comparable(f.Type, arrow.BinaryTypes.String) {
-			ops |= sources.OpsOf(sources.OpStart, sources.OpLike)
+			ops |= sources.OpsOf(sources.OpPrefix, sources.OpLike)
 		}
 		filters[f.Name] = ops
 	}
@@ -134,8 +134,8 @@ func (m *inMemory) Close() error { return nil }
 const onlyMoment = "always"
 
 func (m *inMemory) Begin(_ context.Context, env sources.Env) (sources.Session, error) {
-	if env.Join != "" && env.Join != onlyMoment {
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("there is no snapshot %q", env.Join)}
+	if env.Snapshot != "" && env.Snapshot != onlyMoment {
+		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("there is no snapshot %q", env.Snapshot)}
 	}
 	env.Page = env.Page.OrDefault()
 	return &memorySession{source: m, env: env}, nil
@@ -283,7 +283,7 @@ func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
 		}
 		key, ok := keyText(values)
 		n, asked := given[key]
-		if !ok || !asked || keys.PerKey > 0 && n >= keys.PerKey {
+		if !ok || !asked || keys.LimitPerKey > 0 && n >= keys.LimitPerKey {
 			continue
 		}
 		given[key]++

@@ -23,7 +23,7 @@ func (s Shop) Memory() (sources.Source, error) {
 				table.Unique = append(table.Unique, []string{c.name})
 			}
 			if target, ok := t.foreign[c.name]; ok {
-				keys = append(keys, sources.ForeignKey{Table: t.name, Columns: []string{c.name}, Target: target, TargetColumns: []string{"id"}})
+				keys = append(keys, sources.ForeignKey{Table: t.name, Columns: []string{c.name}, TargetTable: target, TargetColumns: []string{"id"}})
 			}
 		}
 		table.Schema = arrow.NewSchema(fields, nil)

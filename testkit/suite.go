@@ -76,7 +76,7 @@ func Check(ctx context.Context, source sources.Source, report func(Result)) erro
 // sourcesCall runs a rule. What panics in the source outside of a scan breaks
 // the rule and not the program.
 func sourcesCall(run func() error) error {
-	_, err := sources.Call("", "", func() (struct{}, error) { return struct{}{}, run() })
+	_, err := sources.GuardCall("", "", func() (struct{}, error) { return struct{}{}, run() })
 	var e *sources.Error
 	if errors.As(err, &e) && e == err && e.Op == "" && e.Err != nil {
 		return e.Err
@@ -191,7 +191,7 @@ func (s *suite) catalogue() error {
 			}
 			columns[r.Name] = true
 			has("relation "+r.Name, t.Name, r.Columns)
-			has("relation "+r.Name, r.Table, r.Target)
+			has("relation "+r.Name, r.TargetTable, r.TargetColumns)
 			if r.Through != nil {
 				has("relation "+r.Name, r.Through.Table, append(slices.Clone(r.Through.Near), r.Through.Far...))
 			}
@@ -199,8 +199,8 @@ func (s *suite) catalogue() error {
 				fault("table %s: relation %s of kind %s has a wrong Through", t.Name, r.Name, r.Kind)
 			}
 		}
-		if t.Rows < -1 || t.Scans < 0 {
-			fault("table %s: Rows is %d, Scans is %d", t.Name, t.Rows, t.Scans)
+		if t.Rows < -1 || t.MaxScans < 0 {
+			fault("table %s: Rows is %d, Scans is %d", t.Name, t.Rows, t.MaxScans)
 		}
 	}
 	return errors.Join(faults...)
@@ -210,7 +210,7 @@ func (s *suite) catalogue() error {
 func describe(c *sources.Catalog) string {
 	var b strings.Builder
 	for _, t := range c.Tables {
-		fmt.Fprintf(&b, "%s %v %v %v %s %v %v %d %d %s\n", t.Name, t.Key, t.Unique, relations(t.Relations), t.Can, t.Filters, t.Lookups, t.Scans, t.Rows, t.Comment)
+		fmt.Fprintf(&b, "%s %v %v %v %s %v %v %d %d %s\n", t.Name, t.Key, t.Unique, relations(t.Relations), t.Capabilities, t.Filters, t.Lookups, t.MaxScans, t.Rows, t.Comment)
 		if t.Schema != nil {
 			fmt.Fprintln(&b, t.Schema)
 		}
@@ -220,7 +220,7 @@ func describe(c *sources.Catalog) string {
 
 func relations(rs []sources.Relation) (all []string) {
 	for _, r := range rs {
-		text := fmt.Sprintf("%s %s %v %s %v", r.Name, r.Kind, r.Columns, r.Table, r.Target)
+		text := fmt.Sprintf("%s %s %v %s %v", r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns)
 		if r.Through != nil {
 			text += fmt.Sprintf(" %+v", *r.Through)
 		}

@@ -14,7 +14,7 @@ import (
 
 // columns asks for every second column, backwards, and for none.
 func (t *table) columns() error {
-	if err := t.require(sources.Project); err != nil {
+	if err := t.require(sources.CapProject); err != nil {
 		return err
 	}
 	var names []string
@@ -52,14 +52,14 @@ func (t *table) columns() error {
 		if err != nil {
 			return err
 		}
-		if !t.whole && !t.Can.Has(sources.Stable) {
+		if !t.whole && !t.Capabilities.Has(sources.CapStable) {
 			continue
 		}
 		n := min(len(want), len(got))
 		if t.whole {
 			n = max(len(want), len(got))
 		}
-		if err := differ(want[:min(n, len(want))], got[:min(n, len(got))], t.Can.Has(sources.Stable)); err != nil {
+		if err := differ(want[:min(n, len(want))], got[:min(n, len(got))], t.Capabilities.Has(sources.CapStable)); err != nil {
 			return fmt.Errorf("columns %q: %w", c.names, err)
 		}
 	}
@@ -67,7 +67,7 @@ func (t *table) columns() error {
 }
 
 func (t *table) limit() error {
-	if err := t.require(sources.Limit); err != nil {
+	if err := t.require(sources.CapLimit); err != nil {
 		return err
 	}
 	for _, n := range []int{1, 3, 1000} {
@@ -81,7 +81,7 @@ func (t *table) limit() error {
 		if len(got) != len(want) {
 			return fmt.Errorf("a limit of %d gives %d rows, want %d", n, len(got), len(want))
 		}
-		if t.Can.Has(sources.Stable) {
+		if t.Capabilities.Has(sources.CapStable) {
 			if err := differ(want, got, true); err != nil {
 				return fmt.Errorf("a limit of %d: %w", n, err)
 			}
@@ -116,7 +116,7 @@ func (t *table) conditions(column int) []sources.Predicate {
 	if sources.Comparable(f.Type, f.Type) {
 		samples := t.samples(column)
 		for _, v := range samples {
-			for op := sources.Eq; op <= sources.Ge; op++ {
+			for op := sources.OpEq; op <= sources.OpGe; op++ {
 				all = append(all, sources.Comparison{Column: f.Name, Op: op, Value: v})
 			}
 			if s, ok := v.V.(string); ok && sources.Comparable(f.Type, arrow.BinaryTypes.String) {
@@ -130,7 +130,7 @@ func (t *table) conditions(column int) []sources.Predicate {
 		if len(samples) > 0 {
 			null := sources.Null(samples[0].Type)
 			all = append(all, sources.In{Column: f.Name, Values: samples}, sources.In{Column: f.Name, Values: append([]sources.Value{null}, samples[0])},
-				sources.Comparison{Column: f.Name, Op: sources.Eq, Value: null})
+				sources.Comparison{Column: f.Name, Op: sources.OpEq, Value: null})
 		}
 		all = append(all, sources.In{Column: f.Name})
 	}
@@ -195,7 +195,7 @@ func (t *table) where() error {
 }
 
 func (t *table) logic() error {
-	if err := t.require(sources.Logic); err != nil {
+	if err := t.require(sources.CapLogic); err != nil {
 		return err
 	}
 	if err := t.requireWhole(); err != nil {
@@ -252,7 +252,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	defer b.Release()
 	wanted, listed := map[string]bool{}, 0
 	list := func(key []sources.Value) {
-		if l.Keys > 0 && listed >= l.Keys {
+		if l.MaxKeys > 0 && listed >= l.MaxKeys {
 			return
 		}
 		listed++
@@ -275,7 +275,7 @@ func (t *table) lookup(l sources.Lookup) error {
 		if null {
 			continue
 		}
-		if list(key); l.Keys == 0 || listed <= l.Keys {
+		if list(key); l.MaxKeys == 0 || listed <= l.MaxKeys {
 			wanted[text(key)] = true
 		}
 		if i == 0 {
@@ -304,7 +304,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	if err := differ(want, got, false); err != nil {
 		return err
 	}
-	q.Keys = &sources.Keys{Columns: l.Columns, Values: values, PerKey: 1}
+	q.Keys = &sources.Keys{Columns: l.Columns, Values: values, LimitPerKey: 1}
 	if got, err = t.ask(q, sources.Env{}); err != nil {
 		return err
 	}
@@ -338,7 +338,7 @@ func storageOf(t arrow.DataType) arrow.DataType {
 }
 
 func (t *table) order() error {
-	if err := t.require(sources.SortBy); err != nil {
+	if err := t.require(sources.CapSort); err != nil {
 		return err
 	}
 	for i, f := range t.Schema.Fields() {
@@ -368,7 +368,7 @@ func (t *table) order() error {
 }
 
 func (t *table) parts() error {
-	if err := t.require(sources.Partition); err != nil {
+	if err := t.require(sources.CapPartition); err != nil {
 		return err
 	}
 	if err := t.requireWhole(); err != nil {
@@ -400,7 +400,7 @@ func (t *table) parts() error {
 }
 
 func (t *table) snapshot() error {
-	if err := t.require(sources.Snapshot); err != nil {
+	if err := t.require(sources.CapSnapshot); err != nil {
 		return err
 	}
 	return t.begin(sources.Env{}, func(first sources.Session) error {
@@ -411,7 +411,7 @@ func (t *table) snapshot() error {
 		if plan.Snapshot == "" {
 			return nil // "empty where it cannot be joined"
 		}
-		rows, err := t.ask(t.query(), sources.Env{Join: plan.Snapshot})
+		rows, err := t.ask(t.query(), sources.Env{Snapshot: plan.Snapshot})
 		if err != nil {
 			return fmt.Errorf("joining %q: %w", plan.Snapshot, err)
 		}

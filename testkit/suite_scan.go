@@ -73,8 +73,8 @@ func (t *table) cursors() error {
 			rows = append(rows, rowsOf(batch.Record)...)
 			// An empty result ends where it begins, which nil says too.
 			empty := len(rows) == 0 && batch.Cursor == nil
-			if (batch.Cursor != nil) != t.Can.Has(sources.Resume) && !empty {
-				return fmt.Errorf("a batch has the cursor %q, and the table can %s", batch.Cursor, t.Can)
+			if (batch.Cursor != nil) != t.Capabilities.Has(sources.CapResume) && !empty {
+				return fmt.Errorf("a batch has the cursor %q, and the table can %s", batch.Cursor, t.Capabilities)
 			}
 			stops = append(stops, stop{append(sources.Cursor(nil), batch.Cursor...), len(rows)})
 			if len(rows) >= 2000 {
@@ -86,7 +86,7 @@ func (t *table) cursors() error {
 	if err != nil {
 		return err
 	}
-	if err := t.require(sources.Resume); err != nil {
+	if err := t.require(sources.CapResume); err != nil {
 		return err
 	}
 	for i, s := range stops {
@@ -163,7 +163,7 @@ func (t *table) empty() error {
 	q := t.query()
 	switch {
 	case len(t.rows) == 0:
-	case t.Can.Has(sources.Resume) && t.whole:
+	case t.Capabilities.Has(sources.CapResume) && t.whole:
 		err := t.begin(sources.Env{}, func(session sources.Session) error {
 			for batch, err := range session.Scan(t.ctx, t.query()) {
 				if err != nil {
@@ -324,7 +324,7 @@ func (t *table) cancels() error {
 }
 
 func (t *table) stable() error {
-	if err := t.require(sources.Stable); err != nil {
+	if err := t.require(sources.CapStable); err != nil {
 		return err
 	}
 	again, err := t.ask(t.query(), sources.Env{Page: small})
@@ -369,22 +369,22 @@ func (t *table) skipped() error {
 
 // concurrency reads in several sessions at once, and several scans in each.
 func (t *table) concurrency() error {
-	scans := min(t.Scans, 3)
-	if t.Scans == 0 {
+	scans := min(t.MaxScans, 3)
+	if t.MaxScans == 0 {
 		scans = 3
 	}
 	faults := make(chan error, 9)
 	var group sync.WaitGroup
 	for range 3 {
 		group.Go(func() {
-			faults <- t.begin(sources.Env{Scans: scans}, func(session sources.Session) error {
+			faults <- t.begin(sources.Env{MaxScans: scans}, func(session sources.Session) error {
 				var inner sync.WaitGroup
 				results := make([]error, scans)
 				for i := range scans {
 					inner.Go(func() {
 						rows, err := collect(session.Scan(t.ctx, t.query()), 2000)
-						if n := min(len(rows), len(t.rows)); err == nil && (t.whole || t.Can.Has(sources.Stable)) {
-							if t.Can.Has(sources.Stable) {
+						if n := min(len(rows), len(t.rows)); err == nil && (t.whole || t.Capabilities.Has(sources.CapStable)) {
+							if t.Capabilities.Has(sources.CapStable) {
 								err = differ(t.rows[:n], rows[:n], true)
 							} else if len(rows) < 2000 && len(rows) != len(t.rows) {
 								err = fmt.Errorf("there are %d rows, want %d", len(rows), len(t.rows))

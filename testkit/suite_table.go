@@ -166,8 +166,8 @@ func (t *table) requireWhole() error {
 	return nil
 }
 
-func (t *table) require(a sources.Ability) error {
-	if !t.Can.Has(a) {
+func (t *table) require(a sources.Capability) error {
+	if !t.Capabilities.Has(a) {
 		return skipped("the table does not " + a.String())
 	}
 	return nil

@@ -48,7 +48,7 @@ func answers(t *testing.T, out []byte) (kinds string, rows []int64) {
 	f := wire.NewFrameReader(bytes.NewReader(out))
 	var d *wire.Decoder
 	var tally wire.Tally
-	f.Count(&tally)
+	f.SetTally(&tally)
 	for {
 		kind, n, err := f.Next()
 		if err == io.EOF {
@@ -67,7 +67,7 @@ func answers(t *testing.T, out []byte) (kinds string, rows []int64) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tally.Add(r.NumRows())
+			tally.AddPage(r.NumRows())
 			r.Release()
 		case wire.FrameTrailer:
 			b, err := f.Bytes(1 << 20)

@@ -51,12 +51,12 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 	}
 	defer p.decoder.Release()
 	i.send(request)
-	i.frames.Count(&p.tally)
+	i.frames.SetTally(&p.tally)
 	i.pending = wire.FrameTrailer
 	// However this ends: what the module still has to say is passed over by the
 	// next who asks it something, and costs it a page at most.
 	defer func() {
-		i.frames.Count(nil)
+		i.frames.SetTally(nil)
 		if i.pending != 0 && i.alive() {
 			i.send([]byte(wire.LineStop))
 		}
@@ -128,7 +128,7 @@ func (p *pages) next(ctx context.Context) (batch sources.Batch, err error) {
 	if fault != nil {
 		return sources.Batch{}, fault
 	}
-	p.tally.Add(batch.Record.NumRows())
+	p.tally.AddPage(batch.Record.NumRows())
 	return batch, nil
 }
 

@@ -164,7 +164,7 @@ func (s *source) catalogOf(ctx context.Context, i *instance) (*sources.Catalog, 
 		return nil, err
 	}
 	for t := range reply.Catalog.Tables {
-		reply.Catalog.Tables[t].Scans = 1
+		reply.Catalog.Tables[t].MaxScans = 1
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +262,7 @@ func (s *session) begin(ctx context.Context) (*instance, error) {
 		return nil, err
 	}
 	i.err.serve(s.env.Stream)
-	env := sources.Env{Page: s.env.Page, Join: s.env.Join, Stream: s.env.Stream}
+	env := sources.Env{Page: s.env.Page, Snapshot: s.env.Snapshot, Stream: s.env.Stream}
 	if _, err := i.call(ctx, wire.Request{Op: wire.OpBegin, Env: &env}); err != nil {
 		return nil, firstError(errors.Join(err, s.source.release(i)))
 	}

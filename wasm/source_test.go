@@ -44,7 +44,7 @@ func TestCatalog(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := c.Table("numbers")
-	if table == nil || table.Rows != 1000 || table.Scans != 1 || !table.Can.Has(sources.Resume) || len(table.Lookups) != 1 {
+	if table == nil || table.Rows != 1000 || table.MaxScans != 1 || !table.Capabilities.Has(sources.CapResume) || len(table.Lookups) != 1 {
 		t.Errorf("got %+v", table)
 	}
 	if f := table.Schema.Field(0); f.Name != "n" || f.Nullable || f.Type.ID() != arrow.INT64 {

@@ -52,7 +52,7 @@ func main() {
 			{Name: "2 of 10 columns", Run: scan(1, func(q *sources.Query) { q.Columns = []string{"id", "price"} }), Sampled: true},
 			{Name: "the predicate's column", Run: scan(1, func(q *sources.Query) { q.Columns = []string{"customer_id"} }), Sampled: true},
 			{Name: "1 % of the rows", Run: scan(1, func(q *sources.Query) {
-				q.Where = sources.Comparison{Column: "customer_id", Op: sources.Le, Value: sources.Int(2000)}
+				q.Where = sources.Comparison{Column: "customer_id", Op: sources.OpLe, Value: sources.Int(2000)}
 			}), Sampled: true},
 		}
 	}

@@ -37,7 +37,7 @@ func scan(cores int, ask func(q *sources.Query)) func(ctx context.Context) (tria
 		if err != nil {
 			return out, err
 		}
-		session, err := source.Begin(ctx, sources.Env{Mem: budget, Scans: cores})
+		session, err := source.Begin(ctx, sources.Env{Mem: budget, MaxScans: cores})
 		if err != nil {
 			return out, err
 		}

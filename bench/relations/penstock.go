@@ -59,7 +59,7 @@ func stream(ctx context.Context, table, load string) (out trial.Outcome, err err
 	}
 	q := core.Query{Table: table, Load: query.Load{Required: branches}}
 	if *percent < 100 {
-		q.Where = sources.Comparison{Column: "freight", Op: sources.Lt, Value: sources.Decimal(decimal128.FromI64(int64(*percent)*200), 2)}
+		q.Where = sources.Comparison{Column: "freight", Op: sources.OpLt, Value: sources.Decimal(decimal128.FromI64(int64(*percent)*200), 2)}
 	}
 	err = opened(ctx, func(s *host.Source) error {
 		started := time.Now()

@@ -59,7 +59,7 @@ func findTable(catalog *sources.Catalog, name string) (*sources.Table, error) {
 	for i, t := range catalog.Tables {
 		names[i] = t.Name
 	}
-	return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("there is no table %q%s", name, sources.Nearest(name, names))}
+	return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("there is no table %q%s", name, sources.Suggest(name, names))}
 }
 
 // writeCatalogJSON writes tables as one JSON object.
@@ -73,8 +73,8 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 		if t.Rows >= 0 {
 			j.Rows = &t.Rows
 		}
-		if t.Can != 0 {
-			j.Can = strings.Split(t.Can.String(), ", ")
+		if t.Capabilities != 0 {
+			j.Can = strings.Split(t.Capabilities.String(), ", ")
 		}
 		for _, f := range t.Schema.Fields() {
 			c := columnJSON{Name: f.Name, Type: f.Type.String(), Nullable: f.Nullable}
@@ -85,7 +85,7 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 			j.Columns = append(j.Columns, c)
 		}
 		for _, r := range t.Relations {
-			relation := relationJSON{Name: r.Name, Kind: r.Kind.String(), Columns: r.Columns, Table: r.Table, Target: r.Target}
+			relation := relationJSON{Name: r.Name, Kind: r.Kind.String(), Columns: r.Columns, Table: r.TargetTable, Target: r.TargetColumns}
 			if r.Through != nil {
 				relation.Through = &throughJSON{Table: r.Through.Table, Near: r.Through.Near, Far: r.Through.Far}
 			}
@@ -148,15 +148,15 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 		}
 		rows = nil
 		for _, r := range t.Relations {
-			target := fmt.Sprintf("%s (%s)", r.Table, strings.Join(r.Target, ", "))
+			target := fmt.Sprintf("%s (%s)", r.TargetTable, strings.Join(r.TargetColumns, ", "))
 			if r.Through != nil {
 				target += " through " + r.Through.Table
 			}
 			rows = append(rows, []string{"→ " + printable(r.Name), r.Kind.String(), printable(target)})
 		}
 		align(&b, "  ", rows)
-		if t.Can != 0 {
-			b.WriteString("  does by itself: " + t.Can.String() + "\n")
+		if t.Capabilities != 0 {
+			b.WriteString("  does by itself: " + t.Capabilities.String() + "\n")
 		}
 	}
 	_, err := io.WriteString(w, b.String())

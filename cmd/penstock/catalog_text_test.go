@@ -20,11 +20,11 @@ func textCatalog() *sources.Catalog {
 					Metadata: arrow.MetadataFrom(map[string]string{sources.MetaComment: "net", sources.MetaType: "numeric(6,2)"})},
 			}, nil),
 			Relations: []sources.Relation{
-				{Name: "customer", Kind: sources.BelongsTo, Columns: []string{"customer_id"}, Table: "customers", Target: []string{"id"}},
-				{Name: "tags", Kind: sources.ManyToMany, Columns: []string{"id"}, Table: "tags", Target: []string{"id"},
+				{Name: "customer", Kind: sources.BelongsTo, Columns: []string{"customer_id"}, TargetTable: "customers", TargetColumns: []string{"id"}},
+				{Name: "tags", Kind: sources.ManyToMany, Columns: []string{"id"}, TargetTable: "tags", TargetColumns: []string{"id"},
 					Through: &sources.Through{Table: "order_tags", Near: []string{"order_id"}, Far: []string{"tag_id"}}},
 			},
-			Can: sources.Project | sources.Limit,
+			Capabilities: sources.CapProject | sources.CapLimit,
 		},
 		{Name: "notes", Rows: -1, Schema: arrow.NewSchema([]arrow.Field{{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)},
 	}}

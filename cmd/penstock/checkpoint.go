@@ -106,7 +106,7 @@ func (x *export) order(ctx context.Context, source *host.Source, q *core.Query) 
 	if err != nil {
 		return err
 	}
-	if len(q.OrderBy) > 0 || !t.Can.Has(sources.Snapshot|sources.SortBy) {
+	if len(q.OrderBy) > 0 || !t.Capabilities.Has(sources.CapSnapshot|sources.CapSort) {
 		return nil
 	}
 	if len(t.Key) == 0 {

@@ -40,21 +40,21 @@ func (b bound) compare(column string, op sources.Op) sources.Predicate {
 	if b.exact {
 		return leaf(op)
 	}
-	always := sources.Or{leaf(sources.Le), leaf(sources.Gt)}
-	never := sources.And{leaf(sources.Lt), leaf(sources.Gt)}
+	always := sources.Or{leaf(sources.OpLe), leaf(sources.OpGt)}
+	never := sources.And{leaf(sources.OpLt), leaf(sources.OpGt)}
 	switch op {
-	case sources.Eq:
+	case sources.OpEq:
 		return never
-	case sources.Ne:
+	case sources.OpNe:
 		return always
-	case sources.Lt, sources.Le:
+	case sources.OpLt, sources.OpLe:
 		switch b.outside {
 		case 1:
 			return always
 		case -1:
 			return never
 		}
-		return leaf(sources.Le)
+		return leaf(sources.OpLe)
 	default:
 		switch b.outside {
 		case 1:
@@ -62,7 +62,7 @@ func (b bound) compare(column string, op sources.Op) sources.Predicate {
 		case -1:
 			return always
 		}
-		return leaf(sources.Gt)
+		return leaf(sources.OpGt)
 	}
 }
 

@@ -101,7 +101,7 @@ func newRoot() *cobra.Command {
 			for _, sub := range c.Commands() {
 				names = append(names, sub.Name())
 			}
-			return usagef("there is no command %q%s", args[0], sources.Nearest(args[0], names))
+			return usagef("there is no command %q%s", args[0], sources.Suggest(args[0], names))
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -120,7 +120,7 @@ func flagError(c *cobra.Command, err error) error {
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
 	name := "--" + missing.GetSpecifiedName()
-	return usagef("there is no flag %s%s", name, sources.Nearest(name, names))
+	return usagef("there is no flag %s%s", name, sources.Suggest(name, names))
 }
 
 // wantArgs checks the number of a command's arguments, whose names are in

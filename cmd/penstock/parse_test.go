@@ -72,7 +72,7 @@ func TestNearest(t *testing.T) {
 		"orderlines": `; the nearest is "order_lines"`,
 		"xyz":        "; there are customers, orders, order_lines",
 	} {
-		if got := sources.Nearest(typed, names); got != want {
+		if got := sources.Suggest(typed, names); got != want {
 			t.Errorf("%s: got %q, want %q", typed, got, want)
 		}
 	}

@@ -266,14 +266,14 @@ func (w *where) unknown(name string, line, column int) string {
 		after := strings.TrimLeft(string(rest[min(column, len(rest)):]), " \t")
 		if after = strings.TrimPrefix(after, name); strings.HasPrefix(after, "(") || strings.HasPrefix(after, ".") {
 			if i := w.table.Column(name); i < 0 && strings.HasPrefix(after, "(") {
-				return fmt.Sprintf("there is no function %q", name) + sources.Nearest(name, whereFunctions)
+				return fmt.Sprintf("there is no function %q", name) + sources.Suggest(name, whereFunctions)
 			}
 		}
 		if strings.HasPrefix(after, "(") || slices.Contains([]string{"has", "all", "exists", "matches", "contains", "endsWith", "size"}, name) {
-			return fmt.Sprintf("there is no function %q", name) + sources.Nearest(name, whereFunctions)
+			return fmt.Sprintf("there is no function %q", name) + sources.Suggest(name, whereFunctions)
 		}
 	}
-	return fmt.Sprintf("table %q has no column %q", w.table.Name, name) + sources.Nearest(name, w.columns())
+	return fmt.Sprintf("table %q has no column %q", w.table.Name, name) + sources.Suggest(name, w.columns())
 }
 
 var whereFunctions = []string{"date", "time", "timestamp", "decimal", "duration", "like", "startsWith"}
@@ -294,7 +294,7 @@ func (w *where) predicate(e celast.Expr) (sources.Predicate, error) {
 		if celTypeOf(field.Type) != cel.BoolType {
 			return nil, w.fault(e, "column %q is not boolean: compare it with something", field.Name)
 		}
-		return sources.Comparison{Column: field.Name, Op: sources.Eq, Value: typedAs(field.Type, true)}, nil
+		return sources.Comparison{Column: field.Name, Op: sources.OpEq, Value: typedAs(field.Type, true)}, nil
 	}
 	switch e.Kind() {
 	case celast.LiteralKind:
@@ -311,15 +311,15 @@ func (w *where) predicate(e celast.Expr) (sources.Predicate, error) {
 }
 
 var comparisonOps = map[string]sources.Op{
-	operators.Equals: sources.Eq, operators.NotEquals: sources.Ne,
-	operators.Less: sources.Lt, operators.LessEquals: sources.Le,
-	operators.Greater: sources.Gt, operators.GreaterEquals: sources.Ge,
+	operators.Equals: sources.OpEq, operators.NotEquals: sources.OpNe,
+	operators.Less: sources.OpLt, operators.LessEquals: sources.OpLe,
+	operators.Greater: sources.OpGt, operators.GreaterEquals: sources.OpGe,
 }
 
 // turned is the operator with its sides exchanged.
 var turned = map[sources.Op]sources.Op{
-	sources.Eq: sources.Eq, sources.Ne: sources.Ne,
-	sources.Lt: sources.Gt, sources.Le: sources.Ge, sources.Gt: sources.Lt, sources.Ge: sources.Le,
+	sources.OpEq: sources.OpEq, sources.OpNe: sources.OpNe,
+	sources.OpLt: sources.OpGt, sources.OpLe: sources.OpGe, sources.OpGt: sources.OpLt, sources.OpGe: sources.OpLe,
 }
 
 func (w *where) call(e celast.Expr, call celast.CallExpr) (sources.Predicate, error) {
@@ -406,10 +406,10 @@ func (w *where) comparison(e celast.Expr, op sources.Op, left, right celast.Expr
 		l, right, op = r, left, turned[op]
 	}
 	if isNull(right) {
-		if op != sources.Eq && op != sources.Ne {
+		if op != sources.OpEq && op != sources.OpNe {
 			return nil, w.fault(e, "NULL has no order: use == null or != null")
 		}
-		return sources.IsNull{Column: l.Name, Not: op == sources.Ne}, nil
+		return sources.IsNull{Column: l.Name, Not: op == sources.OpNe}, nil
 	}
 	value, err := w.literal(right, l)
 	if err != nil {
@@ -445,7 +445,7 @@ func (w *where) in(e, left, right celast.Expr) (sources.Predicate, error) {
 		}
 	}
 	if len(in.Values) == 0 && right.AsList().Size() > 0 {
-		return none.compare(field.Name, sources.Eq), nil
+		return none.compare(field.Name, sources.OpEq), nil
 	}
 	return in, nil
 }
@@ -490,7 +490,7 @@ func (w *where) column(e celast.Expr) (arrow.Field, bool, error) {
 		if e.Kind() == celast.IdentKind && name == "row" {
 			return arrow.Field{}, false, w.fault(e, `a column is row["name"], with the name in quotes`)
 		}
-		return arrow.Field{}, false, w.fault(e, "table %q has no column %q%s", w.table.Name, name, sources.Nearest(name, w.columns()))
+		return arrow.Field{}, false, w.fault(e, "table %q has no column %q%s", w.table.Name, name, sources.Suggest(name, w.columns()))
 	}
 	return w.table.Schema.Field(i), true, nil
 }

@@ -100,7 +100,7 @@ func TestWhereBecomesPredicates(t *testing.T) {
 // The literal of every leaf must have its column's type, as Query.Where says.
 func checkLiterals(table *sources.Table, p sources.Predicate) error {
 	all := *table
-	all.Can = sources.Logic
+	all.Capabilities = sources.CapLogic
 	all.Filters = map[string]sources.Ops{}
 	for _, f := range table.Schema.Fields() {
 		all.Filters[f.Name] = ^sources.Ops(0)

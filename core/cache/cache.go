@@ -283,7 +283,7 @@ func (c *Cache) find(q query.Key, schema *arrow.Schema) (*heldEntry, []*contiguo
 	if f == nil {
 		return nil, nil
 	}
-	a, err := sources.Call("cache", q.Table, func() (*Entry, error) { return c.o.Store.Load(q, schema, f.keep), nil })
+	a, err := sources.GuardCall("cache", q.Table, func() (*Entry, error) { return c.o.Store.Load(q, schema, f.keep), nil })
 	if a == nil || err != nil || a.Key != q {
 		f.abandon()
 		return nil, nil

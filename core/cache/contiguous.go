@@ -52,9 +52,9 @@ func packPage(page sources.Batch, b *budget.Budget, room func(n int64) bool) *co
 		return nil
 	}
 	out := &contiguousPage{rows: page.Record.NumRows(), size: sources.Size(page.Record), cursor: slices.Clone(page.Cursor), skipped: page.Skipped, budget: b}
-	out.skipped.First = slices.Clone(page.Skipped.First)
+	out.skipped.Locations = slices.Clone(page.Skipped.Locations)
 	out.bytes = contiguousPageBytes + heapSize(p.at) + heapSize(4*len(p.layout)) + int64(len(page.Cursor))
-	for _, s := range page.Skipped.First {
+	for _, s := range page.Skipped.Locations {
 		out.bytes += int64(len(s)) + 16
 	}
 	if !room(out.bytes) {

@@ -45,7 +45,7 @@ func (c *Cache) begin(q query.Key, limit int64) *pendingEntry {
 func (f *pendingEntry) pack(page sources.Batch) *contiguousPage {
 	over := false
 	// A source that lies about its arrays is for its own readers to find out.
-	p, err := sources.Call("cache", f.key.Table, func() (*contiguousPage, error) {
+	p, err := sources.GuardCall("cache", f.key.Table, func() (*contiguousPage, error) {
 		return packPage(page, f.c.budget, func(n int64) bool {
 			over = f.bytes+n > f.limit
 			return !over && f.c.makeRoom(n)

@@ -364,7 +364,7 @@ func (r *Reader) lead(ctx context.Context, yield func(sources.Batch, error) bool
 // consumer may keep for longer than the scan lives.
 func (r *Reader) copied(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
-	record, err := sources.Call("scan", r.table.Name, func() (arrow.RecordBatch, error) {
+	record, err := sources.GuardCall("scan", r.table.Name, func() (arrow.RecordBatch, error) {
 		return rows.Concat(r.Session.budget, r.schema, []arrow.RecordBatch{page.Record}), nil
 	})
 	if err != nil {

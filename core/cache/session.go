@@ -40,15 +40,15 @@ func NewSession(source, shared sources.Source, table *sources.Table, env sources
 // this session scans. The caller closes the session that it returns.
 func (s *Session) Second(ctx context.Context, q *sources.Query) (sources.Session, error) {
 	env := s.env
-	env.Scans = 1
-	if s.table.Can.Has(sources.Snapshot) {
-		plan, err := sources.Call("plan", s.table.Name, func() (*sources.Plan, error) { return s.Plan(ctx, q) })
+	env.MaxScans = 1
+	if s.table.Capabilities.Has(sources.CapSnapshot) {
+		plan, err := sources.GuardCall("plan", s.table.Name, func() (*sources.Plan, error) { return s.Plan(ctx, q) })
 		if err != nil {
 			return nil, err
 		}
-		env.Join = plan.Snapshot
+		env.Snapshot = plan.Snapshot
 	}
-	return sources.Call("begin", s.table.Name, func() (sources.Session, error) { return s.source.Begin(ctx, env) })
+	return sources.GuardCall("begin", s.table.Name, func() (sources.Session, error) { return s.source.Begin(ctx, env) })
 }
 
 // Env returns the environment of the session.
@@ -107,7 +107,7 @@ func (s *Session) suspend() error {
 	if session == nil {
 		return nil
 	}
-	_, err := sources.Call("close", s.table.Name, func() (struct{}, error) { return struct{}{}, session.Close() })
+	_, err := sources.GuardCall("close", s.table.Name, func() (struct{}, error) { return struct{}{}, session.Close() })
 	return err
 }
 

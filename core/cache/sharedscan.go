@@ -175,7 +175,7 @@ func (f *sharedScan) run() {
 	defer close(f.ended)
 	defer f.budget.Close()
 	defer func() {
-		_, f.closeErr = sources.Call("close", f.key.Table, func() (struct{}, error) { return struct{}{}, f.session.Close() })
+		_, f.closeErr = sources.GuardCall("close", f.key.Table, func() (struct{}, error) { return struct{}{}, f.session.Close() })
 	}()
 	kept := true
 	if !f.wait() {

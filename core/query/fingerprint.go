@@ -84,7 +84,7 @@ func KeyFrom(source, table Fingerprint, q *sources.Query) (Key, bool) {
 	c.flag(q.Keys != nil)
 	if k := q.Keys; k != nil {
 		c.texts(k.Columns)
-		c.num(uint64(k.PerKey))
+		c.num(uint64(k.LimitPerKey))
 		c.flag(k.Values != nil)
 		if k.Values != nil {
 			c.num(uint64(k.Values.NumRows()))
@@ -119,7 +119,7 @@ func LookupKey(source, table Fingerprint, q *sources.Query, rest Residual, types
 		c.flag(s.Desc)
 		c.flag(s.NullsFirst)
 	}
-	c.num(uint64(q.Keys.PerKey))
+	c.num(uint64(q.Keys.LimitPerKey))
 	for _, f := range schema.Fields() {
 		c.field(f)
 	}
@@ -134,7 +134,7 @@ func TableFingerprint(t *sources.Table) Fingerprint {
 	var c encoder
 	c.text("penstock table")
 	c.text(t.Name)
-	c.num(uint64(t.Can))
+	c.num(uint64(t.Capabilities))
 	c.texts(t.Key)
 	c.num(uint64(t.Schema.NumFields()))
 	for _, f := range t.Schema.Fields() {

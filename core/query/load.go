@@ -98,7 +98,7 @@ func ParseStrategy(name string) (Strategy, error) {
 		return Strategy(i), nil
 	}
 	return 0, &sources.Error{Op: "load", Kind: sources.Invalid,
-		Err: fmt.Errorf("%q is no strategy%s", name, sources.Nearest(name, strategyNames[1:]))}
+		Err: fmt.Errorf("%q is no strategy%s", name, sources.Suggest(name, strategyNames[1:]))}
 }
 
 // Merge returns a load of all that both ask for. The other

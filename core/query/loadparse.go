@@ -141,7 +141,7 @@ func (p *loadParser) branch() (Branch, error) {
 			return branch, err
 		case !slices.Contains(loadOptions, option):
 			p.pos = start
-			return branch, fmt.Errorf("there is no option %q%s", option, sources.Nearest(option, loadOptions))
+			return branch, fmt.Errorf("there is no option %q%s", option, sources.Suggest(option, loadOptions))
 		case slices.Contains(seen, option):
 			p.pos = start
 			return branch, fmt.Errorf("the option %q is there twice", option)

@@ -23,7 +23,7 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 		defer s.drop()
 		for page, err := range pages {
 			if err == nil {
-				_, err = sources.Call("", "", func() (struct{}, error) { s.add(page.Record); return struct{}{}, nil })
+				_, err = sources.GuardCall("", "", func() (struct{}, error) { s.add(page.Record); return struct{}{}, nil })
 			}
 			if err != nil {
 				yield(sources.Batch{}, s.explain(err))
@@ -33,7 +33,7 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 		if s.schema == nil {
 			return
 		}
-		ranks, err := sources.Call("", "", func() (ranks, error) { return s.rank(), nil })
+		ranks, err := sources.GuardCall("", "", func() (ranks, error) { return s.rank(), nil })
 		if err != nil {
 			yield(sources.Batch{}, s.explain(err))
 			return
@@ -46,7 +46,7 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 		step := max(1, min(page.Rows, page.Bytes*s.rows/max(s.bytes, 1)))
 		for from := int64(0); from < int64(len(ranks.rows)); from += step {
 			to := min(from+step, int64(len(ranks.rows)))
-			record, err := sources.Call("", "", func() (arrow.RecordBatch, error) { return s.pick(ranks.rows[from:to]), nil })
+			record, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return s.pick(ranks.rows[from:to]), nil })
 			if err != nil {
 				yield(sources.Batch{}, s.explain(err))
 				return

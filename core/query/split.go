@@ -19,19 +19,19 @@ func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.
 	rest := Residual{Columns: q.Columns}
 	var taken, kept []sources.Predicate
 	for _, p := range sources.Conjuncts(where) {
-		if literalsFit(table, p) && table.Takes(p) {
+		if literalsFit(table, p) && table.Accepts(p) {
 			taken = append(taken, p)
 		} else {
 			kept = append(kept, p)
 		}
 	}
 	asked.Where, rest.Where = Conjunction(taken), Conjunction(kept)
-	if table.Can.Has(sources.SortBy) {
+	if table.Capabilities.Has(sources.CapSort) {
 		asked.OrderBy = slices.Clone(q.OrderBy)
 	} else {
 		rest.OrderBy = slices.Clone(q.OrderBy)
 	}
-	if table.Can.Has(sources.Limit) && rest.Where == nil && len(rest.OrderBy) == 0 {
+	if table.Capabilities.Has(sources.CapLimit) && rest.Where == nil && len(rest.OrderBy) == 0 {
 		asked.Limit = q.Limit
 	} else {
 		rest.Limit = q.Limit
@@ -43,7 +43,7 @@ func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.
 		}
 	} else {
 		rest.Columns = slices.Clone(rest.Columns)
-		if table.Can.Has(sources.Project) {
+		if table.Capabilities.Has(sources.CapProject) {
 			asked.Columns = columnsFor(rest)
 		}
 	}
@@ -107,7 +107,7 @@ func check(catalog *sources.Catalog, q sources.Query) (sources.Predicate, error)
 	// A table of the same columns that can do everything takes every query that
 	// makes sense, so the contract's own check finds what does not.
 	able := *table
-	able.Can = sources.Project | sources.SortBy | sources.Limit | sources.Logic
+	able.Capabilities = sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapLogic
 	able.Filters = map[string]sources.Ops{}
 	for _, f := range table.Schema.Fields() {
 		able.Filters[f.Name] = ^sources.Ops(0)

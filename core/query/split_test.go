@@ -10,9 +10,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-func shopCatalog(can sources.Ability, filters map[string]sources.Ops) *sources.Catalog {
+func shopCatalog(can sources.Capability, filters map[string]sources.Ops) *sources.Catalog {
 	return &sources.Catalog{Tables: []sources.Table{{
-		Name: "orders", Can: can, Filters: filters, Rows: -1,
+		Name: "orders", Capabilities: can, Filters: filters, Rows: -1,
 		Schema: arrow.NewSchema([]arrow.Field{
 			{Name: "id", Type: arrow.PrimitiveTypes.Int64},
 			{Name: "customer_id", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
@@ -26,17 +26,17 @@ func int32s(n int64) sources.Value { return sources.Value{Type: arrow.PrimitiveT
 // TestSplit says, for tables of different abilities, what they are asked for
 // and what the engine keeps for itself.
 func TestSplit(t *testing.T) {
-	idOver5 := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Int(5)}
+	idOver5 := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(5)}
 	noNote := sources.IsNull{Column: "note"}
 	query := sources.Query{
 		Table: "orders", Columns: []string{"note"}, Limit: 3,
-		Where:   sources.And{sources.Comparison{Column: "id", Op: sources.Gt, Value: int32s(5)}, noNote},
+		Where:   sources.And{sources.Comparison{Column: "id", Op: sources.OpGt, Value: int32s(5)}, noNote},
 		OrderBy: []sources.Sort{{Column: "customer_id"}},
 	}
-	all := map[string]sources.Ops{"id": sources.OpsOf(sources.Gt), "note": sources.OpsOf(sources.OpNull)}
+	all := map[string]sources.Ops{"id": sources.OpsOf(sources.OpGt), "note": sources.OpsOf(sources.OpIsNull)}
 	for _, c := range []struct {
 		name    string
-		can     sources.Ability
+		can     sources.Capability
 		filters map[string]sources.Ops
 		asked   sources.Query
 		rest    Residual
@@ -48,25 +48,25 @@ func TestSplit(t *testing.T) {
 		},
 		{
 			name: "a table that can do everything leaves the columns to check",
-			can:  sources.Project | sources.SortBy | sources.Limit, filters: all,
+			can:  sources.CapProject | sources.CapSort | sources.CapLimit, filters: all,
 			asked: sources.Query{Table: "orders", Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
 			rest:  Residual{Columns: query.Columns},
 		},
 		{
 			name: "what the engine filters by and sorts by must come with the scan",
-			can:  sources.Project, filters: map[string]sources.Ops{"note": all["note"]},
+			can:  sources.CapProject, filters: map[string]sources.Ops{"note": all["note"]},
 			asked: sources.Query{Table: "orders", Columns: []string{"note", "id", "customer_id"}, Where: noNote},
 			rest:  Residual{Columns: query.Columns, Where: idOver5, OrderBy: query.OrderBy, Limit: 3},
 		},
 		{
 			name: "a limit waits for the filter",
-			can:  sources.SortBy | sources.Limit, filters: map[string]sources.Ops{"note": all["note"]},
+			can:  sources.CapSort | sources.CapLimit, filters: map[string]sources.Ops{"note": all["note"]},
 			asked: sources.Query{Table: "orders", Where: noNote, OrderBy: query.OrderBy},
 			rest:  Residual{Columns: query.Columns, Where: idOver5, Limit: 3},
 		},
 		{
 			name: "a limit waits for the sort",
-			can:  sources.Limit, filters: all,
+			can:  sources.CapLimit, filters: all,
 			asked: sources.Query{Table: "orders", Where: sources.And{idOver5, noNote}},
 			rest:  Residual{Columns: query.Columns, OrderBy: query.OrderBy, Limit: 3},
 		},
@@ -88,7 +88,7 @@ func TestSplit(t *testing.T) {
 }
 
 func TestAllColumnsAreNotNamed(t *testing.T) {
-	_, asked, rest, err := Split(shopCatalog(sources.Project, nil), sources.Query{Table: "orders"})
+	_, asked, rest, err := Split(shopCatalog(sources.CapProject, nil), sources.Query{Table: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +103,11 @@ func TestAllColumnsAreNotNamed(t *testing.T) {
 // TestInexactLiterals: 2.5 has a place among integers, but no table of integers
 // is asked for it.
 func TestInexactLiterals(t *testing.T) {
-	half := sources.Comparison{Column: "id", Op: sources.Gt, Value: sources.Float(2.5)}
-	far := sources.Comparison{Column: "customer_id", Op: sources.Lt, Value: sources.Int(1 << 40)}
+	half := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Float(2.5)}
+	far := sources.Comparison{Column: "customer_id", Op: sources.OpLt, Value: sources.Int(1 << 40)}
 	ops := map[string]sources.Ops{"id": ^sources.Ops(0), "customer_id": ^sources.Ops(0)}
 	for _, p := range []sources.Predicate{half, far} {
-		_, asked, rest, err := Split(shopCatalog(sources.Logic, ops), sources.Query{Table: "orders", Where: p})
+		_, asked, rest, err := Split(shopCatalog(sources.CapLogic, ops), sources.Query{Table: "orders", Where: p})
 		if err != nil {
 			t.Fatal(err)
 		}

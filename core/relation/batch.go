@@ -29,7 +29,7 @@ type batch struct {
 
 func (l *Loader) newBatch(chunk arrow.RecordBatch, from, n int) (s *batch, err error) {
 	s = &batch{Arena: rows.NewArena(l.own), l: l, loaded: map[*node]*loadedRelation{}}
-	_, err = sources.Call("load", l.tree.root.Name, func() (struct{}, error) {
+	_, err = sources.GuardCall("load", l.tree.root.Name, func() (struct{}, error) {
 		s.record = rows.Keep(s.Arena, chunk.NewSlice(int64(from), int64(from+n)))
 		s.root = rows.Set{Records: []arrow.RecordBatch{s.record}, Refs: s.Refs(n)}
 		for i := range s.root.Refs {
@@ -67,7 +67,7 @@ func (l *Loader) loadBatch(ctx context.Context, chunk arrow.RecordBatch, from, r
 	for frugal := false; ; frugal = true {
 		s, err := l.newBatch(chunk, from, rows)
 		if err == nil {
-			_, err = sources.Call("load", l.tree.root.Name, func() (struct{}, error) {
+			_, err = sources.GuardCall("load", l.tree.root.Name, func() (struct{}, error) {
 				for _, n := range slices.Concat(l.tree.Nodes, l.extra) {
 					preload := l.wanted[n] && !frugal
 					if !n.required && !preload {
@@ -102,7 +102,7 @@ func (l *Loader) give(s *batch, yield func(sources.Batch, error) bool) (given in
 		s.Release()
 	}()
 	total := len(s.root.Refs)
-	weights, err := sources.Call("load", l.tree.root.Name, func() ([]int32, error) { return s.weights(), nil })
+	weights, err := sources.GuardCall("load", l.tree.root.Name, func() ([]int32, error) { return s.weights(), nil })
 	if err != nil {
 		return 0, true, err
 	}
@@ -149,7 +149,7 @@ func (l *Loader) settle(s *batch) {
 // assembled makes the record of rows [from, to) of a step.
 func (l *Loader) assembled(s *batch, from, to int) (record arrow.RecordBatch, dangling map[*node]int64, err error) {
 	dangling = map[*node]int64{}
-	record, err = sources.Call("load", l.tree.root.Name, func() (arrow.RecordBatch, error) {
+	record, err = sources.GuardCall("load", l.tree.root.Name, func() (arrow.RecordBatch, error) {
 		work := rows.NewArena(l.own)
 		defer work.Release()
 		part := rows.Keep(work, s.record.NewSlice(int64(from), int64(to)))

@@ -25,7 +25,7 @@ func (t *Tree) Explain(ctx context.Context, session sources.Session, parents int
 // the tables takes one scan at a time.
 func (t *Tree) NeedsSecondSession() bool {
 	for _, table := range t.tables()[1:] {
-		if table.Scans == 1 || t.root.Scans == 1 {
+		if table.MaxScans == 1 || t.root.MaxScans == 1 {
 			return true
 		}
 	}
@@ -38,7 +38,7 @@ type explainer struct {
 }
 
 func (x *explainer) plan(q *sources.Query) (*sources.Plan, error) {
-	return sources.Call("plan", q.Table, func() (*sources.Plan, error) { return x.session.Plan(x.ctx, q) })
+	return sources.GuardCall("plan", q.Table, func() (*sources.Plan, error) { return x.session.Plan(x.ctx, q) })
 }
 
 // relations explains the relations of so many rows of a table; a negative number
@@ -119,7 +119,7 @@ func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) 
 	}
 	lookups := int64(1)
 	if a.lookup != nil {
-		p.KeysAtOnce = a.lookup.Keys
+		p.KeysAtOnce = a.lookup.MaxKeys
 		lookups = -1
 		if p.KeysAtOnce == 0 {
 			lookups = 1
@@ -133,7 +133,7 @@ func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) 
 		}
 		values := array.NewRecordBatch(a.types, columns, 0)
 		defer values.Release()
-		q.Keys = &sources.Keys{Columns: a.key, Values: values, PerKey: a.perKey}
+		q.Keys = &sources.Keys{Columns: a.key, Values: values, LimitPerKey: a.perKey}
 	} else if a.pushIn {
 		p.Source.Where = strings.TrimPrefix(p.Source.Where+" and "+a.key[0]+" in the keys", " and ")
 	}
@@ -157,7 +157,7 @@ func (n *node) on() string {
 	}
 	r := n.relation
 	if r.Through == nil {
-		return equal(r.Columns, r.Table, r.Target)
+		return equal(r.Columns, r.TargetTable, r.TargetColumns)
 	}
-	return equal(r.Columns, r.Through.Table, r.Through.Near) + ", " + equal(r.Through.Far, r.Table, r.Target)
+	return equal(r.Columns, r.Through.Table, r.Through.Near) + ", " + equal(r.Through.Far, r.TargetTable, r.TargetColumns)
 }

@@ -174,7 +174,7 @@ func (t *keyTier) remember(keys *keyList, numbers, starts []int32, n rows.Set) {
 func (t *keyTier) attempt(f func(*rows.Arena)) {
 	s := rows.NewArena(t.cache.mem)
 	defer s.Release()
-	_, err := sources.Call("", "", func() (struct{}, error) { f(s); return struct{}{}, nil })
+	_, err := sources.GuardCall("", "", func() (struct{}, error) { f(s); return struct{}{}, nil })
 	if err == nil {
 		return
 	}

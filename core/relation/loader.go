@@ -111,7 +111,7 @@ func (l *Loader) Connect(ctx context.Context) error {
 // root is under way: its tables must take two at once, and where it was begun for
 // several partitions, also for what nobody had named.
 func (l *Loader) shares(t *sources.Table) bool {
-	return t.Scans != 1 && l.tree.root.Scans != 1 && (l.env.Scans == 0 || len(l.tree.Nodes) > 0)
+	return t.MaxScans != 1 && l.tree.root.MaxScans != 1 && (l.env.MaxScans == 0 || len(l.tree.Nodes) > 0)
 }
 
 // session returns the session for look-ups in a table. A second one joins the
@@ -142,7 +142,7 @@ func (l *Loader) Close() error {
 	if second == nil {
 		return nil
 	}
-	_, err := sources.Call("close", l.tree.root.Name, func() (struct{}, error) { return struct{}{}, second.Close() })
+	_, err := sources.GuardCall("close", l.tree.root.Name, func() (struct{}, error) { return struct{}{}, second.Close() })
 	return err
 }
 

@@ -86,8 +86,8 @@ func (l *Loader) fetchRows(ctx context.Context, s *batch, a *keyAccess, keys *ke
 		group[n] = int32(i)
 	}
 	most := len(numbers)
-	if a.lookup != nil && a.lookup.Keys > 0 {
-		most = a.lookup.Keys
+	if a.lookup != nil && a.lookup.MaxKeys > 0 {
+		most = a.lookup.MaxKeys
 	}
 	var of [][]int32 // of each row of each record: its group
 	for part := range slices.Chunk(numbers, most) {
@@ -141,7 +141,7 @@ func (l *Loader) ask(ctx context.Context, s *batch, a *keyAccess, keys *keySet, 
 	q := a.asked
 	switch {
 	case a.lookup != nil:
-		q.Keys = &sources.Keys{Columns: a.key, Values: values, PerKey: a.perKey}
+		q.Keys = &sources.Keys{Columns: a.key, Values: values, LimitPerKey: a.perKey}
 	case a.pushIn:
 		in := sources.In{Column: a.key[0], Values: make([]sources.Value, values.NumRows())}
 		for i := range in.Values {

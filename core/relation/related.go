@@ -88,10 +88,10 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 		}
 		return column, nil
 	}
-	column, err := sources.Call("load", l.tree.root.Name, load)
+	column, err := sources.GuardCall("load", l.tree.root.Name, load)
 	if sources.KindOf(err) == sources.Exhausted && err != nil {
 		l.cache.shed()
-		column, err = sources.Call("load", l.tree.root.Name, load)
+		column, err = sources.GuardCall("load", l.tree.root.Name, load)
 	}
 	if err != nil {
 		if errors.Is(err, errTooMany) {

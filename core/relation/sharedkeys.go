@@ -166,6 +166,6 @@ func (l *Loader) versionOf(ctx context.Context, a *keyAccess) (string, error) {
 // cacheKey is the key of everything that the rows of a look-up key depend on.
 func (a *keyAccess) cacheKey(u cache.Use) (query.Key, bool) {
 	q := a.asked
-	q.OrderBy, q.Keys = a.order, &sources.Keys{Columns: a.key, PerKey: a.limit}
+	q.OrderBy, q.Keys = a.order, &sources.Keys{Columns: a.key, LimitPerKey: a.limit}
 	return query.LookupKey(u.SourceID, u.Cache.TableFingerprint(a.table), &q, a.rest, a.types, a.schema)
 }

@@ -195,14 +195,14 @@ func (r *resolver) node(from *sources.Table, branch query.Branch, optional []que
 		for _, relation := range from.Relations {
 			names = append(names, relation.Name)
 		}
-		nearest := sources.Nearest(branch.Name, names)
+		nearest := sources.Suggest(branch.Name, names)
 		if len(names) == 0 {
 			nearest = "; it has none"
 		}
 		r.fault("%s: table %q has no relation %q%s", n.path, from.Name, branch.Name, nearest)
 		return nil
 	}
-	table := r.tree.catalog.Table(n.relation.Table)
+	table := r.tree.catalog.Table(n.relation.TargetTable)
 	if table == nil || len(n.relation.Columns) == 0 || n.relation.Kind == sources.ManyToMany && n.relation.Through == nil {
 		r.fault("%s: the relation is not whole in the catalogue", n.path)
 		return nil
@@ -225,14 +225,14 @@ func (r *resolver) node(from *sources.Table, branch query.Branch, optional []que
 			return nil
 		}
 		r.comparable(n, from, n.relation.Columns, join, through.Near)
-		r.comparable(n, join, through.Far, table, n.relation.Target)
+		r.comparable(n, join, through.Far, table, n.relation.TargetColumns)
 	} else {
-		r.comparable(n, from, n.relation.Columns, table, n.relation.Target)
+		r.comparable(n, from, n.relation.Columns, table, n.relation.TargetColumns)
 	}
 	if len(r.faults) > before {
 		return nil
 	}
-	n.target = r.access(n, table, branch, n.relation.Target, n.below, figure)
+	n.target = r.access(n, table, branch, n.relation.TargetColumns, n.below, figure)
 	if through != nil {
 		n.join = r.access(n, join, query.Branch{Columns: through.Far}, through.Near, nil, figure)
 	}
@@ -241,10 +241,10 @@ func (r *resolver) node(from *sources.Table, branch query.Branch, optional []que
 	}
 	n.target.single = n.relation.Kind.ToOne()
 	if through == nil {
-		n.near = paired(n.relation.Columns, n.relation.Target, n.target.key)
+		n.near = paired(n.relation.Columns, n.relation.TargetColumns, n.target.key)
 	} else {
 		n.near = paired(n.relation.Columns, through.Near, n.join.key)
-		_, n.far = r.columnIndexes(join, through.Far, paired(through.Far, n.relation.Target, n.target.key))
+		_, n.far = r.columnIndexes(join, through.Far, paired(through.Far, n.relation.TargetColumns, n.target.key))
 	}
 	shown := len(branch.Columns)
 	if branch.Columns == nil {
@@ -353,7 +353,7 @@ func (r *resolver) access(n *node, table *sources.Table, branch query.Branch, ke
 	a.types = arrow.NewSchema(fields, nil)
 	// The first rows of each key are the table's to choose only where it knows
 	// which rows count, and in which order.
-	if a.limit > 0 && n.relation.Through == nil && a.lookup != nil && rest.Where == nil && (len(a.order) == 0 || table.Can.Has(sources.SortBy)) {
+	if a.limit > 0 && n.relation.Through == nil && a.lookup != nil && rest.Where == nil && (len(a.order) == 0 || table.Capabilities.Has(sources.CapSort)) {
 		a.asked.OrderBy, a.perKey = a.order, a.limit
 	}
 	return a

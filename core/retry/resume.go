@@ -16,7 +16,7 @@ func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		p := &position{query: q}
 		if t := n.of.catalog.Table(q.Table); t != nil {
-			p.cursors, p.stable = t.Can.Has(sources.Resume), t.Can.Has(sources.Stable)
+			p.cursors, p.stable = t.Capabilities.Has(sources.CapResume), t.Capabilities.Has(sources.CapStable)
 		}
 		err := n.of.doWithRetry(ctx, "scan", q.Table, func(try int) (bool, error) { return n.attempt(ctx, p, try, yield) })
 		if err != nil {
@@ -219,7 +219,7 @@ func (p *position) unknown(last sources.Skipped) sources.Skipped {
 	if n <= 0 {
 		return sources.Skipped{}
 	}
-	return sources.Skipped{Records: n, First: last.First[max(0, len(last.First)-int(min(n, sources.MaxSkipped))):]}
+	return sources.Skipped{Records: n, Locations: last.Locations[max(0, len(last.Locations)-int(min(n, sources.MaxSkippedLocations))):]}
 }
 
 // ended holds the end of a scan against what was given before.

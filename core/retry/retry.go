@@ -26,13 +26,13 @@ const (
 // last page that it gave, so that no row is lost and none comes twice:
 //
 //   - at the page's cursor, where there is one;
-//   - where the table is [sources.Stable] it is read again up to there, and what
+//   - where the table is [sources.CapStable] it is read again up to there, and what
 //     was given is held against what comes by a checksum;
 //   - elsewhere a fault after the first rows is the stream's error.
 //
 // A session that cannot be read any more is begun anew. Where it saw a moment of
 // the data that the stream has seen something of, the new one joins that moment
-// ([sources.Env.Join]), or the stream ends with an error. The zero value of a
+// ([sources.Env.Snapshot]), or the stream ends with an error. The zero value of a
 // field is its default.
 type Policy struct {
 	// MaxRetries is how many tries in a row may follow a fault: 3; less than 0 is none.
@@ -217,7 +217,7 @@ func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 
 // Begin begins a session that is begun again when it is lost.
 func (s *Source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
-	n := &session{of: s, env: env, join: env.Join, turn: make(chan struct{}, 1)}
+	n := &session{of: s, env: env, join: env.Snapshot, turn: make(chan struct{}, 1)}
 	session, err := callWithRetry(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
 	if err != nil {
 		return nil, err

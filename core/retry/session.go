@@ -58,7 +58,7 @@ func (n *session) acquire(ctx context.Context, op, table string) (l *sharedSessi
 			n.mu.Unlock()
 			return nil, false, permanentError(op, table, errSnapshotLost)
 		}
-		env.Join = n.join
+		env.Snapshot = n.join
 	}
 	n.mu.Unlock()
 	session, err := callOnce(ctx, n.of, "begin", table, func(ctx context.Context) (sources.Session, error) { return n.of.Source.Begin(ctx, env) })
@@ -134,7 +134,7 @@ func (n *session) end(l *sharedSession) error {
 	}
 	l.closed = true
 	n.mu.Unlock()
-	_, err := sources.Call("close", "", func() (struct{}, error) { return struct{}{}, l.session.Close() })
+	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, l.session.Close() })
 	if i, ok := l.session.(budget.Sandboxed); ok {
 		_, peak, limit := i.SandboxMemory()
 		n.mu.Lock()
@@ -220,7 +220,7 @@ func (n *session) plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 
 func (n *session) hasSnapshot(q *sources.Query) bool {
 	t := n.of.catalog.Table(q.Table)
-	return t != nil && t.Can.Has(sources.Snapshot)
+	return t != nil && t.Capabilities.Has(sources.CapSnapshot)
 }
 
 // nameSnapshot makes sure that the moment which a scan will see has a name, where the

@@ -64,12 +64,12 @@ func (t Timeouts) StreamContext(ctx context.Context) (context.Context, context.C
 // callWithin makes one call into a source that has to answer in time.
 func callWithin[T any](ctx context.Context, limit time.Duration, op, table string, f func(ctx context.Context) (T, error)) (T, error) {
 	if limit <= 0 {
-		return sources.Call(op, table, func() (T, error) { return f(ctx) })
+		return sources.GuardCall(op, table, func() (T, error) { return f(ctx) })
 	}
 	late := &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: fmt.Errorf("no answer within %s", limit)}
 	timed, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	result, err := sources.Call(op, table, func() (T, error) { return f(timed) })
+	result, err := sources.GuardCall(op, table, func() (T, error) { return f(timed) })
 	if err != nil && ctx.Err() == nil && timed.Err() != nil {
 		return result, late
 	}

@@ -69,8 +69,8 @@ func (s *spoil) Send(d *flight.FlightData) error {
 			d.AppMetadata = make([]byte, 2<<20)
 		}
 	}
-	s.tally.Sum(d.DataHeader)
-	s.tally.Sum(d.DataBody)
+	s.tally.AddBytes(d.DataHeader)
+	s.tally.AddBytes(d.DataBody)
 	return s.to.Send(d)
 }
 
@@ -99,7 +99,7 @@ func (l *liar) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer)
 	if err := w.WriteWithAppMetadata(record, meta); err != nil {
 		return err
 	}
-	out.tally.Add(record.NumRows())
+	out.tally.AddPage(record.NumRows())
 	return to.Send(&flight.FlightData{AppMetadata: wire.MarshalMeta(wire.Meta{Trailer: out.tally.Trailer(nil)})})
 }
 

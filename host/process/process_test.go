@@ -94,7 +94,7 @@ func endless(context.Context, sources.Config) (sources.Source, error) {
 		return nil, err
 	}
 	tags := *catalog.Table("tags")
-	tags.Can, tags.Filters, tags.Lookups, tags.Relations = 0, nil, nil, nil
+	tags.Capabilities, tags.Filters, tags.Lookups, tags.Relations = 0, nil, nil, nil
 	return sources.Simple(&sources.Catalog{Tables: []sources.Table{tags}}, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
 		return sources.FromRows(env, tags.Schema, func(yield func(sources.Row, error) bool) {
 			row := make([]any, tags.Schema.NumFields())

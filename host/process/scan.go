@@ -42,7 +42,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	for {
 		err := s.receive()
 		if errors.Is(err, io.EOF) {
-			return s.tally.Cut()
+			return s.tally.TruncatedError()
 		}
 		if err != nil {
 			return s.fault(ctx, err)
@@ -130,10 +130,10 @@ func (s *scan) receive() error {
 // page decodes a message, and yields its record where it has one: a schema and a
 // dictionary have none.
 func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
-	s.tally.Sum(s.message.header)
+	s.tally.AddBytes(s.message.header)
 	record, err := s.decoder.ReadMessage(s.message.header, int64(s.message.body), func(body []byte) error {
 		err := s.message.fill(body)
-		s.tally.Sum(body)
+		s.tally.AddBytes(body)
 		return err
 	})
 	s.message.close()
@@ -151,7 +151,7 @@ func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 	if meta.Page == nil || meta.Page.Rows != record.NumRows() {
 		return false, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("a record of %d rows comes with a %s", record.NumRows(), meta)}
 	}
-	s.tally.Add(record.NumRows())
+	s.tally.AddPage(record.NumRows())
 	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Skipped: meta.Page.Skipped}, nil), nil
 }
 

@@ -69,7 +69,7 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 		for _, rel := range catalog.Tables[i].Relations {
 			if rel.Kind == sources.BelongsTo {
 				key := foreignJSON{Fields: rel.Columns}
-				key.Reference.Resource, key.Reference.Fields = rel.Table, rel.Target
+				key.Reference.Resource, key.Reference.Fields = rel.TargetTable, rel.TargetColumns
 				schema.ForeignKeys = append(schema.ForeignKeys, key)
 			}
 		}

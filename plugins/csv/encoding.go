@@ -43,7 +43,7 @@ func parseEncoding(name string) (encoding, error) {
 	case "windows1252", "cp1252":
 		return encodingCP1252, nil
 	}
-	return 0, fmt.Errorf("the encoding %q is not read%s", name, sources.Nearest(name, encodingNames))
+	return 0, fmt.Errorf("the encoding %q is not read%s", name, sources.Suggest(name, encodingNames))
 }
 
 // cp1252 are the characters of 0x80 to 0x9f; 0 where there is none.

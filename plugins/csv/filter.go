@@ -17,9 +17,9 @@ import (
 func (t *table) filtersOf() map[string]sources.Ops {
 	filters := map[string]sources.Ops{}
 	for i := range t.columns {
-		ops := sources.OpsOf(sources.OpNull, sources.OpHas, sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn)
+		ops := sources.OpsOf(sources.OpIsNull, sources.OpNotNull, sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
 		if t.columns[i].dataType().ID() == arrow.STRING {
-			ops |= sources.OpsOf(sources.OpStart, sources.OpLike)
+			ops |= sources.OpsOf(sources.OpPrefix, sources.OpLike)
 		}
 		filters[t.columns[i].name] = ops
 	}

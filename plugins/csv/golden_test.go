@@ -232,7 +232,7 @@ func TestSeveralFiles(t *testing.T) {
 	if got, _, _ := ids(t, session, q); !slices.Equal(got, []int64{0, 19, 20, 39, 99}) {
 		t.Errorf("the look-up gives %v", got)
 	}
-	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "all", Columns: []string{"file"}, Where: sources.Comparison{Column: "id", Op: sources.Eq, Value: sources.Int(25)}}) {
+	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "all", Columns: []string{"file"}, Where: sources.Comparison{Column: "id", Op: sources.OpEq, Value: sources.Int(25)}}) {
 		if err != nil || batch.Record.Column(0).(*array.String).Value(0) != "part-1.csv.gz" {
 			t.Errorf("row 25 is of %v, %v", batch.Record, err)
 		}
@@ -276,7 +276,7 @@ func TestSkipping(t *testing.T) {
 		t.Error(err)
 	}
 	catalog, err := source.Catalog(t.Context())
-	if err != nil || catalog.Tables[0].Can.Has(sources.Partition) {
+	if err != nil || catalog.Tables[0].Capabilities.Has(sources.CapPartition) {
 		t.Errorf("%v: a stray quote would make the parts wrong", err)
 	}
 	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Rows: 3}})
@@ -292,7 +292,7 @@ func TestSkipping(t *testing.T) {
 		rows += batch.Record.NumRows()
 		skipped.Add(batch.Skipped)
 	}
-	if rows != 188 || skipped.Records != 12 || len(skipped.First) != sources.MaxSkipped || !strings.HasPrefix(skipped.First[2], `t.csv:32:4: column "n": "no number" is not`) {
+	if rows != 188 || skipped.Records != 12 || len(skipped.Locations) != sources.MaxSkippedLocations || !strings.HasPrefix(skipped.Locations[2], `t.csv:32:4: column "n": "no number" is not`) {
 		t.Errorf("%d rows, and %+v", rows, skipped)
 	}
 	if err := session.Close(); err != nil {
@@ -453,7 +453,7 @@ func TestKeysByName(t *testing.T) {
 		}
 		var got []string
 		for _, r := range catalog.Table("orders").Relations {
-			got = append(got, fmt.Sprintf("%s: %s %v -> %s %v", r.Name, r.Kind, r.Columns, r.Table, r.Target))
+			got = append(got, fmt.Sprintf("%s: %s %v -> %s %v", r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns))
 		}
 		var want []string
 		if byName { // city_id is a number, and cities.id a text

@@ -351,7 +351,7 @@ func (b *builder) add(e entry) error {
 		dir := b.scratch()
 		full := dir != "" && int64(len(x.buf)) >= 8*s.env.Page.Bytes
 		if !full {
-			_, err := sources.Call("", "", func() (struct{}, error) {
+			_, err := sources.GuardCall("", "", func() (struct{}, error) {
 				x.grow(s.env.Mem, max(len(x.entries)*2, 256))
 				return struct{}{}, nil
 			})

@@ -39,7 +39,7 @@ func parseCompression(name string) (compression, error) {
 	case "zstd", "zst":
 		return compressionZstd, nil
 	}
-	return 0, fmt.Errorf("there is no compression %q%s", name, sources.Nearest(name, compressionNames))
+	return 0, fmt.Errorf("there is no compression %q%s", name, sources.Suggest(name, compressionNames))
 }
 
 // maxWindow is the most memory that unpacking zstd takes, in bytes. It belongs

@@ -40,7 +40,7 @@ func addLookups(c *sources.Catalog, tables map[string]*table) {
 			if r.Kind == sources.BelongsTo {
 				add(t.Name, r.Columns)
 			}
-			add(r.Table, r.Target)
+			add(r.TargetTable, r.TargetColumns)
 			if r.Through != nil {
 				add(r.Through.Table, r.Through.Near)
 				add(r.Through.Table, r.Through.Far)
@@ -104,7 +104,7 @@ type keySet struct {
 }
 
 func (t *table) keySet(k *sources.Keys) *keySet {
-	s := &keySet{given: make(map[string]int, k.Values.NumRows()), perKey: k.PerKey}
+	s := &keySet{given: make(map[string]int, k.Values.NumRows()), perKey: k.LimitPerKey}
 	for _, name := range k.Columns {
 		s.columns = append(s.columns, t.index(name))
 	}

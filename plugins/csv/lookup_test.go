@@ -97,7 +97,7 @@ func lookup(columns []string, perKey int, keys ...[]any) *sources.Keys {
 			}
 		}
 	}
-	return &sources.Keys{Columns: columns, Values: b.NewRecordBatch(), PerKey: perKey}
+	return &sources.Keys{Columns: columns, Values: b.NewRecordBatch(), LimitPerKey: perKey}
 }
 
 // ids scans and returns the first column, and the cursors of its pages.
@@ -160,7 +160,7 @@ func TestLookups(t *testing.T) {
 		"nothing there": {lookup([]string{"order"}, 0, []any{-5}), func(int) (string, bool) { return "", false }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := expect(c.keys.PerKey, c.match)
+			want := expect(c.keys.LimitPerKey, c.match)
 			q := &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: c.keys}
 			got, cursors, rows := ids(t, session, q)
 			if diff := cmp.Diff(want, got); diff != "" {

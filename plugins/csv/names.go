@@ -43,7 +43,7 @@ func keysByName(c *sources.Catalog, declared []sources.ForeignKey) (keys []sourc
 				if len(target.Key) == 0 && !slices.ContainsFunc(target.Unique, func(u []string) bool { return slices.Equal(u, []string{column}) }) {
 					target.Unique = append(target.Unique, []string{column})
 				}
-				keys = append(keys, sources.ForeignKey{Table: t.Name, Columns: []string{f.Name}, Target: target.Name, TargetColumns: []string{column}})
+				keys = append(keys, sources.ForeignKey{Table: t.Name, Columns: []string{f.Name}, TargetTable: target.Name, TargetColumns: []string{column}})
 				break
 			}
 		}

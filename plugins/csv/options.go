@@ -107,7 +107,7 @@ func parseOptions(given map[string]string) (o Options, err error) {
 		names[i] = options[i].name
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		fault := errors.New("there is no such option" + sources.Nearest(key, names))
+		fault := errors.New("there is no such option" + sources.Suggest(key, names))
 		if i := slices.Index(names, key); i >= 0 {
 			fault = options[i].set(&o, given[key])
 		}

@@ -286,7 +286,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 	known := func(where string, columns []string) {
 		for _, c := range columns {
 			if !slices.Contains(names, c) {
-				fault("%s: there is no field %q%s", where, c, sources.Nearest(c, names))
+				fault("%s: there is no field %q%s", where, c, sources.Suggest(c, names))
 			}
 		}
 	}
@@ -307,7 +307,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 		if target == "" || target == "self" {
 			target = d.table
 		}
-		d.foreign = append(d.foreign, sources.ForeignKey{Table: d.table, Columns: f.Fields, Target: target, TargetColumns: f.Reference.Fields})
+		d.foreign = append(d.foreign, sources.ForeignKey{Table: d.table, Columns: f.Fields, TargetTable: target, TargetColumns: f.Reference.Fields})
 	}
 	return d, faults
 }
@@ -416,7 +416,7 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 		c.kind = yearKind
 	default:
 		types := []string{"any", "array", "boolean", "date", "datetime", "duration", "geojson", "geopoint", "integer", "number", "object", "string", "time", "year", "yearmonth"}
-		return c, false, fmt.Errorf(".type: there is no type %q%s", f.Type, sources.Nearest(f.Type, types))
+		return c, false, fmt.Errorf(".type: there is no type %q%s", f.Type, sources.Suggest(f.Type, types))
 	}
 	if f.BareNumber != nil && !*f.BareNumber {
 		return c, false, errors.New(".bareNumber: numbers with other text around them are not read: declare the field as a string")

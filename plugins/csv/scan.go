@@ -15,7 +15,7 @@ import (
 // Begin starts a session. Files have no snapshots: a file that changes while it
 // is read is found out where a scan opens it.
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
-	if env.Join != "" {
+	if env.Snapshot != "" {
 		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: errors.New("files have no snapshots to join")}
 	}
 	catalog, err := s.Catalog(ctx)
@@ -134,7 +134,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		if spans, err = s.find(ctx, t, p.keys); err != nil {
 			return err
 		}
-		if q.Keys.PerKey > 0 { // what was given counts
+		if q.Keys.LimitPerKey > 0 { // what was given counts
 			spans = clip(spans, whole)
 		} else {
 			spans = clip(spans, span{from.at, whole.to})

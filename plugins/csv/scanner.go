@@ -146,7 +146,7 @@ func (s *scanner) grow() error {
 		return s.fault(0, 0, "the record has more than %d bytes: is a quote missing its end, or is this not CSV?", s.dialect.maxRecord()).
 			with("max_field=BYTES allows longer ones")
 	}
-	larger, err := sources.Call("", "", func() ([]byte, error) { return s.mem.Allocate(int(size) + padding), nil })
+	larger, err := sources.GuardCall("", "", func() ([]byte, error) { return s.mem.Allocate(int(size) + padding), nil })
 	if err != nil {
 		return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("%s: the record at byte %d has more than %d bytes, and there is no memory to hold it: %w", s.name, s.offset(), s.filled, err)}
 	}

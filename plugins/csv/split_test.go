@@ -178,13 +178,13 @@ func TestResync(t *testing.T) {
 		if diff := cmp.Diff(want.records, records); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
 		}
-		if len(skipped.First) != len(want.places) || skipped.Records != int64(len(want.places)) {
+		if len(skipped.Locations) != len(want.places) || skipped.Records != int64(len(want.places)) {
 			t.Errorf("%q: %+v is skipped, want %q", text, skipped, want.places)
 			continue
 		}
 		for i, place := range want.places {
-			if !strings.HasPrefix(skipped.First[i], place) {
-				t.Errorf("%q: %s, want %s", text, skipped.First[i], place)
+			if !strings.HasPrefix(skipped.Locations[i], place) {
+				t.Errorf("%q: %s, want %s", text, skipped.Locations[i], place)
 			}
 		}
 	}

@@ -43,13 +43,13 @@ func (t *table) streams() bool { return t.files[0].stream != nil }
 // resumes reports whether a scan can begin where another was.
 func (t *table) resumes() bool { return !t.streams() }
 
-func (t *table) can() sources.Ability {
-	can := sources.Project | sources.Limit | sources.Logic
+func (t *table) can() sources.Capability {
+	can := sources.CapProject | sources.CapLimit | sources.CapLogic
 	if t.resumes() {
-		can |= sources.Resume | sources.Stable
+		can |= sources.CapResume | sources.CapStable
 	}
 	if t.divides() {
-		can |= sources.Partition
+		can |= sources.CapPartition
 	}
 	return can
 }
@@ -81,7 +81,7 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	if s.options.ByName {
 		keys = append(keys, keysByName(catalog, keys)...)
 	}
-	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.Target] == nil && s.declared[k.Target] })
+	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declared[k.TargetTable] })
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}
@@ -120,7 +120,7 @@ func (t *table) describe(rows int64) sources.Table {
 	}
 	return sources.Table{
 		Name: t.table, Schema: arrow.NewSchema(fields, nil), Key: t.key, Unique: t.unique, Comment: t.comment, Rows: rows,
-		Can: t.can(), Filters: t.filtersOf(),
+		Capabilities: t.can(), Filters: t.filtersOf(),
 	}
 }
 

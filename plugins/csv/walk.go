@@ -186,12 +186,12 @@ func (w *walk) skip(err error) error {
 		}
 		return f.with("on_error=skip leaves such records out")
 	}
-	if w.skipped.Records++; w.places < sources.MaxSkipped {
+	if w.skipped.Records++; w.places < sources.MaxSkippedLocations {
 		if err := w.locate(f); err != nil {
 			return err
 		}
 		w.places++
-		w.skipped.First = append(w.skipped.First, f.place())
+		w.skipped.Locations = append(w.skipped.Locations, f.place())
 	}
 	if f.resync < 0 {
 		return nil

@@ -87,7 +87,7 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		if l.c.tables[shown] != nil {
 			shown = quote(schema, name)
 		}
-		t := sources.Table{Name: shown, Rows: -1, Comment: comment, Scans: o.connections}
+		t := sources.Table{Name: shown, Rows: -1, Comment: comment, MaxScans: o.connections}
 		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == strict, inherited: inherited}
 		switch {
 		case !used:
@@ -95,12 +95,12 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		case !readable:
 			own.denied = "the role has no SELECT on it"
 		default:
-			t.Can |= sources.Project | sources.Limit | sources.Logic
+			t.Capabilities |= sources.CapProject | sources.CapLimit | sources.CapLogic
 			if l.s.utf8 {
-				t.Can |= sources.SortBy
+				t.Capabilities |= sources.CapSort
 			}
 			if o.snapshot == strict && kind != "f" { // a foreign table has moments of its own
-				t.Can |= sources.Snapshot
+				t.Capabilities |= sources.CapSnapshot
 			}
 		}
 		if own.denied != "" {
@@ -259,7 +259,7 @@ func (l *loading) addForeign(t *sources.Table, name string, columns []string, ta
 			return
 		}
 	}
-	l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, Target: other.Name, TargetColumns: far})
+	l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, TargetTable: other.Name, TargetColumns: far})
 }
 
 // finish says what the table can do.
@@ -278,10 +278,10 @@ func (l *loading) finish(t *sources.Table) {
 		}
 	}
 	if own.order != nil || own.heap {
-		t.Can |= sources.Resume | sources.Stable
+		t.Capabilities |= sources.CapResume | sources.CapStable
 	}
 	if own.heap && l.s.version >= 140000 { // older ones read the whole table for a range of it
-		t.Can |= sources.Partition
+		t.Capabilities |= sources.CapPartition
 	}
 	t.Filters = map[string]sources.Ops{}
 	add := func(columns []string) {
@@ -302,7 +302,7 @@ func (l *loading) finish(t *sources.Table) {
 		if k.Table == t.Name {
 			add(k.Columns)
 		}
-		if k.Target == t.Name {
+		if k.TargetTable == t.Name {
 			add(k.TargetColumns)
 		}
 	}

@@ -20,7 +20,7 @@ func describe(t *sources.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v %v", t.Key, t.Unique)
 	for _, r := range t.Relations {
-		fmt.Fprintf(&b, " | %s %s %v %s %v", r.Name, r.Kind, r.Columns, r.Table, r.Target)
+		fmt.Fprintf(&b, " | %s %s %v %s %v", r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns)
 		if r.Through != nil {
 			fmt.Fprintf(&b, " %+v", *r.Through)
 		}
@@ -61,7 +61,7 @@ func TestCatalogIsComplete(t *testing.T) {
 	}
 	relations := map[string]string{}
 	for _, r := range c.Table("orders").Relations {
-		relations[r.Name] = r.Kind.String() + " " + r.Table
+		relations[r.Name] = r.Kind.String() + " " + r.TargetTable
 	}
 	if diff := cmp.Diff(map[string]string{
 		"customer": "belongs_to customers", "customers": "belongs_to customers", "customers_by_gift_for": "belongs_to customers", "customers_by_region_code": "belongs_to customers",
@@ -99,16 +99,16 @@ func TestCatalogIsComplete(t *testing.T) {
 			t.Errorf("%s is said to have %d rows, and has %d", name, estimate, want)
 		}
 	}
-	for name, want := range map[string]sources.Ability{
-		"measures": sources.Resume | sources.Stable | sources.Snapshot, "no_key": sources.Resume | sources.Partition, "totals": sources.Partition,
-		"big": sources.Snapshot, "nothing": sources.Resume, "animals": sources.Snapshot,
+	for name, want := range map[string]sources.Capability{
+		"measures": sources.CapResume | sources.CapStable | sources.CapSnapshot, "no_key": sources.CapResume | sources.CapPartition, "totals": sources.CapPartition,
+		"big": sources.CapSnapshot, "nothing": sources.CapResume, "animals": sources.CapSnapshot,
 	} {
-		if can := c.Table(name).Can; !can.Has(want) {
+		if can := c.Table(name).Capabilities; !can.Has(want) {
 			t.Errorf("%s can %s, want %s", name, can, want)
 		}
 	}
-	for name, not := range map[string]sources.Ability{"big": sources.Resume, "far": sources.Snapshot, "measures": sources.Partition, "animals": sources.Resume} {
-		if can := c.Table(name).Can; can&not != 0 {
+	for name, not := range map[string]sources.Capability{"big": sources.CapResume, "far": sources.CapSnapshot, "measures": sources.CapPartition, "animals": sources.CapResume} {
+		if can := c.Table(name).Capabilities; can&not != 0 {
 			t.Errorf("%s can %s", name, can)
 		}
 	}
@@ -197,7 +197,7 @@ INSERT INTO "a""; DROP TABLE b; --" VALUES (1, '''; DROP TABLE b; --', 2, 3); CR
 		order = append(order, sources.Sort{Column: f.Name, Desc: true})
 	}
 	q := &sources.Query{Table: name, OrderBy: order, Where: sources.And{
-		sources.Comparison{Column: `X"Y`, Op: sources.Eq, Value: sources.Text(`'; DROP TABLE b; --`)}, sources.Like{Column: `X"Y`, Pattern: `'; DROP%`},
+		sources.Comparison{Column: `X"Y`, Op: sources.OpEq, Value: sources.Text(`'; DROP TABLE b; --`)}, sources.Like{Column: `X"Y`, Pattern: `'; DROP%`},
 		sources.In{Column: `X"Y`, Values: []sources.Value{sources.Text(`'; DROP TABLE b; --`), sources.Text(`$1`)}}, sources.HasPrefix{Column: `X"Y`, Prefix: `';`},
 	}}
 	if got := text(t, ses.Scan(t.Context(), q)); !slices.Equal(got, []string{`1|"'; DROP TABLE b; --"|2|3`}) {
@@ -221,7 +221,7 @@ INSERT INTO "a""; DROP TABLE b; --" VALUES (1, '''; DROP TABLE b; --', 2, 3); CR
 			t.Error(err)
 		}
 	}
-	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: `00000003-00000001-1'; DROP TABLE b; --`}); sources.KindOf(err) != sources.Invalid {
+	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: `00000003-00000001-1'; DROP TABLE b; --`}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("a snapshot's name that is SQL gives %v", err)
 	}
 	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "b"})); len(got) != 0 {

@@ -52,7 +52,7 @@ func cursorOf(kind byte, q *sources.Query, terms []term) []byte {
 		part("%q %t %t", t.expr, t.desc, t.nullsFirst)
 	}
 	if q.Keys != nil {
-		part("%q %d", q.Keys.Columns, q.Keys.PerKey)
+		part("%q %d", q.Keys.Columns, q.Keys.LimitPerKey)
 		for i := range int(q.Keys.Values.NumCols()) {
 			eachValue(q.Keys.Values.Column(i), func(v sources.Value) { part("%s", v) })
 		}

@@ -113,7 +113,7 @@ func FuzzCursor(f *testing.F) {
 		own.columns[i.name] = newColumn(i, ts, &o)
 		fields = append(fields, own.columns[i.name].field)
 	}
-	st := &sources.Table{Name: "t", Schema: arrow.NewSchema(fields, nil), Can: sources.Resume}
+	st := &sources.Table{Name: "t", Schema: arrow.NewSchema(fields, nil), Capabilities: sources.CapResume}
 	order := []sources.Sort{{Column: "s"}}
 	keyset := (&statement{terms: own.terms(order)}).terms
 	head := cursorOf(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)

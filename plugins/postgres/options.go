@@ -126,7 +126,7 @@ func parseOptions(given map[string]string) (options, error) {
 		case "numeric":
 			o.numeric, err = parseDecimal(value)
 		default:
-			err = errors.New("there is no such option" + sources.Nearest(key, optionNames))
+			err = errors.New("there is no such option" + sources.Suggest(key, optionNames))
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("option %q: %w", key, err))

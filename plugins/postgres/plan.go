@@ -54,7 +54,7 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	if explained.node != "" { // an estimate that nobody can read is none
 		plan.Rows, plan.Bytes = explained.rows, explained.bytes
 	}
-	if st.Can.Has(sources.Partition) && q.Part == nil && q.After == nil && q.Keys == nil && len(q.OrderBy) == 0 && q.Limit == 0 {
+	if st.Capabilities.Has(sources.CapPartition) && q.Part == nil && q.After == nil && q.Keys == nil && len(q.OrderBy) == 0 && q.Limit == 0 {
 		if plan.Parts, err = m.divide(ctx, t); err != nil {
 			return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
 		}

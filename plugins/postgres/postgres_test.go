@@ -120,7 +120,7 @@ func TestPushDownMeansEval(t *testing.T) {
 		t.Fatal("1.25 does not convert")
 	}
 	var leaves []sources.Predicate
-	for op := sources.Eq; op <= sources.Ge; op++ {
+	for op := sources.OpEq; op <= sources.OpGe; op++ {
 		for _, s := range []string{"", "a", "a\x00", "é", "'; DROP TABLE rows --"} {
 			leaves = append(leaves, sources.Comparison{Column: "s", Op: op, Value: sources.Text(s)})
 		}
@@ -174,7 +174,7 @@ func TestResumeAfterEveryPage(t *testing.T) {
 		return sources.Comparison{Column: "id", Op: op, Value: sources.Value{Type: arrow.PrimitiveTypes.Int32, V: n}}
 	}
 	for _, table := range []string{"rows", "bare"} {
-		for _, where := range []sources.Predicate{nil, sources.IsNull{Column: "f", Not: true}, id(sources.Le, 2), id(sources.Gt, 30)} {
+		for _, where := range []sources.Predicate{nil, sources.IsNull{Column: "f", Not: true}, id(sources.OpLe, 2), id(sources.OpGt, 30)} {
 			for _, order := range [][]sources.Sort{nil, {{Column: "s", Desc: true}}, {{Column: "f", NullsFirst: true}, {Column: "s"}}, {{Column: "n"}, {Column: "id", Desc: true}}} {
 				q := sources.Query{Table: table, Where: where, OrderBy: order}
 				whole := text(t, ses.Scan(t.Context(), &q))
@@ -219,7 +219,7 @@ func TestKeys(t *testing.T) {
 	}
 	one := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil), keys.Columns()[:1], 3)
 	defer one.Release()
-	q.Keys = &sources.Keys{Columns: []string{"a"}, Values: one, PerKey: 1}
+	q.Keys = &sources.Keys{Columns: []string{"a"}, Values: one, LimitPerKey: 1}
 	if diff := cmp.Diff([]string{`1|"x"`}, text(t, ses.Scan(t.Context(), q))); diff != "" {
 		t.Error(diff)
 	}

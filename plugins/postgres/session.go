@@ -49,17 +49,17 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 		return nil, sources.WithOp("begin", "", err)
 	}
 	most := s.options.connections
-	size := env.Scans
+	size := env.MaxScans
 	if size <= 0 {
 		size = 2
 	}
 	switch {
 	case size > most:
 		return nil, &sources.Error{Op: "begin", Kind: sources.Exhausted, Err: fmt.Errorf("%d scans at once, and the source may have %d connections: raise the option connections, or ask for fewer at once", size, most)}
-	case env.Join != "" && s.options.snapshot == none:
+	case env.Snapshot != "" && s.options.snapshot == none:
 		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: errors.New("the source was opened with snapshot=none: there is no snapshot to join")}
-	case env.Join != "" && !snapshotName.MatchString(env.Join):
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("%q names no snapshot of this source", env.Join)}
+	case env.Snapshot != "" && !snapshotName.MatchString(env.Snapshot):
+		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("%q names no snapshot of this source", env.Snapshot)}
 	}
 	if err := s.take(ctx, size); err != nil {
 		return nil, sources.WithOp("begin", "", err)
@@ -69,7 +69,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	if s.options.snapshot == none {
 		return n, nil
 	}
-	first, err := s.join(ctx, env.Join)
+	first, err := s.join(ctx, env.Snapshot)
 	if err != nil {
 		n.end()
 		s.give(size)

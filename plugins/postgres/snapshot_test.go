@@ -161,7 +161,7 @@ func TestLostSnapshot(t *testing.T) {
 			if caught != nil {
 				t.Fatal(caught)
 			}
-			snapshots := c.Table("big").Can.Has(sources.Snapshot)
+			snapshots := c.Table("big").Capabilities.Has(sources.CapSnapshot)
 			if mode == "strict" && (err == nil || !strings.Contains(err.Error(), "the snapshot is lost") || !snapshots) {
 				t.Errorf("%v", err)
 			}
@@ -191,7 +191,7 @@ func TestMoments(t *testing.T) {
 	}
 	a.exec("DELETE FROM big WHERE id < 100")
 	again := func(join string, q *sources.Query) (int, error) {
-		ses, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: join})
+		ses, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: join})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func TestMoments(t *testing.T) {
 		}
 	}
 	// A table that is rewritten has its rows in other places, in every snapshot.
-	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: "00000001-00000001-1"}); sources.KindOf(err) != sources.Unavailable {
+	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: "00000001-00000001-1"}); sources.KindOf(err) != sources.Unavailable {
 		t.Errorf("a snapshot that is not there gives %v", err)
 	}
 }
@@ -278,10 +278,10 @@ func TestWithoutSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if can := c.Table("bare").Can; can&(sources.Resume|sources.Snapshot|sources.Partition) != 0 {
+	if can := c.Table("bare").Capabilities; can&(sources.CapResume|sources.CapSnapshot|sources.CapPartition) != 0 {
 		t.Errorf("a table without a key can %s", can)
 	}
-	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Join: "00000003-00000001-1"}); sources.KindOf(err) != sources.Invalid {
+	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: "00000003-00000001-1"}); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("%v", err)
 	}
 }
@@ -345,11 +345,11 @@ func TestStreamsShareConnections(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err = src.Begin(t.Context(), sources.Env{Scans: 5})
+	_, err = src.Begin(t.Context(), sources.Env{MaxScans: 5})
 	if sources.KindOf(err) != sources.Exhausted {
 		t.Errorf("five of four connections give %v", err)
 	}
-	ses, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Scans: 4})
+	ses, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, MaxScans: 4})
 	if err != nil {
 		t.Fatal(err)
 	}

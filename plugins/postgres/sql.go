@@ -75,7 +75,7 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 	default:
 		b.terms = []term{diskTerm}
 	}
-	b.cursors = st.Can.Has(sources.Resume)
+	b.cursors = st.Capabilities.Has(sources.CapResume)
 
 	var where []string
 	from := t.from + " AS t"
@@ -100,7 +100,7 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 			return nil, err
 		}
 		where = append(where, s)
-		if q.Keys.PerKey > 0 {
+		if q.Keys.LimitPerKey > 0 {
 			rank, place := t.unused("penstock_rank"), t.unused("penstock_place")
 			over := "PARTITION BY " + partition
 			if order := b.orderBy(); order != "" {
@@ -114,7 +114,7 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 				}
 			}
 			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, conjunction(where))
-			where = []string{"t." + rank + " <= " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Keys.PerKey))) + "::pg_catalog.int8"}
+			where = []string{"t." + rank + " <= " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Keys.LimitPerKey))) + "::pg_catalog.int8"}
 		}
 	}
 	if q.After != nil {

@@ -183,19 +183,19 @@ func (c *column) finite(expr string) string {
 
 // ops are the operators that a column takes with the meaning of sources.Eval.
 func (c *column) ops(bytewise bool) sources.Ops {
-	null := sources.OpsOf(sources.OpNull, sources.OpHas)
+	null := sources.OpsOf(sources.OpIsNull, sources.OpNotNull)
 	if c.null == "" {
 		null = 0
 	}
 	if !sources.Comparable(c.field.Type, c.field.Type) {
 		return null
 	}
-	compare := sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn)
+	compare := sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
 	switch {
 	case !c.wire.text:
 		return null | compare
 	case bytewise:
-		return null | compare | sources.OpsOf(sources.OpStart, sources.OpLike)
+		return null | compare | sources.OpsOf(sources.OpPrefix, sources.OpLike)
 	}
 	return null
 }

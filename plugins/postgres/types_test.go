@@ -201,7 +201,7 @@ func TestSpecialValues(t *testing.T) {
 	})
 	t.Run("a declared decimal refuses to round", func(t *testing.T) {
 		_, ses := openWith(t, uri, map[string]string{"numeric": "38,2"}, sources.Limits{})
-		_, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "special", Columns: []string{"u"}, Where: sources.Comparison{Column: "id", Op: sources.Eq, Value: sources.Value{Type: arrow.PrimitiveTypes.Int32, V: int64(2)}}}))
+		_, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "special", Columns: []string{"u"}, Where: sources.Comparison{Column: "id", Op: sources.OpEq, Value: sources.Value{Type: arrow.PrimitiveTypes.Int32, V: int64(2)}}}))
 		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), `row 1, column "u": out of the range`) {
 			t.Errorf("%v", err)
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 var operators = map[sources.Op]string{
-	sources.Eq: " = ", sources.Ne: " <> ", sources.Lt: " < ", sources.Le: " <= ", sources.Gt: " > ", sources.Ge: " >= ",
+	sources.OpEq: " = ", sources.OpNe: " <> ", sources.OpLt: " < ", sources.OpLe: " <= ", sources.OpGt: " > ", sources.OpGe: " >= ",
 }
 
 // predicate writes a predicate in SQL, with the three values of sources.Eval.
@@ -90,7 +90,7 @@ func (b *statement) comparison(c *column, p sources.Comparison, never, always st
 		return "NULL::pg_catalog.bool", nil
 	}
 	op, expr := p.Op, c.compared
-	if op == sources.Eq || op == sources.Ne {
+	if op == sources.OpEq || op == sources.OpNe {
 		expr = c.equal
 	}
 	raw, err := encode(c, p.Value)
@@ -100,14 +100,14 @@ func (b *statement) comparison(c *column, p sources.Comparison, never, always st
 		head, _, _ := strings.Cut(p.Value.V.(string), "\x00")
 		raw, err = encode(c, sources.Text(head))
 		switch op {
-		case sources.Eq:
+		case sources.OpEq:
 			return never, nil
-		case sources.Ne:
+		case sources.OpNe:
 			return always, nil
-		case sources.Lt:
-			op = sources.Le
-		case sources.Ge:
-			op = sources.Gt
+		case sources.OpLt:
+			op = sources.OpLe
+		case sources.OpGe:
+			op = sources.OpGt
 		}
 	}
 	if err != nil {

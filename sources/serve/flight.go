@@ -107,7 +107,7 @@ func (s *server) answer(ctx context.Context, request []byte) wire.Reply {
 	if r.Query != nil {
 		table = r.Query.Table
 	}
-	reply, err := sources.Call(string(r.Op), table, func() (wire.Reply, error) { return s.call(ctx, r) })
+	reply, err := sources.GuardCall(string(r.Op), table, func() (wire.Reply, error) { return s.call(ctx, r) })
 	reply.Err = err
 	return reply
 }
@@ -262,7 +262,7 @@ func (s *server) scan(ctx context.Context, request []byte, out *sender) (err err
 		if err := out.send(batch.Record, wire.MarshalMeta(meta)); err != nil {
 			return sources.WithOp("scan", r.Query.Table, &sources.Error{Kind: sources.Invalid, Err: err})
 		}
-		out.tally.Add(batch.Record.NumRows())
+		out.tally.AddPage(batch.Record.NumRows())
 	}
 	return nil
 }

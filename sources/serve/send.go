@@ -93,9 +93,9 @@ func (s *sender) WritePayload(p ipc.Payload) error {
 		head = protowire.AppendTag(head, fieldBody, protowire.BytesType)
 		head = binary.AppendUvarint(head, uint64(size))
 	}
-	s.tally.Sum(header.Bytes())
+	s.tally.AddBytes(header.Bytes())
 	for _, b := range body.all {
-		s.tally.Sum(b.ReadOnlyData())
+		s.tally.AddBytes(b.ReadOnlyData())
 	}
 	message := outgoing{append(mem.BufferSlice{mem.SliceBuffer(head)}, body.all...)}
 	s.gone = s.to.SendMsg(&message)

@@ -80,7 +80,7 @@ func TestSendHolds(t *testing.T) {
 		if err := s.send(part, wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: part.NumRows()}})); err != nil {
 			t.Fatal(err)
 		}
-		s.tally.Add(part.NumRows())
+		s.tally.AddPage(part.NumRows())
 		part.Release()
 	}
 	s.close()
@@ -107,8 +107,8 @@ func TestSendHolds(t *testing.T) {
 			}
 			continue
 		}
-		tally.Sum(message.DataHeader)
-		tally.Sum(message.DataBody)
+		tally.AddBytes(message.DataHeader)
+		tally.AddBytes(message.DataBody)
 		record, err := decoder.ReadMessage(message.DataHeader, int64(len(message.DataBody)), func(b []byte) error { copy(b, message.DataBody); return nil })
 		if record == nil {
 			continue // a schema or a dictionary
@@ -117,7 +117,7 @@ func TestSendHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		got = append(got, text(record)...)
-		tally.Add(record.NumRows())
+		tally.AddPage(record.NumRows())
 		record.Release()
 	}
 	if !slices.Equal(got, want) {

@@ -81,7 +81,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 		return tableJSON{}, err
 	}
 	out := tableJSON{
-		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.Scans, Rows: &t.Rows, Comment: text(t.Comment),
+		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: text(t.Comment),
 	}
 	if t.Unique != nil {
 		out.Unique = make([][]text, len(t.Unique))
@@ -94,14 +94,14 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	}
 	for i, r := range t.Relations {
 		out.Relations[i] = relationJSON{
-			Name: text(r.Name), Kind: r.Kind.String(), Columns: texts(r.Columns), Table: text(r.Table), Target: texts(r.Target),
+			Name: text(r.Name), Kind: r.Kind.String(), Columns: texts(r.Columns), Table: text(r.TargetTable), Target: texts(r.TargetColumns),
 		}
 		if r.Through != nil {
 			out.Relations[i].Through = &throughJSON{Table: text(r.Through.Table), Near: texts(r.Through.Near), Far: texts(r.Through.Far)}
 		}
 	}
 	for i, name := range abilityNames {
-		if t.Can.Has(1 << i) {
+		if t.Capabilities.Has(1 << i) {
 			out.Can = append(out.Can, name)
 		}
 	}
@@ -124,7 +124,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 		out.Lookups = make([]lookupJSON, len(t.Lookups))
 	}
 	for i, l := range t.Lookups {
-		out.Lookups[i] = lookupJSON{Columns: texts(l.Columns), Keys: l.Keys}
+		out.Lookups[i] = lookupJSON{Columns: texts(l.Columns), Keys: l.MaxKeys}
 	}
 	return out, nil
 }
@@ -156,7 +156,7 @@ func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 
 func (in *tableJSON) table() (sources.Table, error) {
 	t := sources.Table{
-		Name: string(in.Name), Key: stringsOf(in.Key), Scans: in.Scans, Rows: orUnknown(in.Rows), Comment: string(in.Comment),
+		Name: string(in.Name), Key: stringsOf(in.Key), MaxScans: in.Scans, Rows: orUnknown(in.Rows), Comment: string(in.Comment),
 	}
 	var err error
 	if t.Schema, err = in.schema(); err != nil {
@@ -180,7 +180,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 			continue // a newer peer's kind: this program cannot follow it
 		}
 		rel := sources.Relation{
-			Name: string(r.Name), Kind: kind, Columns: stringsOf(r.Columns), Table: string(r.Table), Target: stringsOf(r.Target),
+			Name: string(r.Name), Kind: kind, Columns: stringsOf(r.Columns), TargetTable: string(r.Table), TargetColumns: stringsOf(r.Target),
 		}
 		if th := in.Relations[i].Through; th != nil {
 			rel.Through = &sources.Through{Table: string(th.Table), Near: stringsOf(th.Near), Far: stringsOf(th.Far)}
@@ -190,7 +190,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 	for i, name := range abilityNames {
 		for _, can := range in.Can {
 			if can == name {
-				t.Can |= 1 << i
+				t.Capabilities |= 1 << i
 			}
 		}
 	}
@@ -213,7 +213,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 		if l.Keys < 0 {
 			return t, fmt.Errorf("a look-up of %d keys", l.Keys)
 		}
-		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), Keys: l.Keys}
+		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), MaxKeys: l.Keys}
 	}
 	return t, checkTable(&t)
 }
@@ -301,13 +301,13 @@ func checkRelation(c *sources.Catalog, tables map[string]int, t *sources.Table, 
 		return fmt.Errorf("a join table belongs to many_to_many, and to nothing else")
 	}
 	if r.Through == nil {
-		return ends(r.Table, r.Target, len(r.Columns))
+		return ends(r.TargetTable, r.TargetColumns, len(r.Columns))
 	}
-	if err := ends(r.Table, r.Target, len(r.Through.Far)); err != nil {
+	if err := ends(r.TargetTable, r.TargetColumns, len(r.Through.Far)); err != nil {
 		return err
 	}
 	if err := ends(r.Through.Table, r.Through.Near, len(r.Columns)); err != nil {
 		return err
 	}
-	return ends(r.Through.Table, r.Through.Far, len(r.Target))
+	return ends(r.Through.Table, r.Through.Far, len(r.TargetColumns))
 }

@@ -60,7 +60,7 @@ type FrameWriter struct {
 func NewFrameWriter(w io.Writer) *FrameWriter { return &FrameWriter{w: w} }
 
 // Count sums the contents of the frames from now on; nil ends it.
-func (f *FrameWriter) Count(t *Tally) { f.tally = t }
+func (f *FrameWriter) SetTally(t *Tally) { f.tally = t }
 
 // Write writes one frame.
 func (f *FrameWriter) Write(kind FrameKind, contents []byte) error {
@@ -87,7 +87,7 @@ func (f *FrameWriter) WriteFrom(kind FrameKind, fill func(*bytes.Buffer) error) 
 	b[0] = byte(kind)
 	binary.LittleEndian.PutUint32(b[1:], uint32(n))
 	if f.tally != nil && kind.summed() {
-		f.tally.Sum(b[frameHeader:])
+		f.tally.AddBytes(b[frameHeader:])
 	}
 	_, err := f.w.Write(b)
 	return err
@@ -108,7 +108,7 @@ func NewFrameReader(r io.Reader) *FrameReader {
 }
 
 // Count sums the contents of the frames from now on; nil ends it.
-func (f *FrameReader) Count(t *Tally) { f.tally = t }
+func (f *FrameReader) SetTally(t *Tally) { f.tally = t }
 
 // Next goes to the next frame, past what was not read of the current one, and
 // returns its kind and how many bytes it has. It is io.EOF where the pipe ends
@@ -161,7 +161,7 @@ func (f *FrameReader) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
 	f.left -= int64(n)
 	if f.tally != nil && f.kind.summed() {
-		f.tally.Sum(p[:n])
+		f.tally.AddBytes(p[:n])
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF

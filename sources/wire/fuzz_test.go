@@ -85,7 +85,7 @@ func FuzzReply(f *testing.F) {
 }
 
 func FuzzMeta(f *testing.F) {
-	f.Add(wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: 1, Cursor: sources.Cursor("c"), Skipped: sources.Skipped{Records: 1, First: []string{"here"}}}}))
+	f.Add(wire.MarshalMeta(wire.Meta{Page: &wire.Page{Rows: 1, Cursor: sources.Cursor("c"), Skipped: sources.Skipped{Records: 1, Locations: []string{"here"}}}}))
 	f.Add(wire.MarshalMeta(wire.Meta{Trailer: &wire.Trailer{Rows: 1, Batches: 1, Sum: "fletcher64:0", Err: errors.New("x")}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = wire.UnmarshalError(b)

@@ -336,7 +336,7 @@ func MarshalMeta(m Meta) []byte {
 	if p := m.Page; p != nil {
 		out.Page = &pageJSON{Rows: p.Rows, Cursor: p.Cursor}
 		if s := p.Skipped; s.Records != 0 {
-			out.Page.Skipped = &skippedJSON{Records: s.Records, First: texts(s.First)}
+			out.Page.Skipped = &skippedJSON{Records: s.Records, First: texts(s.Locations)}
 		}
 	}
 	if t := m.Trailer; t != nil {
@@ -360,7 +360,7 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 	case p != nil:
 		page := &Page{Rows: p.Rows, Cursor: p.Cursor}
 		if s := p.Skipped; s != nil {
-			page.Skipped = sources.Skipped{Records: s.Records, First: stringsOf(s.First)}
+			page.Skipped = sources.Skipped{Records: s.Records, Locations: stringsOf(s.First)}
 		}
 		if err := page.Skipped.Check(); err != nil {
 			return Meta{}, invalid("malformed page metadata: %w", err)

@@ -15,9 +15,9 @@ const maxDepth = 100
 // opNames are the operators on the wire: append only, and never changed, even
 // where the text form for people is.
 var opNames = [...]string{
-	sources.Eq: "=", sources.Ne: "<>", sources.Lt: "<", sources.Le: "<=", sources.Gt: ">", sources.Ge: ">=",
-	sources.OpIn: "in", sources.OpNull: "is null", sources.OpHas: "is not null",
-	sources.OpStart: "has prefix", sources.OpLike: "like",
+	sources.OpEq: "=", sources.OpNe: "<>", sources.OpLt: "<", sources.OpLe: "<=", sources.OpGt: ">", sources.OpGe: ">=",
+	sources.OpIn: "in", sources.OpIsNull: "is null", sources.OpNotNull: "is not null",
+	sources.OpPrefix: "has prefix", sources.OpLike: "like",
 }
 
 func parseOp(name string) (sources.Op, bool) {
@@ -57,7 +57,7 @@ func marshalPredicate(p sources.Predicate, depth int) (json.RawMessage, error) {
 	case nil:
 		return json.RawMessage("null"), nil
 	case sources.Comparison:
-		if p.Op > sources.Ge {
+		if p.Op > sources.OpGe {
 			return nil, fmt.Errorf("%s is not a comparison", p.Op)
 		}
 		out = predicateJSON{Op: opNames[p.Op], Column: text(p.Column), Value: &value{p.Value}}
@@ -71,13 +71,13 @@ func marshalPredicate(p sources.Predicate, depth int) (json.RawMessage, error) {
 			out.Values[i] = b
 		}
 	case sources.IsNull:
-		out = predicateJSON{Op: opNames[sources.OpNull], Column: text(p.Column)}
+		out = predicateJSON{Op: opNames[sources.OpIsNull], Column: text(p.Column)}
 		if p.Not {
-			out.Op = opNames[sources.OpHas]
+			out.Op = opNames[sources.OpNotNull]
 		}
 	case sources.HasPrefix:
 		t := text(p.Prefix)
-		out = predicateJSON{Op: opNames[sources.OpStart], Column: text(p.Column), Text: &t}
+		out = predicateJSON{Op: opNames[sources.OpPrefix], Column: text(p.Column), Text: &t}
 	case sources.Like:
 		t := text(p.Pattern)
 		out = predicateJSON{Op: opNames[sources.OpLike], Column: text(p.Column), Text: &t}
@@ -155,13 +155,13 @@ func unmarshalPredicate(b []byte, depth int) (sources.Predicate, error) {
 			p.Values[i] = v.Value
 		}
 		return p, nil
-	case sources.OpNull, sources.OpHas:
-		return sources.IsNull{Column: string(in.Column), Not: op == sources.OpHas}, nil
-	case sources.OpStart, sources.OpLike:
+	case sources.OpIsNull, sources.OpNotNull:
+		return sources.IsNull{Column: string(in.Column), Not: op == sources.OpNotNull}, nil
+	case sources.OpPrefix, sources.OpLike:
 		if in.Text == nil {
 			return nil, fmt.Errorf("%q without its text", in.Op)
 		}
-		if op == sources.OpStart {
+		if op == sources.OpPrefix {
 			return sources.HasPrefix{Column: string(in.Column), Prefix: string(*in.Text)}, nil
 		}
 		return sources.Like{Column: string(in.Column), Pattern: string(*in.Text)}, nil

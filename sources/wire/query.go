@@ -37,7 +37,7 @@ func queryOut(q *sources.Query) (*queryJSON, error) {
 		out.Where = &predicate{q.Where}
 	}
 	if k := q.Keys; k != nil {
-		out.Keys = &keysJSON{Columns: texts(k.Columns), PerKey: k.PerKey}
+		out.Keys = &keysJSON{Columns: texts(k.Columns), PerKey: k.LimitPerKey}
 		if k.Values != nil {
 			b, err := MarshalRecord(k.Values)
 			if err != nil {
@@ -69,7 +69,7 @@ func (in *queryJSON) query(mem memory.Allocator) (*sources.Query, error) {
 		q.OrderBy[i] = sources.Sort{Column: string(s.Column), Desc: s.Desc, NullsFirst: s.NullsFirst}
 	}
 	if k := in.Keys; k != nil {
-		q.Keys = &sources.Keys{Columns: stringsOf(k.Columns), PerKey: k.PerKey}
+		q.Keys = &sources.Keys{Columns: stringsOf(k.Columns), LimitPerKey: k.PerKey}
 		if k.Values != nil {
 			values, err := UnmarshalRecord(k.Values, mem)
 			if err != nil {
@@ -163,14 +163,14 @@ type envJSON struct {
 }
 
 func envOut(e sources.Env) *envJSON {
-	out := &envJSON{Join: text(e.Join), Scratch: text(e.Scratch), Scans: e.Scans, Stream: text(e.Stream)}
+	out := &envJSON{Join: text(e.Snapshot), Scratch: text(e.Scratch), Scans: e.MaxScans, Stream: text(e.Stream)}
 	out.Page.Bytes, out.Page.Rows = e.Page.Bytes, e.Page.Rows
 	return out
 }
 
 func (in *envJSON) env() sources.Env {
 	return sources.Env{
-		Page: sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
-		Join: string(in.Join), Scratch: string(in.Scratch), Scans: in.Scans, Stream: string(in.Stream),
+		Page:     sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
+		Snapshot: string(in.Join), Scratch: string(in.Scratch), MaxScans: in.Scans, Stream: string(in.Stream),
 	}
 }

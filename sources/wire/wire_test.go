@@ -123,7 +123,7 @@ func queries(t testing.TB, mem memory.Allocator) []*sources.Query {
 		{
 			Table: "full", Columns: []string{"a", "b"}, Limit: math.MaxInt64, After: sources.Cursor("\x00\xff"), Part: sources.Part("p"),
 			OrderBy: []sources.Sort{{Column: "a", Desc: true}, {Column: "b", NullsFirst: true}},
-			Keys:    &sources.Keys{Columns: []string{"id", "code"}, Values: keys(mem), PerKey: 7},
+			Keys:    &sources.Keys{Columns: []string{"id", "code"}, Values: keys(mem), LimitPerKey: 7},
 			Where: sources.And{
 				comparisons,
 				sources.Or{sources.In{Column: "v", Values: values}, sources.In{Column: "none", Values: []sources.Value{}}, sources.Or{}, sources.And{}},
@@ -180,7 +180,7 @@ func TestConfigAndEnvRoundTrip(t *testing.T) {
 	sent := []wire.Request{
 		{Op: wire.OpOpen, Version: wire.Version, Config: &sources.Config{URI: "dir\xff", Options: map[string]string{"a": "<&>", "b": "\xff", "": ""}}},
 		{Op: wire.OpOpen, Version: 99, Config: &sources.Config{}},
-		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Join: "snap\x00", Scratch: "/tmp/\xff", Scans: 5, Stream: "orders-1"}},
+		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Snapshot: "snap\x00", Scratch: "/tmp/\xff", MaxScans: 5, Stream: "orders-1"}},
 		{Op: wire.OpBegin, Env: &sources.Env{}},
 		{Op: wire.OpCatalog}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
 	}
@@ -213,15 +213,15 @@ func catalog() *sources.Catalog {
 		{
 			Name: "a", Schema: schema, Key: []string{"id"}, Unique: [][]string{{"uuid"}, {"price", "kind"}},
 			Relations: []sources.Relation{
-				{Name: "a", Kind: sources.BelongsTo, Columns: []string{"id"}, Table: "a", Target: []string{"id"}},
-				{Name: "j", Kind: sources.HasMany, Columns: []string{"id"}, Table: "j", Target: []string{"near"}},
-				{Name: "one", Kind: sources.HasOne, Columns: []string{"id"}, Table: "j", Target: []string{"far"}},
-				{Name: "far", Kind: sources.ManyToMany, Columns: []string{"id"}, Table: "a", Target: []string{"id"}, Through: &sources.Through{Table: "j", Near: []string{"near"}, Far: []string{"far"}}},
+				{Name: "a", Kind: sources.BelongsTo, Columns: []string{"id"}, TargetTable: "a", TargetColumns: []string{"id"}},
+				{Name: "j", Kind: sources.HasMany, Columns: []string{"id"}, TargetTable: "j", TargetColumns: []string{"near"}},
+				{Name: "one", Kind: sources.HasOne, Columns: []string{"id"}, TargetTable: "j", TargetColumns: []string{"far"}},
+				{Name: "far", Kind: sources.ManyToMany, Columns: []string{"id"}, TargetTable: "a", TargetColumns: []string{"id"}, Through: &sources.Through{Table: "j", Near: []string{"near"}, Far: []string{"far"}}},
 			},
-			Can:     sources.Project | sources.SortBy | sources.Limit | sources.Resume | sources.Stable | sources.Partition | sources.Snapshot | sources.Logic,
-			Filters: map[string]sources.Ops{"id": sources.OpsOf(sources.Eq, sources.Ne, sources.Lt, sources.Le, sources.Gt, sources.Ge, sources.OpIn), "kind": sources.OpsOf(sources.OpNull, sources.OpHas, sources.OpStart, sources.OpLike), "price": 0},
-			Lookups: []sources.Lookup{{Columns: []string{"id"}, Keys: 500}, {Columns: []string{"uuid", "price"}}},
-			Scans:   3, Rows: math.MaxInt64, Comment: "all of it",
+			Capabilities: sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapResume | sources.CapStable | sources.CapPartition | sources.CapSnapshot | sources.CapLogic,
+			Filters:      map[string]sources.Ops{"id": sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn), "kind": sources.OpsOf(sources.OpIsNull, sources.OpNotNull, sources.OpPrefix, sources.OpLike), "price": 0},
+			Lookups:      []sources.Lookup{{Columns: []string{"id"}, MaxKeys: 500}, {Columns: []string{"uuid", "price"}}},
+			MaxScans:     3, Rows: math.MaxInt64, Comment: "all of it",
 		},
 		{Name: "j", Schema: other, Rows: -1, Key: []string{"near", "far"}},
 		{Name: "odd \xff", Schema: arrow.NewSchema(nil, nil), Rows: 0},
@@ -256,7 +256,7 @@ func TestColumnsInsteadOfASchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &sources.Catalog{Tables: []sources.Table{{
-		Name: "t", Rows: -1, Can: sources.Project, Filters: map[string]sources.Ops{"id": sources.OpsOf(sources.Eq)},
+		Name: "t", Rows: -1, Capabilities: sources.CapProject, Filters: map[string]sources.Ops{"id": sources.OpsOf(sources.OpEq)},
 		Schema: arrow.NewSchema([]arrow.Field{
 			{Name: "id", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.NewMetadata([]string{sources.MetaComment}, []string{"c"})},
 			{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
@@ -275,12 +275,12 @@ func TestCatalogMustAgreeWithItself(t *testing.T) {
 		"lookup":         func(c *sources.Catalog) { c.Tables[0].Lookups = []sources.Lookup{{Columns: []string{"nope"}}} },
 		"filter":         func(c *sources.Catalog) { c.Tables[0].Filters = map[string]sources.Ops{"nope": 1} },
 		"relation":       func(c *sources.Catalog) { c.Tables[0].Relations[0].Columns = []string{"nope"} },
-		"target":         func(c *sources.Catalog) { c.Tables[0].Relations[0].Table = "nope" },
-		"target columns": func(c *sources.Catalog) { c.Tables[0].Relations[0].Target = []string{"id", "uuid"} },
+		"target":         func(c *sources.Catalog) { c.Tables[0].Relations[0].TargetTable = "nope" },
+		"target columns": func(c *sources.Catalog) { c.Tables[0].Relations[0].TargetColumns = []string{"id", "uuid"} },
 		"through":        func(c *sources.Catalog) { c.Tables[0].Relations[3].Through.Near = nil },
 		"no through":     func(c *sources.Catalog) { c.Tables[0].Relations[3].Through = nil },
 		"twice":          func(c *sources.Catalog) { c.Tables[1].Name = "a" },
-		"scans":          func(c *sources.Catalog) { c.Tables[1].Scans = -1 },
+		"scans":          func(c *sources.Catalog) { c.Tables[1].MaxScans = -1 },
 	} {
 		c := catalog()
 		change(c)
@@ -357,7 +357,7 @@ func TestMetaRoundTrip(t *testing.T) {
 	for _, want := range []wire.Meta{
 		{Page: &wire.Page{}},
 		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}}},
-		{Page: &wire.Page{Rows: 1, Skipped: sources.Skipped{Records: 3, First: []string{"t.csv:1:2: \xff", "b"}}}},
+		{Page: &wire.Page{Rows: 1, Skipped: sources.Skipped{Records: 3, Locations: []string{"t.csv:1:2: \xff", "b"}}}},
 		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
 		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "fletcher64:00"}},
 		{Trailer: &wire.Trailer{Err: &sources.Error{Op: "scan", Kind: sources.Unavailable, Err: errors.New("gone")}}},
@@ -385,8 +385,8 @@ func TestMetaRoundTrip(t *testing.T) {
 func TestTally(t *testing.T) {
 	var sent, got wire.Tally
 	for _, tally := range []*wire.Tally{&sent, &got} {
-		tally.Add(3)
-		tally.Sum([]byte("abc"))
+		tally.AddPage(3)
+		tally.AddBytes([]byte("abc"))
 	}
 	if err := got.Check(sent.Trailer(nil)); err != nil {
 		t.Errorf("equal ends: %v", err)
@@ -394,7 +394,7 @@ func TestTally(t *testing.T) {
 	if err := got.Check(&wire.Trailer{Rows: 3, Batches: 1}); err != nil {
 		t.Errorf("a sender without a checksum: %v", err)
 	}
-	sent.Sum([]byte("x"))
+	sent.AddBytes([]byte("x"))
 	if err := got.Check(sent.Trailer(nil)); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("another checksum: %v", err)
 	}
@@ -408,7 +408,7 @@ func TestTally(t *testing.T) {
 	if err := new(wire.Tally).Check(&wire.Trailer{}); err == nil {
 		t.Error("a scan of no pages passed")
 	}
-	if err := got.Cut(); sources.KindOf(err) != sources.Unavailable {
+	if err := got.TruncatedError(); sources.KindOf(err) != sources.Unavailable {
 		t.Errorf("a cut stream: %v", err)
 	}
 }
@@ -422,7 +422,7 @@ func TestSumIsTheSameInAnyPieces(t *testing.T) {
 		var tally wire.Tally
 		for len(b) > 0 {
 			n := min(piece, len(b))
-			tally.Sum(b[:n])
+			tally.AddBytes(b[:n])
 			b = b[n:]
 		}
 		return tally.Trailer(nil).Sum
@@ -515,7 +515,7 @@ func TestFrames(t *testing.T) {
 	var pipe bytes.Buffer
 	var sent, got wire.Tally
 	w := wire.NewFrameWriter(&pipe)
-	w.Count(&sent)
+	w.SetTally(&sent)
 	frames := []struct {
 		kind wire.FrameKind
 		body string
@@ -529,7 +529,7 @@ func TestFrames(t *testing.T) {
 	}
 	whole := pipe.Bytes()
 	r := wire.NewFrameReader(bytes.NewReader(whole))
-	r.Count(&got)
+	r.SetTally(&got)
 	for i, f := range frames {
 		kind, n, err := r.Next()
 		if err != nil || kind != f.kind || n != int64(len(f.body)) {

@@ -133,7 +133,7 @@ func refusing(t *testing.T, typ arrow.DataType, parts []arrow.ArrayData) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = sources.Call("", "", func() (struct{}, error) {
+		_, err = sources.GuardCall("", "", func() (struct{}, error) {
 			Take(budget, typ, true, parts, refs).Release()
 			return struct{}{}, nil
 		})
