@@ -84,6 +84,16 @@ var rules = map[string]rule{
 		may:   []string{arrow, module + "/sources", module + "/core...", "github.com/zeebo/xxh3"},
 		never: append(heavyArrow, system...),
 	},
+	"outputs": {
+		may:   []string{arrow, module + "/sources", module + "/internal/display"},
+		never: append(heavyArrow, system...),
+	},
+	"celfilter": {
+		may:   []string{arrow, module + "/sources", module + "/internal/display", "cel.dev/cel-go/..."},
+		never: append(heavyArrow, system...),
+	},
+	"outputs/file":     {may: []string{module + "/core...", module + "/sources"}},
+	"internal/display": {may: []string{"golang.org/x/text/width"}, never: system},
 	"wasm": {
 		may:   []string{arrow, module + "/sources", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
 		never: heavyArrow,
@@ -99,9 +109,14 @@ var rules = map[string]rule{
 		tests: []string{module + "/plugins/..."},
 	},
 	"host": {
-		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm", "github.com/klauspost/compress/zstd"},
+		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm"},
 		never: heavyArrow,
 		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
+	},
+	"host/cachedir": {
+		may:   []string{arrow, module + "/core...", module + "/sources", "github.com/klauspost/compress/zstd"},
+		never: heavyArrow,
+		tests: []string{module + "/host", module + "/plugins/csv"},
 	},
 	"host/telemetry": {
 		may: []string{
@@ -132,8 +147,9 @@ var rules = map[string]rule{
 	},
 	"cmd/penstock": {
 		may: []string{
-			arrow, module + "/sources", module + "/core...", module + "/host", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",
-			"cel.dev/cel-go/...", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "golang.org/x/text/width",
+			arrow, module + "/sources", module + "/core...", module + "/host", module + "/host/cachedir", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",
+			module + "/celfilter", module + "/outputs...", module + "/internal/display",
+			"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term",
 		},
 		tests: []string{module + "/testkit/pgtest", "github.com/rogpeppe/go-internal/testscript"},
 	},
@@ -209,7 +225,7 @@ func TestImports(t *testing.T) {
 // that they import, as an embedder and a guest pay for it.
 func TestLight(t *testing.T) {
 	for _, c := range []struct{ pkg, goos, goarch string }{
-		{"./sources", "", ""}, {"./core", "", ""},
+		{"./sources", "", ""}, {"./core", "", ""}, {"./outputs", "", ""}, {"./outputs", "wasip1", "wasm"},
 		{"./sources", "wasip1", "wasm"}, {"./core", "js", "wasm"}, {"./plugins/csv/plugin", "wasip1", "wasm"},
 	} {
 		list := exec.Command("go", "list", "-deps", c.pkg)

@@ -15,47 +15,41 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Cache is what a host remembers of what its streams have read, under the host's
-// own budget: identical questions are answered once. The zero value of a field is
-// its default.
+// Cache configures the cache of a host, which counts against the host's budget.
+// It answers identical questions of streams without asking the source again. The
+// zero value of a field is its default.
 type Cache struct {
 	// Bytes, Entries, Answer and TTL are those of [cache.Options].
 	Bytes   int64
 	Entries int
 	Answer  int64
 	TTL     time.Duration
-	// Dir is a directory in which answers are kept as well, for processes that come
-	// later; empty is none. It holds what the tables hold, so it should be its
-	// owner's alone. DirBytes is how much it holds; 0 is [DefaultCacheDirBytes].
-	Dir      string
-	DirBytes int64
+	// Store, if not nil, keeps answers for processes that come later, such as the
+	// directory that cachedir.Open returns. The host closes it; if [New] fails, the
+	// caller still owns it.
+	Store cache.Store
 }
 
-// open opens the cache of a host.
+// open returns the cache for a host.
 func (c *Cache) open(h *Host) (*cache.Cache, error) {
-	o := cache.Options{Budget: h.budget, MaxBytes: c.Bytes, MaxEntries: c.Entries, MaxEntryBytes: c.Answer, TTL: c.TTL}
-	if c.Dir != "" {
-		dir, err := OpenCacheDir(c.Dir, c.DirBytes, h.options.Logger)
-		if err != nil {
-			return nil, err
-		}
-		o.Store = dir
-	}
-	return cache.New(o)
+	return cache.New(cache.Options{
+		Budget: h.budget, MaxBytes: c.Bytes, MaxEntries: c.Entries, MaxEntryBytes: c.Answer, TTL: c.TTL, Store: c.Store,
+	})
 }
 
-// Cache is the host's; nil where [Options.Cache] is.
+// Cache returns the host's cache, or nil if [Options.Cache] is nil.
 func (h *Host) Cache() *cache.Cache { return h.cache }
 
-// Identity is what the cache knows the source by: its kind and code, its address
-// and options, and whose permissions it has. Two sources with the same identity
-// give the same answers. It is of this user and machine.
+// Identity returns what the cache knows the source by: a fingerprint of its kind
+// and code, its address and options, and the user whose permissions it has. Two
+// sources with the same identity give the same answers. It is specific to the user
+// and the machine.
 func (s *Source) Identity() query.Fingerprint { return s.identity }
 
-// identify makes the identity of a source that is about to be opened. An address
-// that is no URL may be relative to the working directory. What the environment
-// says to a PostgreSQL client is part of an address. What the source's code is,
-// files say by their size and time, as for a compiler.
+// identify returns the identity of a source that is about to be opened. An address
+// that is not a URL may be relative to the working directory, so that is part of
+// it, as are the variables that a PostgreSQL client reads. Sizes and times of files
+// stand for the source's code, as they do for a compiler.
 func (h *Host) identify(name string, c sources.Config) query.Fingerprint {
 	parts := []string{"host 1", name, c.URI, fmt.Sprint(os.Getuid())}
 	for _, key := range slices.Sorted(maps.Keys(c.Options)) {

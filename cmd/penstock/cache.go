@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -13,9 +14,10 @@ import (
 	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/cachedir"
 )
 
-// cacheFlags are those of a command whose answers may be remembered.
+// cacheFlags are the flags of a command whose answers may be cached.
 type cacheFlags struct {
 	dir, mode, size string
 	ttl             time.Duration
@@ -23,20 +25,38 @@ type cacheFlags struct {
 
 func (f *cacheFlags) add(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringVar(&f.dir, "cache-dir", "", "remember answers in this directory, and give those that are there already")
-	flags.StringVar(&f.mode, "cache", "use", "with --cache-dir: use, refresh (ask the source, and remember what it says) or bypass")
-	flags.DurationVar(&f.ttl, "cache-ttl", 0, "for how long an answer is good, from when it was asked (default 5m)")
-	flags.StringVar(&f.size, "cache-size", "", "how much the directory holds, as in 200MB (default 1 GB)")
+	flags.StringVar(&f.dir, "cache-dir", "", "cache answers in this directory")
+	flags.StringVar(&f.mode, "cache", "use", "with --cache-dir: use, refresh (ask the source and replace the cached answer) or bypass")
+	flags.DurationVar(&f.ttl, "cache-ttl", 0, "use an answer for at most this long (default 5m)")
+	flags.StringVar(&f.size, "cache-size", "", "the most that the directory holds, such as 200MB (default 1 GB)")
 }
 
-// parse returns what the host remembers, nil for nothing, and how the stream uses
-// it.
-func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, cache.Policy, error) {
+// cacheConfig is a cache in a directory.
+type cacheConfig struct {
+	dir   string
+	bytes int64
+	ttl   time.Duration
+}
+
+// open returns the cache for a host; of nil, it is nil.
+func (c *cacheConfig) open(logger *slog.Logger) (*host.Cache, error) {
+	if c == nil {
+		return nil, nil
+	}
+	store, err := cachedir.Open(c.dir, cachedir.Options{Bytes: c.bytes, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return &host.Cache{Store: store, TTL: c.ttl}, nil
+}
+
+// parse returns the cache of the flags, nil for none, and how the stream uses it.
+func (f *cacheFlags) parse(c *cobra.Command) (*cacheConfig, cache.Policy, error) {
 	var caching cache.Policy
 	if f.dir == "" {
 		for _, name := range []string{"cache", "cache-ttl", "cache-size"} {
 			if c.Flags().Changed(name) {
-				return nil, caching, usagef("--%s goes with --cache-dir", name)
+				return nil, caching, usagef("--%s needs --cache-dir", name)
 			}
 		}
 		return nil, caching, nil
@@ -44,19 +64,19 @@ func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, cache.Policy, error) 
 	modes := []cache.Mode{cache.ModeUse, cache.ModeRefresh, cache.ModeBypass}
 	i := slices.IndexFunc(modes, func(m cache.Mode) bool { return m.String() == f.mode })
 	if i < 0 {
-		return nil, caching, usagef("--cache is %q: it is one of use, refresh and bypass", f.mode)
+		return nil, caching, usagef("--cache must be use, refresh or bypass (got %q)", f.mode)
 	}
 	if c.Flags().Changed("cache-ttl") && f.ttl <= 0 {
-		return nil, caching, usagef("--cache-ttl is %s: it must be more than nothing", f.ttl)
+		return nil, caching, usagef("--cache-ttl must be positive (got %s)", f.ttl)
 	}
 	caching.Mode = modes[i]
-	cache := &host.Cache{Dir: f.dir, TTL: f.ttl}
+	cache := &cacheConfig{dir: f.dir, ttl: f.ttl}
 	if f.size != "" {
 		bytes, err := parseSize(f.size)
 		if err != nil {
 			return nil, caching, err
 		}
-		cache.DirBytes = bytes
+		cache.bytes = bytes
 	}
 	return cache, caching, nil
 }
@@ -64,10 +84,11 @@ func (f *cacheFlags) parse(c *cobra.Command) (*host.Cache, cache.Policy, error) 
 func newCache() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cache",
-		Short: "Look at a directory of remembered answers, or empty it",
-		Long: `Look at the directory that penstock read --cache-dir remembers answers in, or empty it.
-An answer is remembered once it was read to its end, for --cache-ttl, for the same user, source and
-question. Where a source tells that its table has changed, as csv does, the answer is not given any more.`,
+		Short: "Inspect or clear a cache directory",
+		Long: `Inspect or clear the directory that penstock read --cache-dir caches answers in.
+An answer is cached once it was read to its end. It is used for --cache-ttl, for the same
+user, source and query. If a source can tell that a table has changed, as csv can, answers
+from before the change are not used.`,
 		Example: `  penstock cache stats --cache-dir ~/.cache/penstock
   penstock cache clear --cache-dir ~/.cache/penstock`,
 		Args: cobra.NoArgs,
@@ -77,12 +98,12 @@ question. Where a source tells that its table has changed, as csv does, the answ
 	return c
 }
 
-// openCache opens the directory of the flag, which every command here wants.
-func openCache(dir string) (*host.CacheDir, error) {
+// openCache opens the directory of --cache-dir.
+func openCache(dir string) (*cachedir.Dir, error) {
 	if dir == "" {
 		return nil, usagef("--cache-dir is missing")
 	}
-	return host.FindCacheDir(dir, nil)
+	return cachedir.Find(dir, nil)
 }
 
 func newCacheStats() *cobra.Command {
@@ -90,7 +111,7 @@ func newCacheStats() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "stats",
-		Short:   "Say what a directory of remembered answers holds",
+		Short:   "Show what a cache directory holds",
 		Example: "  penstock cache stats --cache-dir ~/.cache/penstock --json",
 		Args:    wantArgs(0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -116,8 +137,8 @@ func newCacheStats() *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().StringVar(&dir, "cache-dir", "", "the directory")
-	c.Flags().BoolVar(&asJSON, "json", false, "write one JSON object")
+	c.Flags().StringVar(&dir, "cache-dir", "", "the cache directory")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 
@@ -125,7 +146,7 @@ func newCacheClear() *cobra.Command {
 	var dir, table string
 	c := &cobra.Command{
 		Use:     "clear",
-		Short:   "Remove the answers of a directory, and nothing else that is there",
+		Short:   "Remove the answers from a cache directory; other files stay",
 		Example: "  penstock cache clear --cache-dir ~/.cache/penstock --table orders",
 		Args:    wantArgs(0),
 		RunE: func(*cobra.Command, []string) error {
@@ -137,7 +158,7 @@ func newCacheClear() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&dir, "cache-dir", "", "the directory")
-	c.Flags().StringVar(&table, "table", "", "only those of tables with this name")
+	c.Flags().StringVar(&dir, "cache-dir", "", "the cache directory")
+	c.Flags().StringVar(&table, "table", "", "remove only answers of tables with this name")
 	return c
 }

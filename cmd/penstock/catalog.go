@@ -16,8 +16,8 @@ func newCatalog() *cobra.Command {
 	var asJSON, describe bool
 	c := &cobra.Command{
 		Use:   "catalog SOURCE [TABLE]",
-		Short: "Show what there is to read: tables, columns, keys and relations",
-		Long: `Show what there is to read: tables with their columns, keys and relations.
+		Short: "List tables with their columns, keys and relations",
+		Long: `List the tables of a source with their columns, keys and relations.
 
 ` + sourceHelp,
 		Example: `  penstock catalog csv:shop
@@ -50,16 +50,16 @@ func newCatalog() *cobra.Command {
 	}
 	f.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	c.Flags().BoolVar(&describe, "write-datapackage", false, "write what was found in CSV files into a datapackage.json beside them, to be corrected by hand")
+	c.Flags().BoolVar(&describe, "write-datapackage", false, "describe CSV files in a new datapackage.json in the same directory, to be edited by hand")
 	return c
 }
 
-// writePackage describes CSV files. It reads them in this process, for it is to
-// write beside them.
+// writePackage writes the datapackage.json of CSV files. It runs in this process,
+// because an isolated source cannot write files.
 func writePackage(c *cobra.Command, args []string) error {
 	name, config, err := host.ParseURI(args[0])
 	if err != nil || name != "csv" || len(args) > 1 {
-		return usagef("--write-datapackage describes all of a directory or a file of CSV: write csv:DIR")
+		return usagef("--write-datapackage needs a directory or a file of CSV and no TABLE: write csv:DIR")
 	}
 	file, err := csv.WritePackage(c.Context(), config)
 	if err != nil {

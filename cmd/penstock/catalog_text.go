@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// The shape of `penstock catalog --json`, which is one object.
+// The structure of the object that `penstock catalog --json` prints.
 type (
 	catalogJSON struct {
 		Tables []tableJSON `json:"tables"`
@@ -19,7 +20,7 @@ type (
 	tableJSON struct {
 		Name      string         `json:"name"`
 		Comment   string         `json:"comment,omitempty"`
-		Rows      *int64         `json:"rows"` // an estimate; null where it is not known
+		Rows      *int64         `json:"rows"` // an estimate; null if unknown
 		Columns   []columnJSON   `json:"columns"`
 		Key       []string       `json:"key"`
 		Unique    [][]string     `json:"unique"`
@@ -50,7 +51,7 @@ type (
 	}
 )
 
-// findTable returns the table of a name; its error names the nearest.
+// findTable returns the table with a name. The error names the nearest.
 func findTable(catalog *sources.Catalog, name string) (*sources.Table, error) {
 	if t := catalog.Table(name); t != nil {
 		return t, nil
@@ -98,7 +99,7 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 	return encoder.Encode(out)
 }
 
-// orEmpty makes an absent list an empty one, which is easier on a reader of JSON.
+// orEmpty returns an empty list for nil, so that JSON has [] instead of null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -106,21 +107,20 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// writeCatalogText writes tables for people: a line for each column and each
-// relation, in columns.
+// writeCatalogText writes tables as text, with a line for each column and relation.
 func writeCatalogText(w io.Writer, tables []sources.Table) error {
 	var b strings.Builder
 	for i, t := range tables {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(printable(t.Name))
+		b.WriteString(display.Printable(t.Name))
 		if t.Rows >= 0 {
 			b.WriteString("  (about " + strconv.FormatInt(t.Rows, 10) + " rows)")
 		}
 		b.WriteByte('\n')
 		if t.Comment != "" {
-			b.WriteString("  " + printable(t.Comment) + "\n")
+			b.WriteString("  " + display.Printable(t.Comment) + "\n")
 		}
 		var rows [][]string
 		for _, f := range t.Schema.Fields() {
@@ -132,19 +132,19 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 				notes = append(notes, "not null")
 			}
 			if generated, ok := f.Metadata.GetValue(sources.MetaGenerated); ok {
-				notes = append(notes, "generated "+printable(generated))
+				notes = append(notes, "generated "+display.Printable(generated))
 			}
 			if value, ok := f.Metadata.GetValue(sources.MetaDefault); ok {
-				notes = append(notes, "default "+printable(value))
+				notes = append(notes, "default "+display.Printable(value))
 			}
 			if comment, ok := f.Metadata.GetValue(sources.MetaComment); ok && comment != "" {
-				notes = append(notes, printable(comment))
+				notes = append(notes, display.Printable(comment))
 			}
-			rows = append(rows, []string{printable(f.Name), printable(f.Type.String()), strings.Join(notes, ", ")})
+			rows = append(rows, []string{display.Printable(f.Name), display.Printable(f.Type.String()), strings.Join(notes, ", ")})
 		}
 		align(&b, "  ", rows)
 		for _, u := range t.Unique {
-			b.WriteString("  unique (" + printable(strings.Join(u, ", ")) + ")\n")
+			b.WriteString("  unique (" + display.Printable(strings.Join(u, ", ")) + ")\n")
 		}
 		rows = nil
 		for _, r := range t.Relations {
@@ -152,18 +152,18 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 			if r.Through != nil {
 				target += " through " + r.Through.Table
 			}
-			rows = append(rows, []string{"→ " + printable(r.Name), r.Kind.String(), printable(target)})
+			rows = append(rows, []string{"→ " + display.Printable(r.Name), r.Kind.String(), display.Printable(target)})
 		}
 		align(&b, "  ", rows)
 		if t.Capabilities != 0 {
-			b.WriteString("  does by itself: " + t.Capabilities.String() + "\n")
+			b.WriteString("  pushdown: " + t.Capabilities.String() + "\n")
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// align writes rows of cells in columns as wide as their widest cell.
+// align writes rows of cells, padded to the width of their columns.
 func align(b *strings.Builder, indent string, rows [][]string) {
 	var widths []int
 	for _, row := range rows {
@@ -171,13 +171,13 @@ func align(b *strings.Builder, indent string, rows [][]string) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], textWidth(cell))
+			widths[i] = max(widths[i], display.Width(cell))
 		}
 	}
 	for _, row := range rows {
 		line := indent
 		for i, cell := range row {
-			line += cell + strings.Repeat(" ", widths[i]-textWidth(cell)+2)
+			line += cell + strings.Repeat(" ", widths[i]-display.Width(cell)+2)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}

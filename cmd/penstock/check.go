@@ -14,11 +14,11 @@ func newCheck() *cobra.Command {
 	var f sourceFlags
 	c := &cobra.Command{
 		Use:   "check SOURCE",
-		Short: "Hold a source against the contract for sources",
-		Long: `Hold a source against the contract for sources, table by table and rule by rule.
-It reads each table some dozen times, at most some twenty thousand rows of it.
-What is broken is told with the contract's own words, and ends in exit code 1.
-With -v it also tells what it tried, and what it left out and why.
+		Short: "Check that a source meets the source contract",
+		Long: `Check that a source meets the source contract, for each table and each rule.
+Each table is read about a dozen times, up to about twenty thousand rows of it.
+Violations quote the rule that they break and lead to exit code 1.
+With -v, the rules that passed and those that do not apply are listed too.
 
 ` + sourceHelp,
 		Example: "  penstock check csv:shop",
@@ -33,10 +33,10 @@ With -v it also tells what it tried, and what it left out and why.
 	return c
 }
 
-// check runs the suite, and reports what it finds on standard output.
+// check runs the contract's tests and prints their results.
 func check(ctx context.Context, c *cobra.Command, source *host.Source, verbose bool) error {
 	out := c.OutOrStdout()
-	tried, skipped, broken := 0, 0, 0
+	passed, skipped, failed := 0, 0, 0
 	tables := map[string]bool{}
 	var writing error
 	say := func(format string, args ...any) {
@@ -53,15 +53,15 @@ func check(ctx context.Context, c *cobra.Command, source *host.Source, verbose b
 		}
 		switch {
 		case r.Err != nil:
-			broken++
-			say("broken   %-20s %s\n         %v\n", where, r.Rule, r.Err)
+			failed++
+			say("failed   %-20s %s\n         %v\n", where, r.Rule, r.Err)
 		case r.Skipped != "":
 			if skipped++; verbose {
 				say("skipped  %-20s %s: %s\n", where, r.Rule, r.Skipped)
 			}
 		default:
-			if tried++; verbose {
-				say("good     %-20s %s\n", where, r.Rule)
+			if passed++; verbose {
+				say("passed   %-20s %s\n", where, r.Rule)
 			}
 		}
 	})
@@ -71,9 +71,9 @@ func check(ctx context.Context, c *cobra.Command, source *host.Source, verbose b
 	case writing != nil:
 		return writing
 	}
-	say("%d tables: %d rules hold, %d are broken, %d do not apply\n", len(tables), tried, broken, skipped)
-	if broken > 0 {
-		return fmt.Errorf("the source breaks %d rules of the contract", broken)
+	say("%d tables: %d checks passed, %d failed, %d do not apply\n", len(tables), passed, failed, skipped)
+	if failed > 0 {
+		return fmt.Errorf("the source breaks the contract in %d checks", failed)
 	}
 	return writing
 }

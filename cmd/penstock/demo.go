@@ -18,16 +18,16 @@ func newDemo() *cobra.Command {
 	shop := testkit.Shop{Seed: 1, Orders: 1000}
 	c := &cobra.Command{
 		Use:   "demo DIR",
-		Short: "Write a made-up shop as CSV files, to try things on",
-		Long: `Write a made-up shop as CSV files with a datapackage.json: customers, products,
-orders and more, related to each other. The same seed and number of orders give
-the same files everywhere. An earlier demo in DIR is replaced; a directory with
-anything else in it is left alone.`,
+		Short: "Write an example shop as CSV files",
+		Long: `Write an example shop as CSV files with a datapackage.json: customers, products,
+orders and more, related to each other. The same seed and number of orders always
+give the same files. An earlier demo in DIR is replaced; a directory with anything
+else in it is left alone.`,
 		Example: "  penstock demo shop --orders 100000",
 		Args:    wantArgs(1, "DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if shop.Orders < 0 {
-				return usagef("--orders is %d: it must not be negative", shop.Orders)
+				return usagef("--orders must not be negative (got %d)", shop.Orders)
 			}
 			if err := demoMayWrite(args[0], shop.Tables()); err != nil {
 				return err
@@ -39,12 +39,12 @@ anything else in it is left alone.`,
 			return err
 		},
 	}
-	c.Flags().IntVar(&shop.Orders, "orders", shop.Orders, "how many orders; there are some 4 order lines for each")
-	c.Flags().Uint64Var(&shop.Seed, "seed", shop.Seed, "another seed gives another shop")
+	c.Flags().IntVar(&shop.Orders, "orders", shop.Orders, "number of orders, with about 4 order lines each")
+	c.Flags().Uint64Var(&shop.Seed, "seed", shop.Seed, "seed of the random data")
 	return c
 }
 
-// demoMayWrite refuses a directory that holds anything but an earlier demo.
+// demoMayWrite returns an error if a directory contains anything but an earlier demo.
 func demoMayWrite(dir string, tables []string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -59,11 +59,11 @@ func demoMayWrite(dir string, tables []string) error {
 		name := e.Name()
 		isTable := filepath.Ext(name) == ".csv" && slices.Contains(tables, name[:len(name)-len(".csv")])
 		if !isTable && name != "datapackage.json" {
-			return fmt.Errorf("%s holds %s, which is not of a demo: choose an empty or a new directory", dir, name)
+			return fmt.Errorf("%s contains %s, which is not part of a demo: choose an empty or a new directory", dir, name)
 		}
 	}
 	if !isDemoPackage(filepath.Join(dir, "datapackage.json"), tables) {
-		return fmt.Errorf("%s holds files that are not a demo: choose an empty or a new directory", dir)
+		return fmt.Errorf("%s contains files that are not a demo: choose an empty or a new directory", dir)
 	}
 	return nil
 }

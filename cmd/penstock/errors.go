@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-// The exit codes, as --help documents them.
+// The exit codes, which --help documents.
 const (
-	exitGood        = 0
-	exitFailed      = 1
+	exitSuccess     = 0
+	exitFailure     = 1
 	exitUsage       = 2
 	exitInterrupted = 130
 )
 
-// usageError is a fault in what was typed; it ends the command with exit code 2.
+// usageError is an error in the command as it was typed. It leads to exit code 2.
 type usageError struct {
 	message string
-	detail  string // further lines, as of a caret display; or empty
+	detail  string // further lines, such as a line with a caret; or empty
 	hint    string // the command to type next, or empty
 }
 
@@ -32,7 +32,7 @@ func usagef(format string, args ...any) error {
 	return &usageError{message: fmt.Sprintf(format, args...)}
 }
 
-// errorIsUsage reports whether an error is a fault in what was typed.
+// errorIsUsage reports whether an error is a usage error.
 func errorIsUsage(err error) bool {
 	var u *usageError
 	return errors.As(err, &u)

@@ -16,9 +16,9 @@ func newExplain() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "explain SOURCE TABLE",
-		Short: "Say how a read would work, without reading rows",
-		Long: `Say how a read would work, without reading rows: what the source is asked for, what
-is done here, and which look-ups the relations take for each chunk of rows.
+		Short: "Show how a table would be read, without reading rows",
+		Long: `Show how a table would be read, without reading rows: what the source is asked for, what
+Penstock does itself, and which look-ups each chunk of rows needs for its relations.
 
 ` + sourceHelp + `
 

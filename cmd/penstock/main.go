@@ -1,4 +1,7 @@
-// Command penstock reads tables from data sources inside a memory budget.
+// Command penstock reads tables from data sources within a memory budget.
+//
+// Its exit codes are 0 for success, 1 for a failure, 2 for a usage error and 130
+// when it was interrupted.
 package main
 
 import (
@@ -18,18 +21,18 @@ import (
 )
 
 func main() {
-	host.Main(linked) // which does not return where this process is a source
-	// The runtime kills a program that writes to a closed standard output. Being
-	// told of the signal turns that into a write's error; ignoring it would pass
-	// on to child processes.
+	host.Main(linked) // does not return if this process was started to serve a source
+	// By default SIGPIPE kills a program that writes to a closed standard output.
+	// Catching the signal makes the write return an error instead. Ignoring the
+	// signal would do that too, but child processes would inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default is back, so that a second one kills.
+	// After the first signal, a second one has its default effect and kills.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it returns the exit code. A context that ends is an
+// run runs the program and returns its exit code. A context that ends counts as an
 // interrupt.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
@@ -41,8 +44,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exit(ctx, command, err, stderr)
 }
 
-// exit reports an error on one line, or with a caret below it, and returns the
-// exit code. A reader that went away has had enough, so that is no fault.
+// exit prints an error, on one line or with a caret below it, and returns the exit
+// code. A closed output pipe is a success: its reader needed no more.
 func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writer) int {
 	var usage *usageError
 	var last *afterError
@@ -51,13 +54,13 @@ func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writ
 	}
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe):
-		return exitGood
+		return exitSuccess
 	case ctx.Err() != nil && !errors.As(err, &usage):
 		return exitInterrupted
 	}
 	text := "penstock: " + err.Error() + "\n"
 	if !errors.As(err, &usage) {
-		// The error of a plugin may have several lines; the terminal gets one.
+		// A plugin's error may have several lines, which are joined into one.
 		text = "penstock: " + strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ") + "\n"
 	} else if usage.detail == "" {
 		hint := usage.hint
@@ -66,28 +69,28 @@ func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writ
 		}
 		text += "try: " + hint + "\n"
 	}
-	// There is nowhere left to report that standard error is closed.
+	// If standard error is closed, there is nowhere to report that.
 	_, _ = io.WriteString(stderr, text)
 	if usage != nil {
 		return exitUsage
 	}
-	return exitFailed
+	return exitFailure
 }
 
-const rootHelp = `Penstock streams related records out of any data source, inside a memory budget.
+const rootHelp = `Penstock streams related records from any data source within a memory budget.
 
 Exit codes:
-  0    good; also when the reader of a pipe had enough and closed it
-  1    failed
-  2    the command was typed wrong
-  130  interrupted: Ctrl-C or SIGTERM; a second one kills`
+  0    success (also if the output pipe is closed early)
+  1    failure
+  2    usage error
+  130  interrupted by Ctrl-C or SIGTERM; a second one kills the program`
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "penstock",
-		Short: "Stream related records out of any data source, inside a memory budget",
+		Short: "Stream related records from any data source within a memory budget",
 		Long:  rootHelp,
-		Example: `  penstock demo shop               write a made-up shop to read from
+		Example: `  penstock demo shop               write an example shop
   penstock catalog csv:shop        show its tables
   penstock read csv:shop orders    read one of them`,
 		SilenceErrors: true,
@@ -110,8 +113,8 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// flagError says what is wrong with a flag, and names the nearest to one that
-// does not exist.
+// flagError returns the usage error for a flag; for an unknown flag it names the
+// nearest.
 func flagError(c *cobra.Command, err error) error {
 	var missing *pflag.NotExistError
 	if !errors.As(err, &missing) || len(missing.GetSpecifiedName()) < 2 {
@@ -123,15 +126,15 @@ func flagError(c *cobra.Command, err error) error {
 	return usagef("there is no flag %s%s", name, sources.Suggest(name, names))
 }
 
-// wantArgs checks the number of a command's arguments, whose names are in
-// order; the last ones may be left out.
-func wantArgs(least int, names ...string) cobra.PositionalArgs {
+// wantArgs returns a check of a command's arguments, given their names in order. The
+// first required ones must be there.
+func wantArgs(required int, names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
-		case len(args) < least:
-			return usagef("%s is missing", strings.Join(names[len(args):least], " and "))
+		case len(args) < required:
+			return usagef("%s is missing", strings.Join(names[len(args):required], " and "))
 		case len(args) > len(names):
-			return usagef("%q is one argument too many", args[len(names)])
+			return usagef("unexpected argument %q", args[len(names)])
 		}
 		return nil
 	}

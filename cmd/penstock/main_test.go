@@ -21,7 +21,7 @@ func TestInterruptedIs130(t *testing.T) {
 	}
 }
 
-// What was typed wrong is said even when Ctrl-C came as well.
+// A usage error is reported even if Ctrl-C was pressed as well.
 func TestUsageWinsOverInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -33,7 +33,7 @@ func TestUsageWinsOverInterrupt(t *testing.T) {
 
 func TestErrorsAreOneLine(t *testing.T) {
 	var stderr bytes.Buffer
-	if code := exit(t.Context(), newRoot(), errors.New("first\nsecond"), &stderr); code != exitFailed {
+	if code := exit(t.Context(), newRoot(), errors.New("first\nsecond"), &stderr); code != exitFailure {
 		t.Errorf("code %d", code)
 	}
 	if diff := cmp.Diff("penstock: first; second\n", stderr.String()); diff != "" {

@@ -9,15 +9,15 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/outputs"
 )
 
-// result is what is written of a stream: its records, with the optional
-// relations as further columns.
+// result is a stream whose records have the optional relations as further columns.
 type result struct {
 	*core.Stream
 	optional []string
 	schema   *arrow.Schema
-	places   []int // of each optional relation in the schema
+	columns  []int // index of each optional relation in the schema
 }
 
 // resultOf returns the result of a stream with those optional relations.
@@ -29,20 +29,21 @@ func resultOf(stream *core.Stream, optional []query.Branch) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		place := slices.IndexFunc(fields, func(f arrow.Field) bool { return f.Name == field.Name })
-		if place < 0 { // else it is required too, and more of it is optional
-			place = len(fields)
+		column := slices.IndexFunc(fields, func(f arrow.Field) bool { return f.Name == field.Name })
+		if column < 0 { // otherwise a part of the relation is required as well
+			column = len(fields)
 			fields = append(fields, field)
 		}
-		fields[place] = field
-		o.optional, o.places = append(o.optional, branch.Name), append(o.places, place)
+		fields[column] = field
+		o.optional, o.columns = append(o.optional, branch.Name), append(o.columns, column)
 	}
 	meta := stream.Schema().Metadata()
 	o.schema = arrow.NewSchema(fields, &meta)
 	return o, nil
 }
 
-// record is a chunk's, with the optional relations. The caller releases it.
+// record returns the record of a chunk with the optional relations. The caller
+// releases it.
 func (o *result) record(ctx context.Context, chunk *core.Chunk) (arrow.RecordBatch, error) {
 	if len(o.optional) == 0 {
 		chunk.Record.Retain()
@@ -55,7 +56,30 @@ func (o *result) record(ctx context.Context, chunk *core.Chunk) (arrow.RecordBat
 		if err != nil {
 			return nil, err
 		}
-		columns[o.places[i]] = column
+		columns[o.columns[i]] = column
 	}
 	return array.NewRecordBatch(o.schema, columns, chunk.Record.NumRows()), nil
+}
+
+// writeTo writes the records of every chunk to w and calls wrote after each. It
+// stops at the first error: fault is one of the stream, err one of w or of wrote.
+func (o *result) writeTo(ctx context.Context, w outputs.Writer, wrote func(*core.Chunk) error) (fault, err error) {
+	for chunk, fault := range o.Chunks() {
+		var record arrow.RecordBatch
+		if fault == nil {
+			record, fault = o.record(ctx, chunk)
+		}
+		if fault != nil {
+			return fault, nil
+		}
+		err := w.Write(record)
+		record.Release()
+		if err == nil {
+			err = wrote(chunk)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }

@@ -1,70 +1,9 @@
 package main
 
-import (
-	"os"
-	"path/filepath"
-	"testing"
-
-	"github.com/google/go-cmp/cmp"
-)
-
-func filesIn(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := map[string]string{}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[e.Name()] = string(data)
-	}
-	return files
-}
-
-func TestOutputGetsItsNameWhenComplete(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, "out.csv")
-	if err := os.WriteFile(name, []byte("old"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		end  func(*output) error
-		want string
-	}{{(*output).Discard, "old"}, {(*output).Commit, "new"}} {
-		o, err := createOutput(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := o.WriteString("new"); err != nil {
-			t.Fatal(err)
-		}
-		if data, err := os.ReadFile(name); err != nil || string(data) != "old" {
-			t.Fatalf("before the end: %q, %v", data, err)
-		}
-		if err := test.end(o); err != nil {
-			t.Fatal(err)
-		}
-		if err := o.Discard(); err != nil {
-			t.Errorf("a discard after the end: %v", err)
-		}
-		if diff := cmp.Diff(map[string]string{"out.csv": test.want}, filesIn(t, dir)); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	}
-}
+import "testing"
 
 func TestOutputRefusesADirectory(t *testing.T) {
 	if _, err := createOutput(t.TempDir()); !errorIsUsage(err) {
 		t.Errorf("got %v, want a usage error", err)
-	}
-}
-
-func TestOutputNamesAMissingDirectory(t *testing.T) {
-	if _, err := createOutput(filepath.Join(t.TempDir(), "no", "out.csv")); err == nil {
-		t.Error("no error")
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"math/big"
+	"regexp"
 	"strings"
 
 	"github.com/penstock-data/penstock/sources"
@@ -14,35 +15,43 @@ var sizeUnits = map[string]int64{
 	"kb": 1e3, "mb": 1e6, "gb": 1e9,
 }
 
-// parseSize reads a number of bytes, as in 64MiB, 1.5 GB or 65536.
+// sizeNumber matches the number of a size. It bounds the exponent, so that a
+// short text cannot make a huge number.
+var sizeNumber = regexp.MustCompile(`^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?$`)
+
+// parseSize parses a number of bytes, such as 64MiB, 1.5 GB or 65536.
 func parseSize(s string) (int64, error) {
 	text := strings.TrimSpace(s)
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	unit, ok := sizeUnits[strings.ToLower(text[len(digits):])]
-	number, isNumber := parseDecimal(strings.TrimSpace(digits))
-	if !ok || !isNumber || number.Sign() < 0 {
-		return 0, usagef("%q is not a size: write it as 64MiB, with KiB, MiB, GiB, KB, MB or GB, or as bytes", s)
+	digits = strings.TrimSpace(digits)
+	number := new(big.Rat)
+	if ok = ok && len(digits) <= 1000 && sizeNumber.MatchString(digits); ok {
+		_, ok = number.SetString(digits)
+	}
+	if !ok || number.Sign() < 0 {
+		return 0, usagef("%q is not a size: write a number of bytes, or a number with KiB, MiB, GiB, KB, MB or GB, such as 64MiB", s)
 	}
 	number.Mul(number, new(big.Rat).SetInt64(unit))
 	if number.Cmp(new(big.Rat).SetInt64(math.MaxInt64)) > 0 {
-		return 0, usagef("%q is more than any machine has", s)
+		return 0, usagef("%q is too large for a size", s)
 	}
-	// A part of a byte is dropped: it cannot make the limit larger.
+	// A fraction of a byte is dropped, so that a limit is never exceeded.
 	bytes := new(big.Int).Quo(number.Num(), number.Denom()).Int64()
 	if bytes == 0 {
-		return 0, usagef("%q is no memory at all", s)
+		return 0, usagef("%q is less than a byte", s)
 	}
 	return bytes, nil
 }
 
-// listTerm is one entry of a list flag: a name, and what followed it after colons.
+// listTerm is one entry of a list flag: a name and the words after its colons.
 type listTerm struct {
 	name  string
 	words []string
 }
 
-// parseTerms reads "a,b:desc". A name in double quotes may hold commas and
-// colons; a double quote in it is doubled, as in CSV.
+// parseTerms parses a list such as "a,b:desc". A name in double quotes may contain
+// commas and colons; a double quote in it is doubled, as in CSV.
 func parseTerms(flag, s string) ([]listTerm, error) {
 	var terms []listTerm
 	for rest := s; ; {
@@ -50,7 +59,7 @@ func parseTerms(flag, s string) ([]listTerm, error) {
 		if strings.HasPrefix(rest, `"`) {
 			name, after, ok := unquote(rest)
 			if !ok {
-				return nil, usagef("--%s: a quoted name has no end in %s", flag, s)
+				return nil, usagef("--%s: a quoted name is not closed in %s", flag, s)
 			}
 			t.name, rest = name, after
 			if rest != "" && rest[0] != ',' && rest[0] != ':' {
@@ -64,7 +73,7 @@ func parseTerms(flag, s string) ([]listTerm, error) {
 			t.name, rest = strings.TrimSpace(rest[:end]), rest[end:]
 		}
 		if t.name == "" {
-			return nil, usagef("--%s: a column's name is missing in %q", flag, s)
+			return nil, usagef("--%s: a column name is missing in %q", flag, s)
 		}
 		for strings.HasPrefix(rest, ":") {
 			end := strings.IndexAny(rest[1:], ",:")
@@ -82,7 +91,7 @@ func parseTerms(flag, s string) ([]listTerm, error) {
 	}
 }
 
-// unquote reads the quoted text that s begins with, and returns what follows.
+// unquote returns the quoted text at the beginning of s and the rest of s.
 func unquote(s string) (text, rest string, ok bool) {
 	var b strings.Builder
 	for s = s[1:]; ; {
@@ -100,7 +109,7 @@ func unquote(s string) (text, rest string, ok bool) {
 	}
 }
 
-// parseColumns reads --columns.
+// parseColumns parses --columns.
 func parseColumns(s string) ([]string, error) {
 	terms, err := parseTerms("columns", s)
 	if err != nil {
@@ -109,14 +118,14 @@ func parseColumns(s string) ([]string, error) {
 	names := make([]string, len(terms))
 	for i, t := range terms {
 		if len(t.words) > 0 {
-			return nil, usagef(`--columns: a name with a colon goes in double quotes, as in '"%s:%s"'`, t.name, strings.Join(t.words, ":"))
+			return nil, usagef(`--columns: put a name with a colon in double quotes, as in '"%s:%s"'`, t.name, strings.Join(t.words, ":"))
 		}
 		names[i] = t.name
 	}
 	return names, nil
 }
 
-// parseOrder reads --order-by: column[:asc|:desc][:nulls-first|:nulls-last].
+// parseOrder parses --order-by: column[:asc|:desc][:nulls-first|:nulls-last].
 func parseOrder(s string) ([]sources.Sort, error) {
 	terms, err := parseTerms("order-by", s)
 	if err != nil {
@@ -133,7 +142,7 @@ func parseOrder(s string) ([]sources.Sort, error) {
 			case (word == "nulls-first" || word == "nulls-last") && !nulls:
 				nulls, order[i].NullsFirst = true, word == "nulls-first"
 			default:
-				return nil, usagef("--order-by: %q does not belong there: it is column[:asc|:desc][:nulls-first|:nulls-last]", word)
+				return nil, usagef("--order-by: unexpected %q: write column[:asc|:desc][:nulls-first|:nulls-last]", word)
 			}
 		}
 	}

@@ -17,8 +17,8 @@ INSERT INTO types VALUES (1, 12345678901234567890.123456789, '2024-02-29 12:00+0
 CREATE TABLE special (id int PRIMARY KEY, d date); INSERT INTO special VALUES (1, 'infinity');
 ANALYZE;`
 
-// TestPostgresScripts runs the scripts that need a server, which is one of their
-// own: $PG is its address.
+// TestPostgresScripts runs the scripts that need a server. It starts one, whose
+// address is $PG.
 func TestPostgresScripts(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, postgresSQL)
 	testscript.Run(t, testscript.Params{

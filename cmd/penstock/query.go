@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock-data/penstock/celfilter"
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
@@ -16,14 +19,14 @@ const whereHelp = `--where is a condition in CEL (https://cel.dev) over the tabl
   && || ! and parentheses       !(city == "Oslo" || vip)
   lists, NULL and text          id in [1, 2]    city != null    sku.startsWith("A-")    like(name, "%ist")
   dates, times and decimals     day < date("2026-02-01")    at == time("08:30:00")    decimal("0.1")
-  a column with an odd name     row["unit price"] < 5`
+  columns with special names    row["unit price"] < 5`
 
-const loadHelp = `--load names relations to read along, as penstock catalog shows them, with dots between
-one and the next, and options in parentheses for the rows of each:
+const loadHelp = `--load names relations to read as well. penstock catalog lists them; dots lead from one to the
+next, and parentheses hold options for the related rows:
   customer,lines.product
   'lines(where: qty > 1, order: [price:desc, sku], limit: 5, columns: [sku, qty]).product(columns: name)'`
 
-// queryFlags are those that say what is read.
+// queryFlags are the flags that describe a query.
 type queryFlags struct {
 	sourceFlags
 	columns, where, orderBy, strategy string
@@ -36,31 +39,32 @@ type queryFlags struct {
 func (f *queryFlags) add(c *cobra.Command) {
 	f.sourceFlags.add(c)
 	flags := c.Flags()
-	flags.StringVar(&f.columns, "columns", "", `the columns to give, in this order: a,b,"odd, name"`)
-	flags.StringVar(&f.where, "where", "", "give only the rows for which this is true")
-	flags.StringVar(&f.orderBy, "order-by", "", "the order of the rows: column[:asc|:desc][:nulls-first|:nulls-last],...")
-	flags.Int64Var(&f.limit, "limit", 0, "give so many rows at most")
-	flags.Int64Var(&f.chunkRows, "chunk-rows", 0, "handle so many rows at once (default 1000)")
-	flags.IntVar(&f.parallel, "parallel", 0, "read so many partitions of the table at once, where the source divides it")
-	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, give rows as they come and not one partition after the other")
-	flags.StringArrayVar(&f.load, "load", nil, "load these relations, as columns of rows; may be repeated")
-	flags.StringArrayVar(&f.optional, "optional", nil, "load these too, behind them, each for itself; may be repeated")
-	flags.StringVar(&f.strategy, "strategy", "", "selective, eager (every relation, down to --max-depth) or lazy (default selective)")
-	flags.IntVar(&f.maxDepth, "max-depth", 0, "how many relations may follow one another (default 3)")
+	flags.StringVar(&f.columns, "columns", "", `columns to return, in this order: a,b,"special, name"`)
+	flags.StringVar(&f.where, "where", "", "return only rows that meet this condition")
+	flags.StringVar(&f.orderBy, "order-by", "", "order of the rows: column[:asc|:desc][:nulls-first|:nulls-last],...")
+	flags.Int64Var(&f.limit, "limit", 0, "return at most this many rows")
+	flags.Int64Var(&f.chunkRows, "chunk-rows", 0, "process this many rows at a time (default 1000 at first, then as memory allows)")
+	flags.IntVar(&f.parallel, "parallel", 0, "read this many partitions at the same time, if the source can divide the table")
+	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, return rows as they arrive, not one partition after the other")
+	flags.StringArrayVar(&f.load, "load", nil, "load these relations as nested columns; may be repeated")
+	flags.StringArrayVar(&f.optional, "optional", nil, "relations to load separately, after the required ones; may be repeated")
+	flags.StringVar(&f.strategy, "strategy", "", "how to load relations: selective, eager (all relations, down to --max-depth) or lazy (default selective)")
+	flags.IntVar(&f.maxDepth, "max-depth", 0, "longest allowed chain of relations (default 3)")
 }
 
-// parse reads what can be read without the catalogue.
+// parse returns the query and the options of the flags, except for the condition,
+// which needs the catalog.
 func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Options, error) {
 	q := core.Query{Table: table, Limit: f.limit}
 	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth}
 	var err error
 	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth), "parallel": int64(f.parallel)} {
 		if c.Flags().Changed(name) && value <= 0 {
-			return q, o, usagef("--%s is %d: it must be at least 1", name, value)
+			return q, o, usagef("--%s must be at least 1 (got %d)", name, value)
 		}
 	}
 	if f.unordered && f.parallel < 2 {
-		return q, o, usagef("--unordered goes with --parallel 2 or more: read as one, rows come in the table's order")
+		return q, o, usagef("--unordered needs --parallel 2 or more: otherwise rows always come in the table's order")
 	}
 	if c.Flags().Changed("columns") {
 		if q.Columns, err = parseColumns(f.columns); err != nil {
@@ -84,7 +88,7 @@ func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Opt
 		return q, o, err
 	}
 	q.Load.Compile = func(t *sources.Table, condition string) (sources.Predicate, error) {
-		return compileWhere("the condition", condition, t)
+		return parseCondition("the condition", condition, t)
 	}
 	o.Memory, err = f.sourceFlags.limit()
 	return q, o, err
@@ -104,7 +108,7 @@ func parseLoads(flag string, texts []string) ([]query.Branch, error) {
 	return all.Required, nil
 }
 
-// compile reads the condition, which needs to know the table's columns.
+// compile parses the condition, for which it asks the source for the catalog.
 func (f *queryFlags) compile(ctx context.Context, c *cobra.Command, source *host.Source, q *core.Query) error {
 	if !c.Flags().Changed("where") {
 		return nil
@@ -117,6 +121,20 @@ func (f *queryFlags) compile(ctx context.Context, c *cobra.Command, source *host
 	if err != nil {
 		return err
 	}
-	q.Where, err = compileWhere("--where", f.where, t)
+	q.Where, err = parseCondition("--where", f.where, t)
 	return err
+}
+
+// parseCondition parses a condition. What is wrong with its text is a usage error
+// that shows the place under the condition's name.
+func parseCondition(name, text string, t *sources.Table) (sources.Predicate, error) {
+	p, err := celfilter.Parse(t, text)
+	var fault *celfilter.Error
+	if errors.As(err, &fault) {
+		return nil, &usageError{
+			message: fmt.Sprintf("%s, line %d, column %d: %s", name, fault.Line, fault.Column, fault.Message),
+			detail:  fault.Excerpt,
+		}
+	}
+	return p, err
 }

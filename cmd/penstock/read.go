@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,8 @@ import (
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/outputs"
+	"github.com/penstock-data/penstock/outputs/file"
 )
 
 type readFlags struct {
@@ -35,8 +36,8 @@ func newRead() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "read SOURCE TABLE",
 		Short: "Read a table, or some of its rows and columns",
-		Long: `Read a table, or some of its rows and columns, holding no more memory than --memory.
-What the source cannot do itself (filter, sort, limit, choose columns) is done here.
+		Long: `Read a table, or some of its rows and columns, within the memory limit of --memory.
+Penstock filters, sorts, limits and selects columns itself if the source cannot.
 
 ` + sourceHelp + `
 
@@ -54,38 +55,41 @@ What the source cannot do itself (filter, sort, limit, choose columns) is done h
 	f.add(c)
 	f.caching.add(c)
 	flags := c.Flags()
-	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: table on a terminal, by the ending of -o, else ndjson)")
-	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears when it is complete")
-	flags.BoolVar(&f.flat, "flatten", false, "give the columns of relations beside the others, as in customer.name, and a row for each related row")
-	flags.StringVar(&f.after, "after", "", "go on right behind the rows of this token; all else but --limit is as it was then")
-	flags.BoolVar(&f.token, "token", false, "write the token behind the last row to standard error, for --after")
-	flags.StringVar(&f.checkpoint, "checkpoint", "", "keep in this file how far -o has come: after a fault or a kill the same command goes on from there")
-	flags.StringVar(&f.stats, "stats", "", `write what was read and held to standard error; --stats=json writes one JSON object as the last line`)
+	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: by the extension of -o; table on a terminal; otherwise ndjson)")
+	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears once it is complete")
+	flags.BoolVar(&f.flat, "flatten", false, "turn nested columns into flat ones, such as customer.name, with one row for each related row")
+	flags.StringVar(&f.after, "after", "", "resume after this token (other flags except --limit must match the original command)")
+	flags.BoolVar(&f.token, "token", false, "print the token after the last row to standard error, for --after")
+	flags.StringVar(&f.checkpoint, "checkpoint", "", "record export progress in this file; rerunning the same command resumes after a failure")
+	flags.StringVar(&f.stats, "stats", "", `print a summary to standard error; --stats=json prints one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
 	return c
 }
 
-// run checks what was typed, opens the source, and writes its rows.
+// run checks the flags, opens the source and writes its rows.
 func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 	q, options, err := f.parse(c, table)
 	if err != nil {
 		return err
 	}
 	if f.stats != "" && f.stats != "text" && f.stats != "json" {
-		return usagef("--stats is %q: write --stats or --stats=json", f.stats)
+		return usagef("--stats must be --stats or --stats=json (got %q)", f.stats)
 	}
 	if f.cache, options.Caching, err = f.caching.parse(c); err != nil {
 		return err
 	}
 	format, err := f.chooseFormat(c.OutOrStdout())
-	if err == nil {
-		err = f.checkExport(format)
-	}
 	if err != nil {
 		return err
 	}
-	// The budget counts what rows need. This keeps what the runtime needs beside
-	// them, garbage above all, from growing with what is read.
+	var x *file.Export
+	if f.checkpoint != "" {
+		if x, err = f.newExport(format); err != nil {
+			return err
+		}
+	}
+	// The budget counts memory for rows. These settings bound what the runtime uses
+	// in addition, mostly garbage, whatever the size of the table.
 	debug.SetGCPercent(10)
 	debug.SetMemoryLimit(options.Memory + 32<<20)
 	return f.open(c, uri, func(ctx context.Context, source *host.Source) error {
@@ -93,7 +97,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 			return err
 		}
 		options.ReadAhead, options.Tokens = true, f.token
-		stream, err := f.read(ctx, c.OutOrStdout(), source, q, options, format)
+		stream, err := f.read(ctx, c.OutOrStdout(), source, q, options, format, x)
 		if stream == nil {
 			return err
 		}
@@ -116,11 +120,11 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 	})
 }
 
-// read reads the rows and writes them to where they are wanted. The stream is nil
-// where there was none.
-func (f *readFlags) read(ctx context.Context, stdout io.Writer, source *host.Source, q core.Query, o core.Options, format string) (*core.Stream, error) {
-	if f.checkpoint != "" {
-		return f.export(ctx, source, q, o, format)
+// read reads the rows and writes them to the output. The stream is nil if none was
+// opened.
+func (f *readFlags) read(ctx context.Context, stdout io.Writer, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
+	if x != nil {
+		return f.export(ctx, source, q, o, format, x)
 	}
 	q.After = core.Token(f.after)
 	stream, err := source.Stream(ctx, q, o)
@@ -131,7 +135,7 @@ func (f *readFlags) read(ctx context.Context, stdout io.Writer, source *host.Sou
 	return stream, errors.Join(err, stream.Close())
 }
 
-// afterError is an error after whose text there is something more to write.
+// afterError is an error with more text to print after its own.
 type afterError struct {
 	error
 	after func(w io.Writer)
@@ -140,125 +144,125 @@ type afterError struct {
 // Unwrap returns the error itself.
 func (e *afterError) Unwrap() error { return e.error }
 
-var formatOf = map[string]string{".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".arrow": "arrow", ".arrows": "arrow", ".txt": "table"}
-
-func (f *readFlags) chooseFormat(stdout io.Writer) (string, error) {
-	switch f.format {
-	case "table", "ndjson", "csv", "arrow":
-		return f.format, nil
-	case "":
-	default:
-		_, err := newRowWriter(f.format, nil, nil, nil, tableLook{})
-		return "", err
-	}
-	if f.output != "" {
-		if format, ok := formatOf[strings.ToLower(filepath.Ext(f.output))]; ok {
-			return format, nil
+// chooseFormat returns the format of --format, else that of the extension of -o,
+// else the one that suits standard output.
+func (f *readFlags) chooseFormat(stdout io.Writer) (outputs.Format, error) {
+	format, ok := outputs.Lookup("ndjson")
+	switch _, isTerminal := terminal(stdout); {
+	case f.format != "":
+		format, ok = outputs.Lookup(f.format)
+	case f.output != "":
+		if byName, found := outputs.ByExtension(filepath.Ext(f.output)); found {
+			format = byName
 		}
-		return "ndjson", nil
+	case isTerminal:
+		format, ok = outputs.Lookup("table")
 	}
-	if _, ok := terminal(stdout); ok {
-		return "table", nil
-	}
-	return "ndjson", nil
-}
-
-// terminal returns the file that is a terminal.
-func terminal(w io.Writer) (*os.File, bool) {
-	file, ok := w.(*os.File)
-	return file, ok && term.IsTerminal(int(file.Fd()))
-}
-
-// lookOf is how a table looks where it is written.
-func lookOf(w io.Writer) tableLook {
-	file, ok := terminal(w)
 	if !ok {
-		return tableLook{}
+		return format, usagef("there is no format %q: use one of %s", f.format, strings.Join(outputs.Names(), ", "))
 	}
-	width, _, err := term.GetSize(int(file.Fd()))
+	if f.flat && !format.Flatten {
+		return format, usagef("--flatten: %s holds nested rows as they are: leave out --flatten or choose another --format", format.Name)
+	}
+	return format, nil
+}
+
+// terminal returns w as a file, and reports whether that is a terminal.
+func terminal(w io.Writer) (*os.File, bool) {
+	f, ok := w.(*os.File)
+	return f, ok && term.IsTerminal(int(f.Fd()))
+}
+
+// lookOf returns the options of a table that is written to w.
+func lookOf(w io.Writer) outputs.TableOptions {
+	terminal, ok := terminal(w)
+	if !ok {
+		return outputs.TableOptions{}
+	}
+	width, _, err := term.GetSize(int(terminal.Fd()))
 	if err != nil {
 		width = 0
 	}
-	return tableLook{Width: width, Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	return outputs.TableOptions{Width: width, Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
-// write writes the stream's rows to standard output or to the file of -o.
-func (f *readFlags) write(ctx context.Context, stdout io.Writer, format string, stream *core.Stream, optional []query.Branch) (err error) {
+// bufferShare is the part of a stream's memory that its writer may take: as much
+// as a page of a source.
+const bufferShare = 32
+
+// newWriter returns a writer of a result, which continues an output of offset
+// bytes. What a format cannot hold is a usage error.
+func (f *readFlags) newWriter(w io.Writer, format outputs.Format, rows *result, look outputs.TableOptions, offset int64) (outputs.Writer, error) {
+	writer, err := format.NewWriter(w, rows.schema, outputs.Options{
+		Allocator: rows.Allocator(),
+		Buffer:    int(max(min(rows.Budget().Limit()/bufferShare, outputs.DefaultBuffer), 1)),
+		Offset:    offset,
+		Flatten:   f.flat,
+		Table:     look,
+	})
+	var column *outputs.ColumnError
+	switch {
+	case !errors.As(err, &column):
+		return writer, err
+	case column.Flatten:
+		return nil, usagef("column %q %s: --flatten gives its values columns of their own; or leave it out with --columns, or use --format ndjson", column.Column, column.Problem)
+	case f.flat:
+		return nil, usagef("--flatten: %v", column)
+	}
+	return nil, usagef("%v", column)
+}
+
+// write writes the rows of a stream to standard output or to the file of -o.
+func (f *readFlags) write(ctx context.Context, stdout io.Writer, format outputs.Format, stream *core.Stream, optional []query.Branch) (err error) {
 	rows, err := resultOf(stream, optional)
 	if err != nil {
 		return err
 	}
 	if f.output == "" {
-		return f.writeRows(ctx, stdout, format, lookOf(stdout), rows, nil)
+		return f.writeRows(ctx, stdout, format, lookOf(stdout), rows)
 	}
 	out, err := createOutput(f.output)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Discard()) }()
-	if err := f.writeRows(ctx, out, format, tableLook{}, rows, nil); err != nil {
+	if err := f.writeRows(ctx, out, format, outputs.TableOptions{}, rows); err != nil {
 		return err
 	}
 	return out.Commit()
 }
 
-// outputBuffer is how much is gathered for one write to the system.
-const outputBuffer = 64 << 10
+// createOutput begins the file of -o.
+func createOutput(name string) (*file.File, error) {
+	out, err := file.Create(name)
+	if errors.Is(err, file.ErrDirectory) {
+		return nil, usagef("-o: %v", err)
+	}
+	return out, err
+}
 
-// writeRows writes what a stream gives. An export, where there is one, is told of
-// each chunk, and goes on behind what it has.
-func (f *readFlags) writeRows(ctx context.Context, w io.Writer, format string, look tableLook, from *result, x *export) error {
-	choose := rowFormat(newRowWriter)
-	if f.flat {
-		choose = newFlatWriter
-	}
-	if x != nil && x.resumed {
-		head, err := headBytes(choose, format, from.schema)
-		if err != nil {
-			return err
-		}
-		w = &headless{to: w, left: head}
-	}
-	buffered := bufio.NewWriterSize(w, outputBuffer)
-	rows, err := choose(format, buffered, from.schema, from.Allocator(), look)
+// writeRows writes the rows of a result. The rows before a fault of the stream
+// are good, and are written.
+func (f *readFlags) writeRows(ctx context.Context, to io.Writer, format outputs.Format, look outputs.TableOptions, rows *result) error {
+	w, err := f.newWriter(to, format, rows, look, 0)
 	if err != nil {
 		return err
 	}
-	for chunk, fault := range from.Chunks() {
-		if x != nil && x.full {
-			break
+	defer w.Abort()
+	fault, err := rows.writeTo(ctx, w, func(*core.Chunk) error {
+		if look.Width == 0 {
+			return nil
 		}
-		if fault != nil {
-			// What came before the fault is good, and is given.
-			err = fault
-			break
-		}
-		record, fault := from.record(ctx, chunk)
-		if fault != nil {
-			err = fault
-			break
-		}
-		fault = rows.Write(record)
-		record.Release()
-		if fault == nil && x != nil {
-			fault = x.passed(chunk, buffered)
-		}
-		if fault != nil {
-			return fault
-		}
-		if look.Width > 0 { // somebody is watching
-			if err := buffered.Flush(); err != nil {
-				return err
-			}
-		}
+		_, err := w.Flush() // someone is watching
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	if err != nil && x != nil {
-		return errors.Join(err, x.save(buffered)) // the next run goes on, and closes
-	}
-	return errors.Join(err, rows.Close(), buffered.Flush())
+	return errors.Join(fault, w.Close())
 }
 
-// writeStats writes a receipt for people or as JSON.
+// writeStats writes a receipt as text or as JSON.
 func writeStats(w io.Writer, form string, r core.Receipt) error {
 	if form == "json" {
 		return json.NewEncoder(w).Encode(r)
@@ -268,36 +272,36 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 		state = "not complete"
 	}
 	seconds := max(r.Elapsed.Seconds(), 1e-9)
-	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\nheld at most %s of %s, checksum %s\n",
+	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\npeak memory %s of %s, checksum %s\n",
 		r.Table, state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes), r.Checksum)
 	if r.SandboxLimitBytes > 0 {
-		_, isolateErr := fmt.Fprintf(w, "its process held at most %s of %s\n", budget.FormatBytes(r.SandboxPeakBytes), budget.FormatBytes(r.SandboxLimitBytes))
+		_, isolateErr := fmt.Fprintf(w, "peak memory of the source's process: %s of %s\n", budget.FormatBytes(r.SandboxPeakBytes), budget.FormatBytes(r.SandboxLimitBytes))
 		err = errors.Join(err, isolateErr)
 	}
 	if r.Cache != "" {
 		age := ""
 		if r.CacheAge > 0 {
-			age = ", asked " + r.CacheAge.Round(time.Millisecond).String() + " ago"
+			age = ", read from the source " + r.CacheAge.Round(time.Millisecond).String() + " ago"
 		}
 		_, cacheErr := fmt.Fprintf(w, "cache: %s%s\n", r.Cache, age)
 		err = errors.Join(err, cacheErr)
 	}
 	for _, relation := range r.Relations {
-		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys, of which %d were remembered; %d rows, %d dangling\n",
+		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys (%d known already), %d rows, %d dangling\n",
 			relation.Path, relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)
 		err = errors.Join(err, relationErr)
 	}
 	if r.Retries > 0 {
-		_, retryErr := fmt.Fprintf(w, "tried again %d times; first: %s\n", r.Retries, r.Faults[0].Text)
+		_, retryErr := fmt.Fprintf(w, "retries: %d; first fault: %s\n", r.Retries, r.Faults[0].Text)
 		err = errors.Join(err, retryErr)
 	}
 	if r.Skipped > 0 {
 		_, skipErr := fmt.Fprintf(w, "skipped %d records:\n", r.Skipped)
 		err = errors.Join(err, skipErr)
-		for _, place := range r.SkippedFirst {
-			_, placeErr := fmt.Fprintf(w, "  %s\n", place)
-			err = errors.Join(err, placeErr)
+		for _, location := range r.SkippedFirst {
+			_, locationErr := fmt.Fprintf(w, "  %s\n", location)
+			err = errors.Join(err, locationErr)
 		}
 	}
 	return err

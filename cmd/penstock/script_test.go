@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	linked["dying"] = dying
-	host.Main(linked) // the scripts' program is this one, and starts itself
+	host.Main(linked) // the scripts run this program, which starts itself for sources
 	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
 }
 
@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// waitFile waits until another process has made a file.
+// waitFile waits until another process has created a file.
 func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -45,8 +45,8 @@ func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// dying is a source of CSV files that kills its own process after so many pages
-// of a scan, as nobody can prevent.
+// dying is a source of CSV files that kills its own process after a number of pages
+// of a scan.
 func dying(ctx context.Context, c sources.Config) (sources.Source, error) {
 	pages, err := strconv.Atoi(c.Options["pages"])
 	if err != nil {
@@ -73,7 +73,7 @@ func dying(ctx context.Context, c sources.Config) (sources.Source, error) {
 	}), nil
 }
 
-// tokenOf puts the token that a command wrote into TOKEN.
+// tokenOf sets TOKEN to the token in a file.
 func tokenOf(ts *testscript.TestScript, _ bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		if token, ok := strings.CutPrefix(strings.TrimSpace(line), "token: "); ok {
@@ -99,8 +99,8 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// hangup runs a command whose standard output is a pipe that nobody reads any
-// more, as after `| head`, and exits as the command does.
+// hangup runs a command whose standard output is a closed pipe, as after `| head`,
+// and exits with the command's exit code.
 func hangup() {
 	os.Exit(func() int {
 		reader, writer, err := os.Pipe()

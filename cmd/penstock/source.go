@@ -14,37 +14,37 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// linked are the sources that this program brings along.
+// linked are the sources that are part of this program.
 var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "postgresql": postgres.Open}
 
 const sourceHelp = `SOURCE is one of
-  csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with the types and keys of a datapackage.json beside them;
+  csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with types and keys from a datapackage.json in the same directory;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
                                        csv:- is standard input
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; options follow a ?, as in ?schema=sales&special=null;
-                                       what is left out comes from PGHOST and the like, a service or a password file
-  'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which sees DIR and nothing else
+                                       missing parts come from PGHOST and the like, a service file or a password file
+  'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which can access only DIR
   'plugin:PATH?uri=URI'                an executable that serves a source
-  NAME:..., NAME://...                 penstock-source-NAME or NAME.wasm beside this program, in $PENSTOCK_PLUGIN_PATH,
+  NAME:..., NAME://...                 penstock-source-NAME or NAME.wasm next to this program, in $PENSTOCK_PLUGIN_PATH,
                                        or in penstock/plugins of your data directory`
 
-// sourceFlags are those of every command that opens a source.
+// sourceFlags are the flags of every command that opens a source.
 type sourceFlags struct {
 	memory    string
 	isolation string
 	isolate   string
 	verbose   bool
-	cache     *host.Cache // nil where nothing is remembered
+	cache     *cacheConfig // nil for no cache
 }
 
 func (f *sourceFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.memory, "memory", "", "the most memory to hold, as in 64MiB (default 500 MB)")
+	c.Flags().StringVar(&f.memory, "memory", "", "memory limit, such as 64MiB (default 500 MB)")
 	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc, process or wasm")
-	c.Flags().StringVar(&f.isolate, "isolate", "", "the most private memory of the source's process, as in 256MiB (default as much as --memory, at least 128 MiB; for a module 192 MiB)")
-	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log to standard error what sources say")
+	c.Flags().StringVar(&f.isolate, "isolate", "", "limit of the private memory of the source's process, such as 256MiB (default: --memory, but at least 128 MiB; 192 MiB for a module)")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print the log of the source to standard error")
 }
 
-// limit is the memory to hold, in bytes.
+// limit returns the memory limit in bytes.
 func (f *sourceFlags) limit() (int64, error) {
 	if f.memory == "" {
 		return core.DefaultMemory, nil
@@ -52,7 +52,7 @@ func (f *sourceFlags) limit() (int64, error) {
 	return parseSize(f.memory)
 }
 
-// open opens a source and calls use with it. Everything is closed afterwards.
+// open opens a source, calls use with it, and closes it.
 func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Context, source *host.Source) error) (err error) {
 	limit, err := f.limit()
 	if err != nil {
@@ -67,19 +67,24 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	switch i := host.Isolation(f.isolation); i {
 	case host.InProcess, host.Process, host.Module:
 	default:
-		return usagef("--isolation is %q: it is one of inproc, process and wasm", i)
+		return usagef("--isolation must be inproc, process or wasm (got %q)", i)
 	}
 	level := slog.LevelWarn
 	if f.verbose {
 		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	cache, err := f.cache.open(logger)
+	if err != nil {
+		return err
 	}
 	h, err := host.New(host.Options{
 		Sources:   linked,
 		Isolation: wallFor(host.Isolation(f.isolation), uri),
 		Memory:    limit,
 		Isolates:  isolates,
-		Cache:     f.cache,
-		Logger:    slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})),
+		Cache:     cache,
+		Logger:    logger,
 	})
 	if err != nil {
 		return err
@@ -96,8 +101,8 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	return use(c.Context(), source)
 }
 
-// wallFor is where the source of a URI runs: standard input is this process's
-// own, and no other can read it.
+// wallFor returns where the source of a URI runs: in this process for standard
+// input, which no other process can read.
 func wallFor(wall host.Isolation, uri string) host.Isolation {
 	if uri == "csv:-" || strings.HasPrefix(uri, "csv:-?") {
 		return host.InProcess

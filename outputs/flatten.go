@@ -1,61 +1,36 @@
-package main
+package outputs
 
 import (
-	"io"
+	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// cellWriter is a format that writes rows value by value, wherever they lie.
-type cellWriter interface {
-	rowWriter
-	writeCells(columns []*cells, rows int) error
-}
-
-// flatRows writes nested rows as flat ones: a struct's fields become columns
+// flattener writes nested rows as flat ones: a struct's fields become columns
 // with a dot in their names, and each element of a list of structs a row of its
-// own beside what it belongs to. A row with an empty list is one row, with NULL
-// in its place. It copies no values: rows of the output are numbers of rows of
-// the input.
-type flatRows struct {
-	to     cellWriter
-	leaves []flatLeaf
-	lists  [][]int // of each list within the one before: the fields that lead to it
+// own beside what surrounds it. A row with an empty list is one row, with NULL
+// for the list's columns. It copies no values: rows of the output are row numbers
+// of the input.
+type flattener struct {
+	cellEncoder // of the flat rows
+	leaves      []flatLeaf
+	lists       [][]int // of each list within the one before: the fields that lead to it
 }
 
-// newFlatWriter returns the writer of a format for the flat form of rows.
-func newFlatWriter(format string, w io.Writer, schema *arrow.Schema, mem memory.Allocator, look tableLook) (rowWriter, error) {
-	flat, f, err := flatten(schema)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := newRowWriter(format, w, flat, mem, look)
-	if err != nil {
-		return nil, err
-	}
-	to, ok := rows.(cellWriter)
-	if !ok {
-		return nil, usagef("--flatten: %s holds nested rows as they are: leave out the one or the other", format)
-	}
-	f.to = to
-	return f, nil
-}
-
-// flatLeaf is a column of the output: fields of structs that lead to it, from
-// the record or from the elements of the list before.
+// flatLeaf is a column of the output: the fields of structs that lead to it, from
+// the record or from the elements of a list.
 type flatLeaf struct {
-	depth int // how many lists it lies in
+	depth int // number of lists around it
 	path  []int
 }
 
-// flatBatch is how many rows are put together before they are written.
+// flatBatch is the number of flat rows that are encoded at once.
 const flatBatch = 1024
 
-// flatten returns the flat columns of a schema, and how they are reached.
-func flatten(schema *arrow.Schema) (*arrow.Schema, *flatRows, error) {
-	f := &flatRows{}
+// flatten returns the flat columns of a schema, and the paths to them.
+func flatten(schema *arrow.Schema) (*arrow.Schema, *flattener, error) {
+	f := &flattener{}
 	var fields []arrow.Field
 	var names []string // of the lists
 	var walk func(prefix string, inner []arrow.Field, depth int, path []int) error
@@ -71,7 +46,11 @@ func flatten(schema *arrow.Schema) (*arrow.Schema, *flatRows, error) {
 			}
 			if row, ok := rowsOf(field.Type); ok {
 				if len(f.lists) > depth {
-					return usagef("--flatten: %q and %q are lists side by side, so that each row of one would stand beside each of the other: leave one out", names[depth], name)
+					return &ColumnError{
+						Column:  name,
+						Problem: fmt.Sprintf("is a list beside the list %q, so that flattening would repeat each row of one for each row of the other", names[depth]),
+						Remedy:  "leave one of them out",
+					}
 				}
 				f.lists, names = append(f.lists, here), append(names, name)
 				if err := walk(name+".", row.Fields(), depth+1, nil); err != nil {
@@ -90,7 +69,7 @@ func flatten(schema *arrow.Schema) (*arrow.Schema, *flatRows, error) {
 	return arrow.NewSchema(fields, nil), f, nil
 }
 
-// rowsOf returns the struct that a list is made of.
+// rowsOf returns the type of the elements of a list of structs.
 func rowsOf(t arrow.DataType) (*arrow.StructType, bool) {
 	list, ok := t.(*arrow.ListType)
 	if !ok {
@@ -100,8 +79,8 @@ func rowsOf(t arrow.DataType) (*arrow.StructType, bool) {
 	return row, ok
 }
 
-func (f *flatRows) Write(record arrow.RecordBatch) error {
-	w := flatWrite{flatRows: f, at: make([][]int, len(f.lists)+1)}
+func (f *flattener) write(record arrow.RecordBatch) error {
+	w := flatWrite{flattener: f, at: make([][]int, len(f.lists)+1)}
 	w.roots = append(w.roots, record.Columns())
 	for d, path := range f.lists {
 		list := reach(w.roots[d], path)
@@ -123,22 +102,21 @@ func (f *flatRows) Write(record arrow.RecordBatch) error {
 			return err
 		}
 	}
-	return w.flush()
+	return w.flushRows()
 }
-
-func (f *flatRows) Close() error { return f.to.Close() }
 
 // flatWrite writes one record.
 type flatWrite struct {
-	*flatRows
+	*flattener
 	roots   [][]arrow.Array // the columns of the record, and of each list's elements
 	lists   []reached
 	columns []*cells
-	now     []int   // the element of each list that is being looked at; -1 for none
-	at      [][]int // those of each row that is to be written
+	now     []int   // the current element of each list; -1 for none
+	at      [][]int // the same for each row that is to be written
 }
 
-// reached is an array within structs, which may be NULL where it is not.
+// reached is an array with the structs around it, any of which may be NULL in a row
+// that has a value in the array.
 type reached struct {
 	array   arrow.Array
 	structs []arrow.Array
@@ -162,7 +140,7 @@ func (r reached) null(i int) bool {
 	return false
 }
 
-// column is a leaf's values for the rows that are to be written.
+// column returns a leaf's values for the rows that are to be written.
 func (w *flatWrite) column(leaf flatLeaf) *cells {
 	r := reach(w.roots[leaf.depth], leaf.path)
 	target := cellsOf(r.array)
@@ -172,7 +150,7 @@ func (w *flatWrite) column(leaf flatLeaf) *cells {
 	}, func(i int) int { return max(w.at[leaf.depth][i], 0) })
 }
 
-// expand takes every element of the lists from a depth on.
+// expand adds a row for every element of the lists from a depth on.
 func (w *flatWrite) expand(depth int) error {
 	if depth == len(w.at) {
 		for d, at := range w.now {
@@ -181,7 +159,7 @@ func (w *flatWrite) expand(depth int) error {
 		if len(w.at[0]) < flatBatch {
 			return nil
 		}
-		return w.flush()
+		return w.flushRows()
 	}
 	list, parent := w.lists[depth-1], w.now[depth-1]
 	var from, to int64
@@ -201,12 +179,12 @@ func (w *flatWrite) expand(depth int) error {
 	return nil
 }
 
-func (w *flatWrite) flush() error {
+func (w *flatWrite) flushRows() error {
 	rows := len(w.at[0])
 	if rows == 0 {
 		return nil
 	}
-	err := w.to.writeCells(w.columns, rows)
+	err := w.writeCells(w.columns, rows)
 	for d := range w.at {
 		w.at[d] = w.at[d][:0]
 	}

@@ -1,6 +1,7 @@
-package main
+package celfilter
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,7 +87,7 @@ func TestWhereBecomesPredicates(t *testing.T) {
 		{`took > duration("1s")`, `took > 1000`},
 		{`uid == "00000000-0000-0000-0000-0000000000ff"`, `uid = 0x000000000000000000000000000000ff`},
 	} {
-		p, err := compileWhere("--where", test.where, whereTable())
+		p, err := Parse(whereTable(), test.where)
 		if err != nil {
 			t.Errorf("%s: %v", test.where, err)
 			continue
@@ -95,6 +96,11 @@ func TestWhereBecomesPredicates(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", test.where, diff)
 		}
 	}
+}
+
+func isFault(err error) bool {
+	var fault *Error
+	return errors.As(err, &fault)
 }
 
 // The literal of every leaf must have its column's type, as Query.Where says.
@@ -124,20 +130,21 @@ func TestWhereFaultsHaveACaret(t *testing.T) {
 		{`1 == 1`, `one side must be a column`, "  ^"},
 		{`id ==`, `line 1, column 6: `, "     ^"},
 		{`active ? true : false`, `? : is not supported`, "       ^"},
-		{`at > timestamp("2024-01-31T00:00:00")`, `say the zone`, "              ^"},
+		{`at > timestamp("2024-01-31T00:00:00")`, `add the zone`, "              ^"},
 		{`local > timestamp("2024-01-31T00:00:00Z")`, `has no zone`, "                 ^"},
 		{`tags == ["a"]`, `does not work on`, "     ^"},
 		{`row["tags"] == "a"`, `does not compare with a text`, "               ^"},
 		{"active &&\n  nme == \"ü\"", `line 2, column 3: table "orders" has no column "nme"`, "  ^"},
 		{`name == "日本" && idd == 1`, `has no column "idd"`, "                  ^"},
+		{"active &&\n  name == \"\xff\"", `line 2, column 12: the text is not valid UTF-8`, "           ^"},
 	} {
-		_, err := compileWhere("--where", test.where, whereTable())
+		_, err := Parse(whereTable(), test.where)
 		if err == nil {
 			t.Errorf("%s: no error", test.where)
 			continue
 		}
 		lines := strings.Split(err.Error(), "\n")
-		if !errorIsUsage(err) || len(lines) != 3 || !strings.Contains(lines[0], test.message) || lines[2] != "  "+test.caret {
+		if !isFault(err) || len(lines) != 3 || !strings.Contains(lines[0], test.message) || lines[2] != "  "+test.caret {
 			t.Errorf("%s: want %q and caret %q, got:\n%s", test.where, test.message, test.caret, err)
 		}
 	}
@@ -154,7 +161,7 @@ func TestWhereComparesExactly(t *testing.T) {
 			"<": func(c int) bool { return c < 0 }, "<=": func(c int) bool { return c <= 0 },
 			">": func(c int) bool { return c > 0 }, ">=": func(c int) bool { return c >= 0 },
 		} {
-			p, err := compileWhere("--where", fmt.Sprintf("small %s %s", op, literal), whereTable())
+			p, err := Parse(whereTable(), fmt.Sprintf("small %s %s", op, literal))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -187,10 +194,10 @@ func FuzzWhere(f *testing.F) {
 	}
 	table := whereTable()
 	f.Fuzz(func(t *testing.T, expression string) {
-		p, err := compileWhere("--where", expression, table)
+		p, err := Parse(table, expression)
 		if err != nil {
-			if !errorIsUsage(err) {
-				t.Fatalf("%q: not a usage error: %v", expression, err)
+			if !isFault(err) {
+				t.Fatalf("%q: not an *Error: %v", expression, err)
 			}
 			return
 		}

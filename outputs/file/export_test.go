@@ -1,0 +1,181 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/sources"
+)
+
+func exportIn(dir string) ExportOptions {
+	return ExportOptions{Output: filepath.Join(dir, "out.csv"), Checkpoint: filepath.Join(dir, "c"), Format: "csv", Limit: 4}
+}
+
+func begin(t *testing.T, o ExportOptions) *Export {
+	t.Helper()
+	x, err := NewExport(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = x.Close() })
+	return x
+}
+
+func add(t *testing.T, x *Export, text string, token core.Token, rows int64) {
+	t.Helper()
+	if _, err := x.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Advance(token, rows); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExportIsContinued(t *testing.T) {
+	dir := t.TempDir()
+	o := exportIn(dir)
+	x := begin(t, o)
+	if q, more := x.Continue(core.Query{Limit: 4}); x.Resumed() || !x.Due() || !more || q.After != "" || q.Limit != 4 {
+		t.Errorf("a new export has %+v, %t", q, more)
+	}
+	if err := x.Save(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(o.Checkpoint); err == nil {
+		t.Error("there is a checkpoint of nothing")
+	}
+	add(t, x, "head\n1\n2\n", "two", 2)
+	if err := x.Save(9); err != nil || x.Due() {
+		t.Errorf("%v, due again: %t", err, x.Due())
+	}
+	add(t, x, "3\n", "three", 1) // which is not saved
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	x = begin(t, o)
+	q, more := x.Continue(core.Query{Limit: 4})
+	if !x.Resumed() || x.Complete() || x.Offset() != 9 || !more || q.After != "two" || q.Limit != 2 {
+		t.Errorf("continued at %d with %+v, %t", x.Offset(), q, more)
+	}
+	add(t, x, "3\n4\n", "four", 2)
+	if err := x.Save(13); err != nil {
+		t.Fatal(err)
+	}
+	if q, more := x.Continue(core.Query{Limit: 4}); more || q.After != "four" || q.Limit != 4 {
+		t.Errorf("after the last row: %+v, %t", q, more)
+	}
+	if err := x.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"out.csv": "head\n1\n2\n3\n4\n"}, filesIn(t, dir)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestFinishIsFinished: whichever of its steps a kill came before, the next run
+// does the rest.
+func TestFinishIsFinished(t *testing.T) {
+	for step := range 2 {
+		dir := t.TempDir()
+		o := exportIn(dir)
+		x := begin(t, o)
+		add(t, x, "all\n", "end", 4)
+		if err := x.Save(4); err != nil {
+			t.Fatal(err)
+		}
+		x.state.Complete = true
+		if err := x.writeCheckpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if step == 1 {
+			if err := os.Rename(x.partial, o.Output); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := NewExport(o)
+		if err != nil || !next.Complete() {
+			t.Fatalf("%v, complete: %t", err, next.Complete())
+		}
+		if err := next.Finish(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]string{"out.csv": "all\n"}, filesIn(t, dir)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestExportRefuses(t *testing.T) {
+	dir := t.TempDir()
+	o := exportIn(dir)
+	x := begin(t, o)
+	if err := x.Advance("", 1); !errors.Is(err, ErrNoToken) {
+		t.Errorf("without a token: %v", err)
+	}
+	add(t, x, "some\n", "some", 1)
+	if err := x.Save(5); err != nil {
+		t.Fatal(err)
+	}
+	other := o
+	other.Limit = 5
+	var mismatch *MismatchError
+	if _, err := NewExport(other); !errors.As(err, &mismatch) || mismatch.Saved != o || !strings.Contains(err.Error(), fmt.Sprintf("to %s as csv with limit 4", o.Output)) {
+		t.Errorf("another export: %v", err)
+	}
+	if err := os.Truncate(x.partial, 3); err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewExport(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Open(); err == nil || !strings.Contains(err.Error(), "has 3 bytes, but the checkpoint") {
+		t.Errorf("an output that is too short: %v", err)
+	}
+	for _, text := range []string{"", "{", `{"version":2}`, `{"version":1,"bytes":-1}`} {
+		if err := os.WriteFile(o.Checkpoint, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewExport(o); err == nil || !strings.Contains(err.Error(), "remove it to start again") {
+			t.Errorf("a checkpoint %q: %v", text, err)
+		}
+	}
+	o.Output = dir
+	if _, err := NewExport(o); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a directory: %v", err)
+	}
+}
+
+func TestStableOrder(t *testing.T) {
+	table := &sources.Table{Name: "t", Schema: arrow.NewSchema(nil, nil), Capabilities: sources.CapSnapshot | sources.CapSort}
+	given := []sources.Sort{{Column: "a", Desc: true}}
+	if order, ok := StableOrder(table, given); !ok || !cmp.Equal(order, given) {
+		t.Errorf("a given order became %v, %t", order, ok)
+	}
+	if order, ok := StableOrder(table, nil); ok {
+		t.Errorf("a table without a key has the order %v", order)
+	}
+	table.Key = []string{"x", "y"}
+	if order, ok := StableOrder(table, nil); !ok || !cmp.Equal(order, []sources.Sort{{Column: "x"}, {Column: "y"}}) {
+		t.Errorf("the order of the key is %v, %t", order, ok)
+	}
+	table.Capabilities = 0
+	if order, ok := StableOrder(table, nil); !ok || order != nil {
+		t.Errorf("a table in a lasting order became %v, %t", order, ok)
+	}
+}
