@@ -63,12 +63,14 @@ bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and b
 	cd bench && go build -o ../bin/bench-postgres ./postgres
 	bin/bench-postgres
 
-.PHONY: bench-memory
+.PHONY: bench-cache
 bench-cache: ## measure the cache: a report found and asked again, hits, bookkeeping, hit rates beside LRU, ristretto and otter
 	cd bench && go build -o ../bin/bench-cache ./cache
 	bin/bench-cache
 
+.PHONY: bench-memory
 bench-memory: build ## measure the peak of memory against the limit; writes docs/memory.md
+	@mkdir -p docs
 	cd bench && go build -o ../bin/bench-memory ./memory
 	bin/bench-memory -bin bin -to docs
 

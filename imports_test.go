@@ -18,17 +18,17 @@ import (
 
 const module = "github.com/penstock-data/penstock"
 
-// rule says what the files of a folder, and of the folders below it that have
-// no rule of their own, may import beside the standard library. An entry that
-// ends in "..." stands for everything below it.
+// rule lists what the files of a folder may import beside the standard library. It
+// also applies to folders below it that have no rule of their own. An entry that
+// ends in "..." includes everything below it.
 type rule struct {
 	may   []string
-	never []string // what of may and of the standard library they must not
-	tests []string // what their tests may import beside that
+	never []string // excluded from may and from the standard library
+	tests []string // what tests may import beside may
 }
 
-// Arrow's kernels and parquet are megabytes of code that a guest or a browser
-// would carry.
+// heavyArrow is the part of Arrow, kernels and parquet, that would add megabytes to
+// a guest or a browser.
 var heavyArrow = []string{
 	"github.com/apache/arrow-go/v18/arrow/compute...",
 	"github.com/apache/arrow-go/v18/arrow/scalar",
@@ -36,7 +36,8 @@ var heavyArrow = []string{
 	"github.com/apache/arrow-go/v18/parquet...",
 }
 
-// system is what the engine must not touch, for it runs where there is none.
+// system lists packages that the engine must not use: it also runs without an
+// operating system.
 var system = []string{"os...", "net", "net/http...", "syscall...", "plugin"}
 
 const arrow = "github.com/apache/arrow-go/v18/arrow..."
@@ -60,6 +61,7 @@ var rules = map[string]rule{
 		},
 		never: heavyArrow,
 	},
+	"sources/wall": {may: []string{module + "/sources"}},
 	// The engine's packages, from the bottom to the top: each imports only what
 	// stands above it here, and core the rest.
 	"core/budget":        {may: []string{arrow, module + "/sources"}, never: append(heavyArrow, system...)},
@@ -95,7 +97,7 @@ var rules = map[string]rule{
 	"outputs/file":     {may: []string{module + "/core...", module + "/sources"}},
 	"internal/display": {may: []string{"golang.org/x/text/width"}, never: system},
 	"wasm": {
-		may:   []string{arrow, module + "/sources", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
+		may:   []string{arrow, module + "/sources", module + "/sources/wall", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
 		never: heavyArrow,
 		tests: []string{module + "/plugins/..."},
 	},
@@ -109,9 +111,9 @@ var rules = map[string]rule{
 		tests: []string{module + "/plugins/..."},
 	},
 	"host": {
-		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/serve", module + "/host/process", module + "/wasm"},
+		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/wall"},
 		never: heavyArrow,
-		tests: []string{module + "/plugins/...", module + "/host", module + "/testkit/pgtest"},
+		tests: []string{module + "/plugins/...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit/pgtest"},
 	},
 	"host/cachedir": {
 		may:   []string{arrow, module + "/core...", module + "/sources", "github.com/klauspost/compress/zstd"},
@@ -132,23 +134,28 @@ var rules = map[string]rule{
 		},
 		tests: []string{module + "/host/telemetry/prometheus"},
 	},
-	"host/testdata":           {may: []string{module + "/core...", module + "/host", module + "/plugins/...", module + "/sources", module + "/testkit"}},
+	"host/testdata":      {may: []string{module + "/core...", module + "/host", module + "/plugins/...", module + "/sources"}},
+	"host/testdata/app":  {may: []string{module + "/core...", module + "/host", module + "/host/process", module + "/plugins/...", module + "/sources", module + "/sources/wall"}},
+	"host/testdata/bare": {may: []string{module + "/core...", module + "/host", module + "/host/process", module + "/plugins/...", module + "/sources", module + "/sources/wall"}},
+	"host/testdata/walls": {may: []string{
+		module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/plugins/...", module + "/sources", module + "/sources/wall", module + "/testkit",
+	}},
 	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},
 	"plugins/postgres":        {may: []string{arrow, module + "/sources", "github.com/jackc/pgx/v5..."}, never: heavyArrow, tests: []string{module + "/testkit/pgtest"}},
 	"plugins/postgres/plugin": {may: []string{module + "/plugins/postgres", module + "/sources/serve"}},
 	"testkit":                 {may: []string{arrow, module + "/sources", module + "/core..."}, never: heavyArrow, tests: []string{module + "/testkit...", module + "/host..."}},
-	"testkit/pgtest":          {may: []string{"github.com/fergusstrange/embedded-postgres", "github.com/jackc/pgx/v5..."}},
+	"testkit/pgtest":          {may: []string{"github.com/jackc/pgx/v5..."}},
 	"chaos": {
 		may: []string{
-			module + "/sources", module + "/core...", module + "/host", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
+			module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
 			"github.com/jackc/pgx/v5",
 		},
 	},
 	"cmd/penstock": {
 		may: []string{
-			arrow, module + "/sources", module + "/core...", module + "/host", module + "/host/cachedir", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",
-			module + "/celfilter", module + "/outputs...", module + "/internal/display",
+			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm",
+			module + "/celfilter", module + "/outputs...", module + "/internal/display", module + "/testkit", module + "/plugins/csv", module + "/plugins/postgres",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term",
 		},
 		tests: []string{module + "/testkit/pgtest", "github.com/rogpeppe/go-internal/testscript"},
@@ -163,7 +170,8 @@ func matches(list []string, name string) bool {
 	})
 }
 
-// TestImports reads every file of the module, whatever system it is for.
+// TestImports checks the imports of every file of the module, whatever system it is
+// for.
 func TestImports(t *testing.T) {
 	used := map[string]bool{}
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
@@ -216,31 +224,107 @@ func TestImports(t *testing.T) {
 	}
 	for folder := range rules {
 		if !used[folder] {
-			t.Errorf("the rule for %q is for nothing: no file is in it", folder)
+			t.Errorf("the rule for %q applies to no file: delete it", folder)
 		}
 	}
 }
 
-// TestLight looks at what the contract and the engine drag in with everything
-// that they import, as an embedder and a guest pay for it.
+// testHelpers are the packages that only tests and commands may import, with the
+// commands that may.
+var testHelpers = map[string][]string{
+	module + "/testkit...":        {"chaos", "cmd/penstock", "host/testdata/walls", "testkit"},
+	module + "/testkit/pgtest...": {"chaos"},
+}
+
+// TestRules checks the rules themselves: which folders may import what, beyond a
+// single file's imports.
+func TestRules(t *testing.T) {
+	for folder, r := range rules {
+		for _, entry := range r.may {
+			name := strings.TrimSuffix(strings.TrimSuffix(entry, "..."), "/")
+			for helper, users := range testHelpers {
+				if matches([]string{helper}, name) && !slices.Contains(users, folder) {
+					t.Errorf("the rule for %q lets code that is no test import %s", folder, entry)
+				}
+			}
+		}
+	}
+	for _, pair := range [][2]string{{"host/process", "wasm"}, {"wasm", "host/process"}, {"host", "host/process"}, {"host", "wasm"}, {"host/process", "host"}, {"wasm", "host"}} {
+		if matches(rules[pair[0]].may, module+"/"+pair[1]) {
+			t.Errorf("the rule for %q lets it import %s", pair[0], pair[1])
+		}
+	}
+	for _, pair := range [][2]string{{"host/process", "wasm"}, {"wasm", "host/process"}} {
+		if matches(rules[pair[0]].tests, module+"/"+pair[1]) {
+			t.Errorf("the rule for %q lets its tests import %s", pair[0], pair[1])
+		}
+	}
+}
+
+// The limits of a program that links package host and one source, without walls.
+const (
+	maxPackages = 250
+	maxBytes    = 10_000_000
+)
+
+// TestLightHost builds a program that embeds package host and reads CSV files, and
+// checks that it carries no wall: its size and its packages.
+func TestLightHost(t *testing.T) {
+	const program = "./host/testdata/inproc"
+	file := filepath.Join(t.TempDir(), "inproc")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, program)
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > maxBytes {
+		t.Errorf("the program has %d bytes, want at most %d", info.Size(), maxBytes)
+	}
+	names := dependencies(t, program, "", "")
+	if len(names) > maxPackages {
+		t.Errorf("the program has %d packages, want at most %d", len(names), maxPackages)
+	}
+	t.Logf("%d bytes, %d packages", info.Size(), len(names))
+	walls := []string{"google.golang.org/grpc...", "google.golang.org/protobuf...", "github.com/hashicorp/...", "github.com/tetratelabs/wazero...",
+		"github.com/apache/arrow-go/v18/arrow/flight...", module + "/host/process...", module + "/wasm...", module + "/sources/serve..."}
+	for _, name := range names {
+		if matches(walls, name) {
+			t.Errorf("the program carries %s", name)
+		}
+	}
+}
+
+// dependencies returns all packages that a package imports, directly or not, and
+// the package itself.
+func dependencies(t *testing.T, pkg, goos, goarch string) []string {
+	t.Helper()
+	list := exec.Command("go", "list", "-deps", pkg)
+	list.Env = append(list.Environ(), "CGO_ENABLED=0")
+	if goos != "" {
+		list.Env = append(list.Env, "GOOS="+goos, "GOARCH="+goarch)
+	}
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v", pkg, err)
+	}
+	return strings.Fields(string(out))
+}
+
+// TestLight checks everything that the contract and the engine import, directly or
+// not: an embedder and a guest carry all of it.
 func TestLight(t *testing.T) {
 	for _, c := range []struct{ pkg, goos, goarch string }{
 		{"./sources", "", ""}, {"./core", "", ""}, {"./outputs", "", ""}, {"./outputs", "wasip1", "wasm"},
 		{"./sources", "wasip1", "wasm"}, {"./core", "js", "wasm"}, {"./plugins/csv/plugin", "wasip1", "wasm"},
 	} {
-		list := exec.Command("go", "list", "-deps", c.pkg)
-		list.Env = append(list.Environ(), "CGO_ENABLED=0")
-		if c.goos != "" {
-			list.Env = append(list.Env, "GOOS="+c.goos, "GOARCH="+c.goarch)
-		}
-		out, err := list.Output()
-		if err != nil {
-			t.Fatalf("go list %s: %v", c.pkg, err)
-		}
 		heavy := append([]string{"net/http...", "google.golang.org/grpc...", "github.com/hashicorp/go-plugin..."}, heavyArrow...)
-		for name := range strings.FieldsSeq(string(out)) {
+		for _, name := range dependencies(t, c.pkg, c.goos, c.goarch) {
 			if matches(heavy, name) {
-				t.Errorf("%s (%s) drags in %s", c.pkg, c.goos, name)
+				t.Errorf("%s (%s) imports %s", c.pkg, c.goos, name)
 			}
 		}
 	}

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 )
 
 func TestMain(m *testing.M) {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	if len(os.Args) > 1 && os.Args[1] == "damage" {
 		os.Exit(damage(os.Args[2:]))
 	}

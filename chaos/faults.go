@@ -79,7 +79,7 @@ var faults = []fault{
 	}},
 	{name: "consumer breaks", on: anywhere, chunk: func(*plan, context.Context, *host.Source) error { return errLeave }},
 	{name: "consumer panics", on: anywhere, chunk: func(*plan, context.Context, *host.Source) error { panic(errLeave) }},
-	{name: "cancelled", on: anywhere, chunk: func(p *plan, _ context.Context, _ *host.Source) error {
+	{name: "canceled", on: anywhere, chunk: func(p *plan, _ context.Context, _ *host.Source) error {
 		p.cancel()
 		return nil
 	}},
@@ -95,7 +95,7 @@ func wrappable(p *plan) bool { return p.wall == host.Process && p.question.sourc
 
 // signal sends a signal to the processes that streams read from.
 func (p *plan) signal(s *host.Source, signal syscall.Signal) error {
-	for _, i := range s.Isolates() {
+	for _, i := range s.Sandboxes() {
 		if i.Sessions > 0 {
 			if err := syscall.Kill(i.Pid, signal); err != nil && err != syscall.ESRCH {
 				return err

@@ -18,11 +18,11 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 )
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	if len(os.Args) > 1 && os.Args[1] == "damage" { // this program as a wrapper of a plugin
 		os.Exit(damage(os.Args[2:]))
 	}

@@ -68,14 +68,14 @@ func (w *world) draw(seed uint64, only string) (*plan, error) {
 		for name, open := range linked {
 			p.linked[name] = open
 		}
-		walls := []host.Isolation{host.InProcess, host.Process, host.Process}
+		isolations := []host.Isolation{host.InProcess, host.Process, host.Process}
 		p.question.source = "csv"
 		if w.server != nil && p.rng.IntN(2) == 0 {
 			p.question.source = "postgres"
 		} else if w.module {
-			walls = append(walls, host.Module)
+			isolations = append(isolations, host.Module)
 		}
-		p.wall = walls[p.rng.IntN(len(walls))]
+		p.wall = isolations[p.rng.IntN(len(isolations))]
 		p.pluginPath = []string{w.plugins}
 		p.uri = w.uri
 		if p.question.source == "csv" {
@@ -191,7 +191,7 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 		}
 	}
 	h, err := host.New(host.Options{
-		Sources: p.linked, Isolation: p.wall, PluginPath: p.pluginPath,
+		Sources: p.linked, Walls: walls, Isolation: p.wall, PluginPath: p.pluginPath,
 		Retry:    retry.Policy{InitialBackoff: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond},
 		Timeouts: retry.Timeouts{Stall: time.Second, Call: 3 * time.Second},
 		Breaker:  retry.BreakerOptions{Failures: 12},
@@ -227,8 +227,8 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 		return o
 	}
 	see := func() {
-		for _, i := range source.Isolates() {
-			pids[i.Pid] = true
+		for _, sandbox := range source.Sandboxes() {
+			pids[sandbox.Pid] = true
 		}
 	}
 	stream, err := source.Stream(ctx, p.question.query, core.Options{Memory: p.memory, ReadAhead: p.rng.IntN(2) == 0})

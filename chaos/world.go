@@ -17,14 +17,19 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
 	"github.com/penstock-data/penstock/testkit/pgtest"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open}
+
+var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
 // world is what all runs share: the data, and the programs that serve it.
 type world struct {

@@ -12,39 +12,39 @@ import (
 	"github.com/penstock-data/penstock/core/retry"
 )
 
-// EventKind says what happened.
+// EventKind is the kind of an [Event].
 type EventKind string
 
-// The kinds of events.
+// The kinds of events, and the fields that each sets beside At, Kind, Source and
+// Isolation. All but EventCircuit and EventHealth are about a stream, and set
+// Stream and Table too.
 const (
-	Opened    EventKind = "opened"    // a stream
-	Chunked   EventKind = "chunk"     // the consumer is done with one: Rows and Bytes
-	Levelled  EventKind = "level"     // a stream changed its level: Level
-	Faulted   EventKind = "fault"     // a stream's source failed or stalled: Fault
-	Held      EventKind = "paused"    // somebody paused a stream
-	Released  EventKind = "resumed"   // and let it go on
-	Cancelled EventKind = "cancelled" // somebody cancelled a stream
-	Ended     EventKind = "ended"     // a stream, and has given everything back: Receipt
-	Circuit   EventKind = "circuit"   // a source's breaker changed its state: From and To
-	Checked   EventKind = "checked"   // a source was asked whether it works: Took, Err
+	EventOpened   EventKind = "opened"   // a stream was opened; sets Context
+	EventChunk    EventKind = "chunk"    // the consumer has finished a chunk; sets Rows and Bytes
+	EventLevel    EventKind = "level"    // a stream changed its level; sets Level
+	EventFault    EventKind = "fault"    // a stream's source failed or stalled; sets Fault
+	EventPaused   EventKind = "paused"   // a stream was paused by [Running.Pause]
+	EventResumed  EventKind = "resumed"  // a stream was resumed by [Running.Resume]
+	EventCanceled EventKind = "canceled" // a stream was canceled by [Running.Cancel]; sets Err to its cause
+	EventEnded    EventKind = "ended"    // a stream has ended and released its memory; sets Receipt and Status
+	EventCircuit  EventKind = "circuit"  // a source's circuit breaker changed its state; sets From and To
+	EventHealth   EventKind = "checked"  // a source's health was checked by [Source.Check]; sets Took and Err
 )
 
-// Event is something that happened to a stream or a source. Which of the last
-// fields are set is the kind's to say.
+// Event reports something that happened to a stream or a source. Which of the
+// fields after Table are set depends on Kind.
 type Event struct {
-	At     time.Time
-	Kind   EventKind
-	Stream string // its name; empty where it is about a source
-	Source string // the name before the colon of its URI
-	Wall   Wall
-	Table  string
+	At        time.Time
+	Kind      EventKind
+	Stream    string // its name; empty for an event of a source
+	Source    string // the name that precedes the colon in the source's URI
+	Isolation Isolation
+	Table     string
 
-	// Context is the one that the stream was opened with, and its trace: of Opened
-	// alone.
-	Context context.Context
-	Status  core.Status // of a stream that has Ended
+	Context context.Context // the context that the stream was opened with, for its trace
+	Status  core.Status     // of the ended stream
 
-	Rows, Bytes int64
+	Rows, Bytes int64 // of the chunk
 	Level       *budget.Event
 	Fault       *retry.Fault
 	Receipt     *core.Receipt
@@ -53,60 +53,63 @@ type Event struct {
 	Err         error
 }
 
-// watchers are those who want to know. It is safe for concurrent use, and costs a
-// look at one word where there are none.
-type watchers struct {
+// observers are the functions that receive a host's events. It is safe for
+// concurrent use; without observers an event costs one atomic load.
+type observers struct {
 	mu  sync.Mutex
-	all atomic.Pointer[[]*watcher]
+	all atomic.Pointer[[]*observer]
 }
 
-type watcher struct{ tell func(Event) }
+type observer struct{ receive func(Event) }
 
-func (w *watchers) add(tell func(Event)) (remove func()) {
-	one := &watcher{tell}
-	w.change(func(all []*watcher) []*watcher { return append(all, one) })
+func (o *observers) add(receive func(Event)) (remove func()) {
+	added := &observer{receive}
+	o.change(func(all []*observer) []*observer { return append(all, added) })
 	return func() {
-		w.change(func(all []*watcher) []*watcher {
-			return slices.DeleteFunc(all, func(x *watcher) bool { return x == one })
+		o.change(func(all []*observer) []*observer {
+			return slices.DeleteFunc(all, func(x *observer) bool { return x == added })
 		})
 	}
 }
 
-func (w *watchers) change(f func([]*watcher) []*watcher) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var all []*watcher
-	if now := w.all.Load(); now != nil {
+func (o *observers) change(f func([]*observer) []*observer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []*observer
+	if now := o.all.Load(); now != nil {
 		all = slices.Clone(*now)
 	}
 	all = f(all)
-	w.all.Store(&all)
+	o.all.Store(&all)
 }
 
-func (w *watchers) any() bool {
-	all := w.all.Load()
+func (o *observers) any() bool {
+	all := o.all.Load()
 	return all != nil && len(*all) > 0
 }
 
-func (w *watchers) tell(e Event) {
-	all := w.all.Load()
+// send calls every observer with the event.
+func (o *observers) send(e Event) {
+	all := o.all.Load()
 	if all == nil {
 		return
 	}
 	e.At = time.Now()
-	for _, one := range *all {
-		one.tell(e)
+	for _, x := range *all {
+		x.receive(e)
 	}
 }
 
-// Observe has f called for every event of the host's streams and sources, on the
-// goroutine where it happens: it holds that up until it returns, and must neither
-// wait nor ask the host, its sources or its streams for anything. The result ends
-// it. See [Host.Subscribe] for a channel.
-func (h *Host) Observe(f func(Event)) (remove func()) { return h.watchers.add(f) }
+// Observe registers f to be called for every event of the host's streams and
+// sources, until remove is called. f is called on the goroutine where the event
+// happens, which waits for it; several goroutines may call it at once. It must
+// not block, and must not call methods of the host, its sources or its streams.
+// [Host.Subscribe] has no such limits.
+func (h *Host) Observe(f func(Event)) (remove func()) { return h.observers.add(f) }
 
-// Subscription is a channel of events that never holds a stream up: what its
-// reader is too slow for is lost, and counted.
+// Subscription delivers events on a channel. It never delays a stream: events
+// that do not fit into the channel's buffer are dropped and counted. It is safe
+// for concurrent use.
 type Subscription struct {
 	// Events is closed by Close.
 	Events <-chan Event
@@ -118,12 +121,12 @@ type Subscription struct {
 	closed  bool
 }
 
-// Subscribe returns a subscription with room for so many events that wait to be
-// read, at least one. The caller closes it.
-func (h *Host) Subscribe(room int) *Subscription {
-	s := &Subscription{events: make(chan Event, max(room, 1))}
+// Subscribe returns a subscription whose channel buffers the given number of
+// events, at least one. The caller closes it.
+func (h *Host) Subscribe(buffer int) *Subscription {
+	s := &Subscription{events: make(chan Event, max(buffer, 1))}
 	s.Events = s.events
-	s.remove = h.watchers.add(s.put)
+	s.remove = h.observers.add(s.put)
 	return s
 }
 
@@ -140,10 +143,11 @@ func (s *Subscription) put(e Event) {
 	}
 }
 
-// Dropped is how many events were lost because nobody read them in time.
+// Dropped returns the number of events that were dropped because the buffer was
+// full.
 func (s *Subscription) Dropped() int64 { return s.dropped.Load() }
 
-// Close ends the subscription. A second Close does nothing.
+// Close ends the subscription. Calling it again has no effect.
 func (s *Subscription) Close() {
 	s.remove()
 	s.mu.Lock()

@@ -1,7 +1,10 @@
-// Package host is what an application embeds: it opens sources by URI and puts
-// one memory budget over all their streams.
+// Package host is the package that applications embed: it opens sources by URI
+// and runs their streams under one memory budget.
 //
-// See the package's example: a table is read in under 20 lines.
+// On its own it runs sources within the application's process. To run them in
+// isolation, an application adds walls to [Options]: package host/process starts
+// sources as processes, package wasm runs WebAssembly modules. An application
+// that adds none does not carry their code.
 package host
 
 import (
@@ -20,68 +23,78 @@ import (
 	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// DefaultMemory is what all streams of a host may hold together when nobody
-// says otherwise, in bytes: four streams of [core.DefaultMemory].
+// DefaultMemory is the default of [Options.Memory], in bytes: four streams of
+// [core.DefaultMemory].
 const DefaultMemory = 4 * core.DefaultMemory
 
-// DefaultOpenWait is how long opening a source may take when nobody says
-// otherwise. Compiling a module for the first time is in it.
-const DefaultOpenWait = 5 * time.Minute
+// DefaultOpenTimeout is the default of [Options.OpenTimeout]. It leaves time to
+// compile a WebAssembly module for the first time.
+const DefaultOpenTimeout = 5 * time.Minute
 
-// Options are what a host works with.
+// Options configures a host. The zero value is ready to use, and has no sources
+// but those on the plugin path.
 type Options struct {
-	// Sources are the ones that are linked into the application, by the name that
-	// stands before the colon of a URI. An application pays for the drivers that
-	// it puts here, and for no others.
+	// Sources are the sources that are linked into the application, by the name
+	// that precedes the colon in a URI. An application carries only the drivers
+	// that it names here.
 	Sources map[string]sources.Open
-	// Memory is the most that all streams hold together, in bytes; 0 is
+	// Walls are the ways in which the host can run sources in isolation:
+	// process.Wall() of package host/process and wasm.Wall() of package wasm. A
+	// source that needs a wall which is missing fails to open with
+	// [sources.Invalid].
+	Walls []wall.Wall
+	// Isolation is where sources run; see [Default].
+	Isolation Isolation
+	// Sandboxes limits the processes that sources run in.
+	Sandboxes SandboxOptions
+	// Memory is the most that all streams together may hold, in bytes; 0 means
 	// [DefaultMemory].
 	Memory int64
-	// Pressure is that of streams whose own options leave it out: see
+	// Pressure applies to streams whose own options leave it zero; see
 	// [budget.Pressure].
 	Pressure budget.Pressure
-	// Retry and Timeouts are those of streams whose own options leave them out, and
-	// Breaker says when a source's breaker trips, which all of its streams share:
-	// see [retry.Policy], [retry.Timeouts] and [retry.Breaker].
+	// Retry and Timeouts apply to streams whose own options leave them zero; see
+	// [retry.Policy] and [retry.Timeouts].
 	Retry    retry.Policy
 	Timeouts retry.Timeouts
-	Breaker  retry.BreakerOptions
-	// OpenWait is how long Open may take: 0 is [DefaultOpenWait], and less than 0
-	// is for ever.
-	OpenWait time.Duration
-	// Isolation is the wall between the application and its sources.
-	Isolation Isolation
-	// Isolates are the bounds of the processes and modules that sources run in.
-	Isolates Isolates
-	// PluginPath are the directories in which sources are looked for that are not
+	// Breaker configures the circuit breaker that all streams of a source share;
+	// see [retry.Breaker].
+	Breaker retry.BreakerOptions
+	// OpenTimeout bounds Open: 0 means [DefaultOpenTimeout], and a negative
+	// duration means no limit.
+	OpenTimeout time.Duration
+	// PluginPath lists the directories that are searched for sources which are not
 	// linked in: executables named penstock-source-NAME, and WebAssembly modules
-	// named NAME.wasm. nil is [DefaultPluginPath]; an empty list is none.
+	// named NAME.wasm. nil means [DefaultPluginPath]; an empty list means none.
 	PluginPath []string
-	// Cache remembers what was read; nil is nothing: nobody is given an old answer
-	// who did not ask for that.
+	// Cache, if non-nil, keeps the results of queries, so that later identical
+	// queries may get an older result. nil means no cache.
 	Cache *Cache
-	// Logger takes what sources have to say beside their errors; nil discards it.
+	// Logger receives the host's own log and what sources write to standard error.
+	// If nil, both are discarded.
 	Logger *slog.Logger
 }
 
-// Host opens sources and holds the budget of their streams. It is safe for
+// Host opens sources and owns the memory budget of their streams. It is safe for
 // concurrent use.
 type Host struct {
-	options  Options
-	budget   *budget.Budget
-	cache    *cache.Cache // nil where there is none
-	registry registry
-	watchers watchers
+	options   Options
+	walls     map[Isolation]wall.Wall // Process and Module
+	budget    *budget.Budget
+	cache     *cache.Cache // nil if there is none
+	registry  registry
+	observers observers
 
 	mu     sync.Mutex
 	closed bool
 	open   map[*Source]struct{}
 }
 
-// New returns a host. The caller closes it.
+// New returns a host. The caller closes it. Options that are not valid are an
+// error of kind [sources.Invalid].
 func New(o Options) (*Host, error) {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
@@ -89,12 +102,16 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := errors.Join(o.Isolation.check(), o.Isolates.check(), o.Pressure.Check(), o.Retry.Check()); err != nil {
+	walls, err := wallsByIsolation(o.Walls)
+	if err := errors.Join(err, o.Isolation.check(walls), o.Sandboxes.check(), o.Pressure.Check(), o.Retry.Check()); err != nil {
 		return nil, err
 	}
 	for name, open := range o.Sources {
-		if !isName(name) || open == nil {
-			return nil, &sources.Error{Op: "host", Kind: sources.Invalid, Err: fmt.Errorf("%q with %T is not a source", name, open)}
+		switch {
+		case !isName(name):
+			return nil, invalid("host", "Sources: %q is not a valid name: use a letter followed by letters, digits, - and _", name)
+		case open == nil:
+			return nil, invalid("host", "Sources: the function that opens %q is nil", name)
 		}
 	}
 	o.Sources = maps.Clone(o.Sources)
@@ -105,7 +122,7 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{options: o, budget: budget, open: map[*Source]struct{}{}}
+	h := &Host{options: o, walls: walls, budget: budget, open: map[*Source]struct{}{}}
 	if o.Cache != nil {
 		if h.cache, err = o.Cache.open(h); err != nil {
 			return nil, err
@@ -114,12 +131,17 @@ func New(o Options) (*Host, error) {
 	return h, nil
 }
 
-// Budget is the one over all streams of the host.
+// invalid returns an error of kind [sources.Invalid].
+func invalid(op, format string, args ...any) *sources.Error {
+	return &sources.Error{Op: op, Kind: sources.Invalid, Err: fmt.Errorf(format, args...)}
+}
+
+// Budget returns the memory budget of all streams of the host.
 func (h *Host) Budget() *budget.Budget { return h.budget }
 
-// Holding says who holds how much now, of all streams together: what counts for
-// the host's budget, and beside it the isolates, those too that wait for a
-// stream.
+// Holding returns how many bytes all streams together hold now, by owner. It
+// covers the host's budget and, beside it, the sandboxes of all sources, including
+// idle ones.
 func (h *Host) Holding() budget.Breakdown {
 	h.mu.Lock()
 	open := slices.Collect(maps.Keys(h.open))
@@ -134,37 +156,42 @@ func (h *Host) Holding() budget.Breakdown {
 		}
 	}
 	all[budget.Sandboxes] = 0
-	for _, i := range h.Isolates() {
-		all[budget.Sandboxes] += i.Held
+	for _, sandbox := range h.Sandboxes() {
+		all[budget.Sandboxes] += sandbox.Held
 	}
 	return all
 }
 
-// Open opens the source of a URI: SOURCE:WHERE, as in csv:DIR or
-// csv:FILE?header=false, or a URL whose scheme is the source's name, as in
-// postgres://user@server/database; a WebAssembly module, as in
-// wasm:FILE.wasm?dir=DIR, see [wasm.OpenURI]; or an executable, as in
-// plugin:PATH?uri=URI. A URI without a source that the host has is
-// [sources.NotFound]; the source's own errors pass through. The caller closes
-// the source, or the host.
+// Open opens the source that a URI names. The caller closes the source, or the
+// host. A URI has one of these forms:
+//
+//   - SOURCE:WHERE, as in csv:DIR or csv:FILE?header=false
+//   - a URL whose scheme is the source's name, as in
+//     postgres://user@server/database
+//   - wasm:FILE.wasm?dir=DIR, a WebAssembly module; package wasm lists the options
+//   - plugin:PATH?uri=URI, an executable
+//
+// Open fails with [sources.NotFound] if the host has no such source, and with
+// [sources.Invalid] if the URI is malformed or needs a wall that is missing from
+// [Options.Walls]. Other errors are those of the source.
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	name, config, err := ParseURI(uri)
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
 	}
-	if serve.InChild() {
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("this process was started by its own program to serve a source: call host.Main first in main")}
+	if wall.InChild() {
+		return nil, invalid("open", "this process was started by its own program to serve a source: call process.Main first in main (import %s)", wallPackages[Process])
 	}
 	identity := h.identify(name, config)
 	open, config, err := h.resolve(name, config)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := h.openIn(ctx, open, config)
+	opened, err := h.openWithin(ctx, open, config)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Source: opened, host: h, name: name, identity: identity, wall: wallOf(name, h.options.Isolation, opened), opened: time.Now()}
+	s := &Source{Source: opened, host: h, name: name, identity: identity, isolation: isolationOf(name, h.options.Isolation, opened), opened: time.Now()}
 	s.breaker = h.breaker(s)
 	h.mu.Lock()
 	closed := h.closed
@@ -173,34 +200,34 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	}
 	h.mu.Unlock()
 	if closed {
-		err := &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("the host is closed")}
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(invalid("open", "the host is closed"), s.Close())
 	}
 	return s, nil
 }
 
-// openIn opens a source within the time that it may take.
-func (h *Host) openIn(ctx context.Context, open sources.Open, config sources.Config) (sources.Source, error) {
-	wait := cmp.Or(h.options.OpenWait, DefaultOpenWait)
+// openWithin opens a source within OpenTimeout.
+func (h *Host) openWithin(ctx context.Context, open sources.Open, config sources.Config) (sources.Source, error) {
+	timeout := cmp.Or(h.options.OpenTimeout, DefaultOpenTimeout)
 	limited, cancel := ctx, context.CancelFunc(func() {})
-	if wait > 0 {
-		limited, cancel = context.WithTimeout(ctx, wait)
+	if timeout > 0 {
+		limited, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
 	opened, err := sources.GuardCall("open", "", func() (sources.Source, error) { return open(limited, config) })
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Unavailable, Err: fmt.Errorf("the source did not open within %s", wait)}
+		return nil, &sources.Error{Op: "open", Kind: sources.Unavailable, Err: fmt.Errorf("the source did not open within %s", timeout)}
 	}
 	return opened, err
 }
 
-// breaker makes the breaker of a source's streams, which the host watches.
+// breaker returns the breaker that the streams of a source share. Its changes
+// are logged and sent to the host's observers.
 func (h *Host) breaker(s *Source) *retry.Breaker {
 	o := h.options.Breaker
 	onChange := o.OnChange
 	o.OnChange = func(from, to retry.Circuit) {
 		h.options.Logger.Warn("circuit", "source", s.name, "from", from, "to", to)
-		h.watchers.tell(Event{Kind: Circuit, Source: s.name, Wall: s.wall, From: from, To: to})
+		h.observers.send(Event{Kind: EventCircuit, Source: s.name, Isolation: s.isolation, From: from, To: to})
 		if onChange != nil {
 			onChange(from, to)
 		}
@@ -208,8 +235,8 @@ func (h *Host) breaker(s *Source) *retry.Breaker {
 	return retry.NewBreaker(o)
 }
 
-// Close closes every source that is still open, as [Source.Close] does, and
-// refuses to open more. A second Close does nothing.
+// Close closes every source that is still open, as [Source.Close] does, and the
+// cache. Afterwards Open fails. Calling Close again has no effect.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// numbers is a source of an endless table, which counts how often it is closed.
+// numbers is a source with an endless table. It counts how often it is closed.
 type numbers struct {
 	sources.Source
 	closed atomic.Int32
@@ -74,7 +74,8 @@ func openNumbers(t *testing.T, h *host.Host) (*host.Source, *core.Stream) {
 	return source, stream
 }
 
-// TestCloseEndsStreams: one whose loop runs elsewhere, and one that never ran.
+// TestCloseEndsStreams checks that Close ends a stream that another goroutine reads,
+// and one that was never read.
 func TestCloseEndsStreams(t *testing.T) {
 	n := &numbers{}
 	h := newHost(t, n)
@@ -123,7 +124,7 @@ func TestStreamsShareTheHostsBudget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The host also sets aside what the stream is about to need.
+		// The host also reserves what the stream needs next.
 		own := stream.Budget()
 		if live := h.Budget().Live(); live == 0 || live != own.Live() || h.Budget().Held() < own.Held() {
 			t.Errorf("in the host live %d of %d bytes, in the stream %d of %d", live, h.Budget().Held(), own.Live(), own.Held())
@@ -159,8 +160,8 @@ func TestOpenFaults(t *testing.T) {
 	}
 }
 
-// TestHolding: who holds what, of all streams together, comes to what the host's
-// budget counts.
+// TestHolding checks that the memory by owner, of all streams together, adds up to
+// what the host's budget counts.
 func TestHolding(t *testing.T) {
 	h := behind(t, host.InProcess, "")
 	source, err := h.Open(t.Context(), "csv:"+shop(t, 2000))

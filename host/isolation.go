@@ -5,75 +5,120 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
-	"strconv"
-	"sync/atomic"
-	"time"
+	"strings"
 
-	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/sources/serve"
-	"github.com/penstock-data/penstock/wasm"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// Isolation is the wall between the application and its sources.
+// Isolation is where a source runs: within the application, in a process of its
+// own, or as a WebAssembly module. In [Options] it selects where sources run; in
+// [Running], [Event] and the like it reports where one does.
 type Isolation string
 
-// The walls.
+// The values of [Isolation].
 const (
-	// Default runs what is linked in within the application, and everything else
-	// in a process of its own: plugins, and WebAssembly modules in a child of the
-	// application, which needs [Main].
+	// Default runs linked sources within the application, executables as
+	// processes, and WebAssembly modules in a child process of the application. It
+	// is a value of [Options] only.
 	Default Isolation = ""
-	// InProcess runs also modules within the application: for those that it
-	// trusts. A module that never comes back stops the application.
+	// InProcess differs from Default in that it runs modules within the application
+	// too. Use it for trusted modules: one that computes for ever cannot be stopped.
 	InProcess Isolation = "inproc"
-	// Process runs also what is linked in in a process of its own: the application
-	// started once more, which needs [Main].
-	Process Isolation = "process"
+	// Process runs linked sources too in processes of their own, which are copies
+	// of the application. It needs the process wall.
+	Process Isolation = wall.Process
 	// Module runs every source as a WebAssembly module, NAME.wasm on the plugin
-	// path, in a child of the application, which needs [Main]. The module sees the
-	// directory that the URI names, and nothing else.
-	Module Isolation = "wasm"
+	// path, in a child process of the application. The module sees the directory
+	// that the URI names, and no other file. It needs the process wall and the wasm
+	// wall.
+	Module Isolation = wall.Module
 )
 
-// mainCalled is of the process, as its main function is.
-var mainCalled atomic.Bool
-
-// Main makes an application able to start itself as its own sources: call it
-// first in main, and in TestMain, with the sources of [Options.Sources]. In a
-// child that was started for a source it serves that and never returns; else it
-// returns at once.
-func Main(linked map[string]sources.Open) {
-	all := maps.Clone(linked)
-	if all == nil {
-		all = map[string]sources.Open{}
-	}
-	all["wasm"] = runModule
-	mainCalled.Store(true)
-	serve.Main(all)
+// wallPackages are the import paths of the packages that provide the walls.
+var wallPackages = map[Isolation]string{
+	Process: "github.com/penstock-data/penstock/host/process",
+	Module:  "github.com/penstock-data/penstock/wasm",
 }
 
-// runModule opens a module in a child of the application, whose memory counts.
-func runModule(ctx context.Context, c sources.Config) (sources.Source, error) {
-	source, err := wasm.OpenURI(ctx, c)
-	// What compiling the module took, or loading it, is not needed any more. What
-	// is left is the module's own bytes, which live as long: the heap need not grow
-	// to twice them before it is looked through.
-	debug.SetGCPercent(40)
-	debug.FreeOSMemory()
-	return source, err
-}
-
-func (i Isolation) check() error {
+// check returns an error for an unknown isolation, and for one whose walls are
+// missing.
+func (i Isolation) check(walls map[Isolation]wall.Wall) error {
 	switch i {
-	case Default, InProcess, Process, Module:
+	case Default, InProcess:
+		return nil
+	case Process:
+		return missingWalls("host", fmt.Sprintf("isolation %q", i), walls, Process)
+	case Module:
+		return missingWalls("host", fmt.Sprintf("isolation %q", i), walls, Process, Module)
+	}
+	return invalid("host", "unknown isolation %q: use %s, %s or %s", string(i), InProcess, Process, Module)
+}
+
+// wallsByIsolation returns the walls by the isolation that each provides, and an
+// error that names all that are not valid.
+func wallsByIsolation(list []wall.Wall) (map[Isolation]wall.Wall, error) {
+	walls := map[Isolation]wall.Wall{}
+	var faults []error
+	for _, w := range list {
+		if w == nil {
+			faults = append(faults, invalid("host", "Walls must not contain nil"))
+			continue
+		}
+		name := Isolation(w.Name())
+		switch {
+		case wallPackages[name] == "":
+			faults = append(faults, invalid("host", "Walls: unknown wall %q: use process.Wall() and wasm.Wall()", name))
+		case walls[name] != nil:
+			faults = append(faults, invalid("host", "Walls contains the %s wall twice", name))
+		}
+		walls[name] = w
+	}
+	return walls, errors.Join(faults...)
+}
+
+// missingWalls returns nil if all needed walls are there, else an error that says
+// what to import and what to write.
+func missingWalls(op, what string, walls map[Isolation]wall.Wall, needed ...Isolation) error {
+	var names, imports, calls []string
+	for _, i := range needed {
+		if walls[i] == nil {
+			path := wallPackages[i]
+			names = append(names, string(i))
+			imports = append(imports, path)
+			calls = append(calls, path[strings.LastIndexByte(path, '/')+1:]+".Wall()")
+		}
+	}
+	if len(names) == 0 {
 		return nil
 	}
-	return &sources.Error{Op: "host", Kind: sources.Invalid, Err: fmt.Errorf("there is no isolation %q: it is %s, %s or %s", string(i), InProcess, Process, Module)}
+	noun := "wall"
+	if len(names) > 1 {
+		noun = "walls"
+	}
+	return invalid(op, "%s needs the %s %s: import %s and put %s into host.Options.Walls",
+		what, strings.Join(names, " and "), noun, strings.Join(imports, " and "), strings.Join(calls, " and "))
 }
 
-// resolve finds the function that opens a source, and what it is called with.
+// needs returns an error if a source needs walls that the host does not have.
+func (h *Host) needs(needed ...Isolation) error {
+	return missingWalls("open", "this", h.walls, needed...)
+}
+
+// isolationOf returns where an open source runs.
+func isolationOf(name string, isolation Isolation, opened sources.Source) Isolation {
+	_, isSandboxed := opened.(sandboxed)
+	switch {
+	case name == "wasm" || isolation == Module:
+		return Module
+	case isSandboxed:
+		return Process
+	}
+	return InProcess
+}
+
+// resolve returns the function that opens a source, and its configuration. It
+// never falls back to a weaker isolation than the host's options ask for.
 func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Config, error) {
 	isolation := h.options.Isolation
 	linked, isLinked := h.options.Sources[name]
@@ -81,25 +126,26 @@ func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Con
 	case name == "plugin" && !isLinked:
 		return h.plugin(c)
 	case name == "wasm" && !isLinked:
-		return h.module(), c, nil
+		open, err := h.module()
+		return open, c, err
 	case isolation == Module:
-		module := h.find(moduleName(name))
-		if module == "" {
+		file := h.find(moduleName(name))
+		if file == "" {
 			return nil, c, notFound("there is no module %s on the plugin path %q", moduleName(name), h.options.PluginPath)
 		}
-		c, err := grant(module, c)
-		return h.module(), c, err
+		return h.moduleFile(file, c)
 	case isLinked && isolation == Process:
-		return h.child(name), c, nil
+		open, err := h.child(name)
+		return open, c, err
 	case isLinked:
 		return linked, c, nil
 	}
 	if file := h.find(executableName(name)); file != "" {
-		return h.process(name, file), c, nil
+		open, err := h.executable(name, file)
+		return open, c, err
 	}
-	if module := h.find(moduleName(name)); module != "" {
-		c, err := grant(module, c)
-		return h.module(), c, err
+	if file := h.find(moduleName(name)); file != "" {
+		return h.moduleFile(file, c)
 	}
 	return nil, c, notFound("there is no source %q%s", name, sources.Suggest(name, h.known()))
 }
@@ -108,62 +154,38 @@ func notFound(format string, args ...any) error {
 	return &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf(format, args...)}
 }
 
-// plugin opens plugin:PATH?uri=URI&...: what the source is opened with are the
-// options, of which uri is its own URI.
+// plugin resolves plugin:PATH?uri=URI&...: the options are the source's own,
+// except for uri, which is its URI.
 func (h *Host) plugin(c sources.Config) (sources.Open, sources.Config, error) {
 	path := c.URI
 	if path == "" {
-		return nil, c, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("no executable is named: write plugin:PATH?uri=URI")}
+		return nil, c, invalid("open", "the URI names no executable: write plugin:PATH?uri=URI")
 	}
 	inner := sources.Config{URI: c.Options["uri"], Options: maps.Clone(c.Options)}
 	delete(inner.Options, "uri")
-	return h.process("", path), inner, nil
+	open, err := h.executable("", path)
+	return open, inner, err
 }
 
-// process opens a source that is an executable.
-func (h *Host) process(name, file string) sources.Open {
+// executable returns the function that opens a source which is an executable.
+func (h *Host) executable(name, file string) (sources.Open, error) {
+	if err := h.needs(Process); err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
-		o := h.processes(name)
+		o := h.sandbox(name)
 		o.Command = []string{file}
-		return process.Open(ctx, o, c)
-	}
+		return h.walls[Process].Open(ctx, o, c)
+	}, nil
 }
 
-// child opens a source of the application's own in another process of it.
-func (h *Host) child(name string) sources.Open {
-	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
-		if !mainCalled.Load() {
-			return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("a source in a process of its own is this program started once more: call host.Main first in main, or it would start itself for ever")}
-		}
-		o := h.processes(name)
-		o.Self = name
-		if name == "wasm" {
-			o.Call, o.Least, o.Opening = compileTime, wasmLeast, max(wasmOpening, o.Isolate)
-		}
-		o.Isolate, o.Opening = o.Isolate*ownFactor, o.Opening*ownFactor
-		o.Least = max(o.Least, process.DefaultIsolate) * ownFactor
-		return process.Open(ctx, o, c)
-	}
-}
-
-// compileTime is how long a call to a module may take: the first one compiles
-// it, for seconds on a fast machine, unless that is kept from an earlier run.
-const compileTime = 5 * time.Minute
-
-// module opens a WebAssembly module.
-func (h *Host) module() sources.Open {
-	open, limit := sources.Open(wasm.OpenURI), int64(0)
-	if h.options.Isolation != InProcess {
-		open, limit = h.child("wasm"), h.options.Isolates.Memory
+// child returns the function that opens one of the application's own sources in
+// another process of it.
+func (h *Host) child(name string) (sources.Open, error) {
+	if err := h.needs(Process); err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
-		options := map[string]string{"stall": patience.String()}
-		if limit > 0 {
-			// The module is told that there is no more, before its child is ended.
-			options["memory"] = strconv.FormatInt(min(max(limit-runnerShare, limit/4), wasmMost), 10)
-		}
-		maps.Copy(options, c.Options) // what is given stands
-		c.Options = options
-		return open(ctx, c)
-	}
+		return h.walls[Process].Open(ctx, h.selfSandbox(name), c)
+	}, nil
 }

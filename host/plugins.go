@@ -1,23 +1,18 @@
 package host
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-
-	"github.com/penstock-data/penstock/sources"
 )
 
-// pluginPrefix is what the names of plugins' executables begin with.
+// pluginPrefix begins the file names of executables that are plugins.
 const pluginPrefix = "penstock-source-"
 
-// DefaultPluginPath returns the directories in which plugins are looked for when
-// nobody says otherwise, in order: that of the running executable, those that
+// DefaultPluginPath returns the default of [Options.PluginPath], in the order of
+// the search: the directory of the running executable, the directories that
 // $PENSTOCK_PLUGIN_PATH lists, and penstock/plugins in the user's data directory
 // ($XDG_DATA_HOME or ~/.local/share; on macOS ~/Library/Application Support; on
 // Windows %LocalAppData%). They need not exist.
@@ -54,7 +49,7 @@ func dataDir() string {
 	return filepath.Join(home, ".local", "share")
 }
 
-// executableName is the file of a source that is a process.
+// executableName returns the file name of a source that is an executable.
 func executableName(name string) string {
 	if runtime.GOOS == "windows" {
 		return pluginPrefix + name + ".exe"
@@ -62,11 +57,11 @@ func executableName(name string) string {
 	return pluginPrefix + name
 }
 
-// moduleName is the file of a source that is a WebAssembly module.
+// moduleName returns the file name of a source that is a WebAssembly module.
 func moduleName(name string) string { return name + ".wasm" }
 
-// find returns the first file of that name on the plugin path; "" where there
-// is none.
+// find returns the path of the first file of that name on the plugin path, or ""
+// if there is none.
 func (h *Host) find(file string) string {
 	for _, dir := range h.options.PluginPath {
 		path := filepath.Join(dir, file)
@@ -77,8 +72,8 @@ func (h *Host) find(file string) string {
 	return ""
 }
 
-// known are the names of all sources that the host could open: those that are
-// linked in, and those on the plugin path.
+// known returns the names of all sources that the host can open, linked in or on
+// the plugin path, in order.
 func (h *Host) known() []string {
 	names := []string{"plugin", "wasm"}
 	for name := range h.options.Sources {
@@ -100,39 +95,4 @@ func (h *Host) known() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// grant gives a module the directory of the path that a URI names, and returns
-// the configuration for the module's runner: the module sees the directory as
-// /data and nothing else. Where the path is a file or a pattern of files, that is
-// the directory that holds them.
-func grant(module string, c sources.Config) (sources.Config, error) {
-	if strings.Contains(c.URI, "://") {
-		return c, &sources.Error{Op: "open", Kind: sources.Denied, Err: errors.New("a WebAssembly module reads files, and this URI is a server's: use --isolation process, or open the module itself with wasm:FILE.wasm?uri=URI")}
-	}
-	dir, inside := c.URI, "/data"
-	if info, err := os.Stat(c.URI); err != nil || !info.IsDir() {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return c, &sources.Error{Op: "open", Kind: sources.KindOf(err), Err: err}
-		}
-		dir, inside = filepath.Dir(c.URI), "/data/"+filepath.Base(c.URI)
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return c, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("%s: no such file or directory", c.URI)}
-		}
-	}
-	if _, taken := c.Options["dir"]; taken {
-		return c, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New(`the option "dir" is the runner's: the module is given the directory that the URI names`)}
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return c, &sources.Error{Op: "open", Kind: sources.Internal, Err: err}
-	}
-	if strings.ContainsRune(dir, os.PathListSeparator) {
-		return c, &sources.Error{Op: "open", Kind: sources.Invalid, Err: fmt.Errorf("%s: a directory with %q in its name cannot be given to a module", dir, os.PathListSeparator)}
-	}
-	options := map[string]string{"dir": dir + "=/data", "uri": inside}
-	for k, v := range c.Options {
-		options[k] = v
-	}
-	return sources.Config{URI: module, Options: options}, nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// TestRegistry: a stream is seen from its opening to its end and beyond, and is
-// held, let go on and cancelled from outside.
+// TestRegistry checks that a stream is in the registry from its opening until after
+// its end, and can be paused, resumed and canceled there.
 func TestRegistry(t *testing.T) {
 	h := newHost(t, &numbers{})
 	events := h.Subscribe(1000)
@@ -28,7 +28,7 @@ func TestRegistry(t *testing.T) {
 	if r == nil || r.Name != "numbers-1" || r.Health().Status != core.StatusOpen || len(h.Streams()) != 1 {
 		t.Fatalf("the registry has %+v", r)
 	}
-	// Twice, to find that the second does nothing.
+	// The second call has no effect.
 	r.Pause()
 	r.Pause()
 	began, ended := make(chan struct{}), make(chan error, 1)
@@ -54,7 +54,7 @@ func TestRegistry(t *testing.T) {
 	r.Resume()
 	<-began
 	health := r.Health()
-	if health.Status != core.StatusRunning || health.Source != "numbers" || health.Wall != host.WallNone || health.Limit != 16<<20 {
+	if health.Status != core.StatusRunning || health.Source != "numbers" || health.Isolation != host.InProcess || health.Limit != 16<<20 {
 		t.Errorf("the health is %+v", health)
 	}
 	if _, err := json.Marshal(h.Health()); err != nil {
@@ -70,26 +70,26 @@ func TestRegistry(t *testing.T) {
 	var kinds []host.EventKind
 	for {
 		e := <-events.Events
-		if e.Kind != host.Chunked && e.Kind != host.Levelled {
+		if e.Kind != host.EventChunk && e.Kind != host.EventLevel {
 			kinds = append(kinds, e.Kind)
 		}
 		if e.Stream != "numbers-1" || e.Table != "numbers" {
 			t.Errorf("an event is about %+v", e)
 		}
-		if e.Kind == host.Ended {
+		if e.Kind == host.EventEnded {
 			if e.Receipt.Complete || e.Receipt.Error == "" {
 				t.Errorf("the receipt is %+v", e.Receipt)
 			}
 			break
 		}
 	}
-	if want := []host.EventKind{host.Opened, host.Held, host.Released, host.Cancelled, host.Ended}; !slices.Equal(kinds, want) {
+	if want := []host.EventKind{host.EventOpened, host.EventPaused, host.EventResumed, host.EventCanceled, host.EventEnded}; !slices.Equal(kinds, want) {
 		t.Errorf("the events are %v", kinds)
 	}
 }
 
-// TestSlowSubscriber: one that does not read holds nobody up, and knows what it
-// has lost.
+// TestSlowSubscriber checks that a subscriber that does not read delays no stream,
+// and learns how many events it lost.
 func TestSlowSubscriber(t *testing.T) {
 	h := newHost(t, &numbers{})
 	slow := h.Subscribe(1)
@@ -108,13 +108,13 @@ func TestSlowSubscriber(t *testing.T) {
 	}
 	slow.Close()
 	slow.Close()
-	if e, open := <-slow.Events; !open || e.Kind != host.Opened {
+	if e, open := <-slow.Events; !open || e.Kind != host.EventOpened {
 		t.Errorf("the first event was %v", e.Kind)
 	}
 }
 
-// TestNames: two streams that run have not one name, and the registry lets go of
-// what has ended long ago.
+// TestNames checks that two running streams cannot have the same name, and that the
+// registry removes streams that ended long ago.
 func TestNames(t *testing.T) {
 	h := newHost(t, &numbers{})
 	source, err := h.Open(t.Context(), "numbers:")
@@ -142,15 +142,15 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// broken is a source whose sessions cannot begin.
+// brokenSource is a source whose sessions cannot begin.
 type brokenSource struct{ sources.Source }
 
 func (brokenSource) Begin(context.Context, sources.Env) (sources.Session, error) {
 	return nil, &sources.Error{Kind: sources.Unavailable, Err: errors.New("nobody is there")}
 }
 
-// TestCircuit: the streams of a source that fails again and again fail at once,
-// and the host says so.
+// TestCircuit checks that the streams of a source fail at once after repeated
+// faults, and that the host reports this.
 func TestCircuit(t *testing.T) {
 	n := &numbers{}
 	h, err := host.New(host.Options{
@@ -185,16 +185,16 @@ func TestCircuit(t *testing.T) {
 	if health.Good || len(health.Sources) != 1 || health.Sources[0].Circuit != retry.CircuitOpen || health.Sources[0].Until != tripped.Until || len(health.Streams) != 0 {
 		t.Errorf("the health is %+v", health)
 	}
-	if e := <-events.Events; e.Kind != host.Checked || e.Err == nil {
+	if e := <-events.Events; e.Kind != host.EventHealth || e.Err == nil {
 		t.Errorf("the first event is %+v", e)
 	}
-	if e := <-events.Events; e.Kind != host.Circuit || e.From != retry.CircuitClosed || e.To != retry.CircuitOpen {
+	if e := <-events.Events; e.Kind != host.EventCircuit || e.From != retry.CircuitClosed || e.To != retry.CircuitOpen {
 		t.Errorf("the second event is %+v", e)
 	}
 }
 
-// TestProcessesAreReplaced: a stream goes on in another process when its own is
-// killed, with the rows that it would have had.
+// TestProcessesAreReplaced checks that a stream whose process is killed continues in
+// another one, and yields the same rows.
 func TestProcessesAreReplaced(t *testing.T) {
 	dir := shop(t, 20_000)
 	h := behind(t, host.Process, t.TempDir())
@@ -216,7 +216,7 @@ func TestProcessesAreReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			if chunks++; kill && (chunks == 2 || chunks == 4) {
-				killIsolates(t, source)
+				killSandboxes(t, source)
 			}
 		}
 		return stream.Receipt()
@@ -230,10 +230,10 @@ func TestProcessesAreReplaced(t *testing.T) {
 	}
 }
 
-// killIsolates kills the processes that streams of the source read from.
-func killIsolates(t *testing.T, source *host.Source) {
+// killSandboxes kills the processes from which streams of the source read.
+func killSandboxes(t *testing.T, source *host.Source) {
 	t.Helper()
-	for _, i := range source.Isolates() {
+	for _, i := range source.Sandboxes() {
 		if i.Sessions == 0 {
 			continue
 		}

@@ -17,21 +17,21 @@ import (
 
 // Source is an open source of a host. It is safe for concurrent use.
 type Source struct {
-	// Source is the source itself, for its catalogue. A session that is begun
-	// here directly is the caller's own to close, before the source.
+	// Source is the source itself. Whoever begins a session on it directly closes
+	// that session before the source.
 	sources.Source
 
-	host     *Host
-	name     string
-	identity query.Fingerprint
-	wall     Wall
-	opened   time.Time
-	breaker  *retry.Breaker
+	host      *Host
+	name      string
+	identity  query.Fingerprint
+	isolation Isolation
+	opened    time.Time
+	breaker   *retry.Breaker
 
 	mu      sync.Mutex
-	closing bool           // no stream is opened any more
-	opening sync.WaitGroup // streams that are being opened
-	streams []*core.Stream // those that may not have ended
+	closing bool           // no more streams can be opened
+	opening sync.WaitGroup // calls of Stream and Check in progress
+	streams []*core.Stream // includes all that have not ended
 
 	closeMu sync.Mutex // one Close at a time
 	closed  bool
@@ -54,7 +54,7 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 		o.Timeouts = s.host.options.Timeouts
 	}
 	if o.Timeouts.Call == 0 {
-		o.Timeouts.Call = s.callLimit()
+		o.Timeouts.Call = s.callTimeout()
 	}
 	s.mu.Lock()
 	if s.closing {
@@ -64,7 +64,7 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	s.opening.Add(1)
 	s.mu.Unlock()
 	defer s.opening.Done()
-	running, err := s.host.registry.enter(o.Name, s, q.Table)
+	running, err := s.host.registry.reserve(o.Name, s, q.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -73,25 +73,25 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 		Budget: s.host.budget, Breaker: s.breaker, Cache: s.host.cache, SourceID: s.identity, Observer: running.observer(),
 	})
 	if err != nil {
-		s.host.registry.drop(running)
+		s.host.registry.remove(running)
 		return nil, err
 	}
 	s.host.registry.opened(running, stream)
-	s.host.watchers.tell(running.event(Event{Kind: Opened, Context: ctx}))
+	s.host.observers.send(running.event(Event{Kind: EventOpened, Context: ctx}))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams = append(slices.DeleteFunc(s.streams, ended), stream)
 	return stream, nil
 }
 
-// callLimit is how long a call may take where nobody says: one to a module may
-// have to compile it.
-func (s *Source) callLimit() time.Duration {
-	if s.wall == WallModule {
-		return compileTime
+// callTimeout is the timeout of calls to the source for streams that set none: a
+// call to a module may have to compile it first.
+func (s *Source) callTimeout() time.Duration {
+	if s.isolation == Module {
+		return moduleCallTimeout
 	}
-	if limit := s.host.options.Timeouts.Call; limit > 0 {
-		return limit
+	if timeout := s.host.options.Timeouts.Call; timeout > 0 {
+		return timeout
 	}
 	return retry.DefaultCallTimeout
 }
@@ -105,17 +105,16 @@ func ended(s *core.Stream) bool {
 	}
 }
 
-// loopWait is how long Close waits for a loop that was told to end. A loop that
-// waits for its source ends within a second; one whose consumer is busy ends
-// when the consumer asks for the next chunk.
-const loopWait = 10 * time.Second
+// loopTimeout is how long Close waits for the loop of a canceled stream. A loop
+// that waits for its source ends within a second; a loop whose consumer is busy
+// ends when the consumer asks for the next chunk.
+const loopTimeout = 10 * time.Second
 
-// Close waits for streams that are being opened, closes those that are still
-// open and then the source. Streams
-// whose loops run in other goroutines end with an error of kind
-// [sources.Canceled]; a consumer that does not come back to its loop within ten
-// seconds is an error that names its table, and its source stays open. A second
-// Close does nothing.
+// Close closes the streams that are still open, including those that are being
+// opened, and then the source. Streams that are read by other goroutines fail with
+// [sources.Canceled]. If a consumer does not return to its loop within ten
+// seconds, Close fails with an error that names its table, and the source stays
+// open. Calling Close again after it has succeeded has no effect.
 func (s *Source) Close() error {
 	s.closeMu.Lock()
 	defer s.closeMu.Unlock()
@@ -130,14 +129,14 @@ func (s *Source) Close() error {
 	for _, stream := range s.streams {
 		faults = append(faults, stream.Close())
 	}
-	wait := time.NewTimer(loopWait)
+	wait := time.NewTimer(loopTimeout)
 	defer wait.Stop()
 	for _, stream := range s.streams {
 		select {
 		case <-stream.Done():
 		case <-wait.C:
 			faults = append(faults, &sources.Error{Op: "close", Table: stream.Receipt().Table, Kind: sources.Invalid,
-				Err: errors.New("the stream is still in its loop: leave the loop before the source is closed")})
+				Err: errors.New("the stream's loop is still running: leave the loop before closing the source")})
 			return errors.Join(faults...)
 		}
 	}

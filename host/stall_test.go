@@ -15,8 +15,8 @@ import (
 	"github.com/penstock-data/penstock/host"
 )
 
-// TestStoppedProcess: one that hangs is killed when the stream's clock has run
-// out, and another goes on in its place.
+// TestStoppedProcess checks that a process which hangs is killed after the stream's
+// stall timeout, and that another one takes over.
 func TestStoppedProcess(t *testing.T) {
 	h := behind(t, host.Process, t.TempDir())
 	source, err := h.Open(t.Context(), "csv:"+shop(t, 20_000))
@@ -34,7 +34,7 @@ func TestStoppedProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, i := range source.Isolates() {
+		for _, i := range source.Sandboxes() {
 			if i.Sessions > 0 && stopped == 0 {
 				stopped = i.Pid
 				if err := syscall.Kill(i.Pid, syscall.SIGSTOP); err != nil {

@@ -10,15 +10,15 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// ParseURI divides a URI into the name of its source and what the source is
-// opened with. In "csv:shop?header=false" the name is a prefix: the rest up to
-// the first question mark is taken as it stands, so that paths need no escapes,
-// and what follows are the options. In "postgres://host/db?sslmode=require" it is
-// part of a URL, which goes to the source whole.
+// ParseURI splits a URI into the name of its source and the source's
+// configuration. In "csv:shop?header=false" the name is a prefix; the text up to
+// the first question mark is taken literally, so paths need no escapes, and the
+// rest are the options. In "postgres://host/db?sslmode=require" the name is the
+// scheme of a URL, which the source receives whole.
 //
-// An option that is there several times has its values on lines.
+// The values of an option that occurs several times are joined by newlines.
 //
-// Errors repeat nothing but the name: the rest may hold a secret.
+// Errors contain at most the name: the rest of a URI may be secret.
 func ParseURI(uri string) (name string, c sources.Config, err error) {
 	name, rest, ok := strings.Cut(uri, ":")
 	if !ok {
@@ -45,8 +45,8 @@ func ParseURI(uri string) (name string, c sources.Config, err error) {
 	return name, c, nil
 }
 
-// isName reports whether s can be the name of a source: a letter, then letters,
-// digits, - and _. It keeps names free of what paths and URLs are made of.
+// isName reports whether s can be the name of a source: a letter followed by
+// letters, digits, - and _. No path or URL is a valid name.
 func isName(s string) bool {
 	for i, r := range s {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'

@@ -16,26 +16,30 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
 	"github.com/penstock-data/penstock/testkit/pgtest"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open}
 
+var walls = []wall.Wall{process.Wall(), wasm.Wall()}
+
 func TestMain(m *testing.M) {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	os.Exit(m.Run())
 }
 
-// behind returns a host whose sources run behind a wall. Plugins are looked for
-// in dir.
-func behind(t *testing.T, wall host.Isolation, dir string) *host.Host {
+// behind returns a host that runs sources with an isolation and searches dir for
+// plugins.
+func behind(t *testing.T, isolation host.Isolation, dir string) *host.Host {
 	t.Helper()
-	h, err := host.New(host.Options{Sources: linked, Isolation: wall, PluginPath: []string{dir}})
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: isolation, PluginPath: []string{dir}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +54,7 @@ func behind(t *testing.T, wall host.Isolation, dir string) *host.Host {
 	return h
 }
 
-// build compiles a plugin for a system.
+// build compiles a plugin, for the system that the environment names.
 func build(t *testing.T, pkg, to string, env ...string) {
 	t.Helper()
 	c := exec.Command("go", "build", "-o", to, pkg)
@@ -70,8 +74,8 @@ func shop(t *testing.T, orders int) string {
 	return dir
 }
 
-// receipts reads every table and returns their receipts, without what depends
-// on time and memory.
+// receipts reads every table and returns the receipts, without the fields that
+// depend on time and memory.
 func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
 	t.Helper()
 	catalog, err := source.Catalog(t.Context())
@@ -94,7 +98,7 @@ func receipts(t *testing.T, source *host.Source) map[string]core.Receipt {
 	return all
 }
 
-// lasting is a receipt without what depends on time and memory.
+// lasting returns a receipt without the fields that depend on time and memory.
 func lasting(t *testing.T, r core.Receipt) core.Receipt {
 	t.Helper()
 	if !r.Complete {
@@ -104,7 +108,7 @@ func lasting(t *testing.T, r core.Receipt) core.Receipt {
 	return r
 }
 
-// TestWalls: one source has one behaviour, wherever it runs.
+// TestWalls checks that a source behaves the same behind each wall.
 func TestWalls(t *testing.T) {
 	dir, plugins := shop(t, 200), t.TempDir()
 	bad := t.TempDir()
@@ -112,7 +116,7 @@ func TestWalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	var first map[string]core.Receipt
-	uris := []string{"csv:" + dir, "csv:" + bad + "?on_error=skip"} // what is left out is told through every wall
+	uris := []string{"csv:" + dir, "csv:" + bad + "?on_error=skip"} // skipped records are reported through every wall
 	compare := func(t *testing.T, got map[string]core.Receipt) {
 		t.Helper()
 		if r := got["bad"]; r.Rows != 2 || r.Skipped != 2 || len(r.SkippedFirst) != 2 {
@@ -125,9 +129,9 @@ func TestWalls(t *testing.T) {
 			t.Errorf("the receipts differ (-want +got):\n%s", diff)
 		}
 	}
-	for _, wall := range []host.Isolation{host.InProcess, host.Process} {
-		t.Run(string(wall), func(t *testing.T) {
-			h := behind(t, wall, plugins)
+	for _, isolation := range []host.Isolation{host.InProcess, host.Process} {
+		t.Run(string(isolation), func(t *testing.T) {
+			h := behind(t, isolation, plugins)
 			source, err := h.Open(t.Context(), uris[0])
 			if err != nil {
 				t.Fatal(err)
@@ -139,8 +143,8 @@ func TestWalls(t *testing.T) {
 			}
 			got["bad"] = receipts(t, skipping)["bad"]
 			compare(t, got)
-			if wall == host.InProcess {
-				return // plugins/csv has the contract's suite itself
+			if isolation == host.InProcess {
+				return // plugins/csv runs the suite itself
 			}
 			if err := testkit.TestSource(t.Context(), source); err != nil {
 				t.Error(err)
@@ -148,10 +152,10 @@ func TestWalls(t *testing.T) {
 		})
 	}
 	t.Run(string(host.Module), func(t *testing.T) {
-		walls := filepath.Join(t.TempDir(), "walls")
-		build(t, "./testdata/walls", walls)
+		program := filepath.Join(t.TempDir(), "walls")
+		build(t, "./testdata/walls", program)
 		build(t, "../plugins/csv/plugin", filepath.Join(plugins, "csv.wasm"), "GOOS=wasip1", "GOARCH=wasm")
-		c := exec.Command(walls, uris...)
+		c := exec.Command(program, uris...)
 		c.Env = append(c.Environ(), "PENSTOCK_PLUGIN_PATH="+plugins)
 		var said bytes.Buffer
 		c.Stderr = &said
@@ -170,8 +174,8 @@ func TestWalls(t *testing.T) {
 	})
 }
 
-// TestPostgresWalls: a database gives the same rows behind each wall that it
-// can stand behind.
+// TestPostgresWalls checks that a database yields the same rows in-process and in a
+// process of its own.
 func TestPostgresWalls(t *testing.T) {
 	var script bytes.Buffer
 	if err := (testkit.Shop{Seed: 3, Orders: 60}).WriteSQL(t.Context(), &script); err != nil {
@@ -179,9 +183,9 @@ func TestPostgresWalls(t *testing.T) {
 	}
 	uri := pgtest.Start(t).Database(t, script.String())
 	var first map[string]core.Receipt
-	for _, wall := range []host.Isolation{host.InProcess, host.Process} {
-		t.Run(string(wall), func(t *testing.T) {
-			source, err := behind(t, wall, "").Open(t.Context(), uri)
+	for _, isolation := range []host.Isolation{host.InProcess, host.Process} {
+		t.Run(string(isolation), func(t *testing.T) {
+			source, err := behind(t, isolation, "").Open(t.Context(), uri)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,7 +196,7 @@ func TestPostgresWalls(t *testing.T) {
 			if diff := cmp.Diff(first, got); diff != "" {
 				t.Errorf("the receipts differ (-want +got):\n%s", diff)
 			}
-			if wall == host.Process {
+			if isolation == host.Process {
 				joined(t, source)
 			}
 			if err := testkit.TestSource(t.Context(), source); err != nil {
@@ -202,7 +206,8 @@ func TestPostgresWalls(t *testing.T) {
 	}
 }
 
-// joined: a session sees the moment of another, which is in another process.
+// joined checks that a session can join the snapshot of another session in another
+// process.
 func joined(t *testing.T, source *host.Source) {
 	t.Helper()
 	mem := memory.DefaultAllocator
@@ -218,7 +223,7 @@ func joined(t *testing.T, source *host.Source) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := source.Isolates(); len(all) != 2 || all[0].Sessions != 1 || all[1].Sessions != 1 {
+	if all := source.Sandboxes(); len(all) != 2 || all[0].Sessions != 1 || all[1].Sessions != 1 {
 		t.Errorf("two sessions are in %+v", all)
 	}
 	rows := int64(0)
@@ -236,7 +241,8 @@ func joined(t *testing.T, source *host.Source) {
 	}
 }
 
-// TestPlugins: executables are found by their name on the path, and by a URI.
+// TestPlugins checks that executables are found by their names on the plugin path,
+// and by a URI.
 func TestPlugins(t *testing.T) {
 	dir, plugins := shop(t, 20), t.TempDir()
 	file := filepath.Join(plugins, "penstock-source-files")
@@ -253,15 +259,15 @@ func TestPlugins(t *testing.T) {
 	}
 }
 
-// run runs a program and returns what it says.
+// run runs a program and returns its output.
 func run(t *testing.T, file string, args ...string) (string, error) {
 	t.Helper()
 	out, err := exec.Command(file, args...).CombinedOutput()
 	return string(out), err
 }
 
-// TestEmbedded: an application starts itself as its own source where it calls
-// Main, and is told to where it does not.
+// TestEmbedded checks that an application which calls process.Main can start itself
+// as its own source, and that one which does not gets an error that says so.
 func TestEmbedded(t *testing.T) {
 	bin := t.TempDir()
 	build(t, "./testdata/app", filepath.Join(bin, "app"))
@@ -269,19 +275,19 @@ func TestEmbedded(t *testing.T) {
 	if out, err := run(t, filepath.Join(bin, "app"), "testdata/shop"); err != nil || out != "3 orders\n" {
 		t.Errorf("with Main: %v: %s", err, out)
 	}
-	if out, err := run(t, filepath.Join(bin, "bare"), "testdata/shop"); err == nil || !strings.Contains(out, "call host.Main first in main") {
+	if out, err := run(t, filepath.Join(bin, "bare"), "testdata/shop"); err == nil || !strings.Contains(out, "call process.Main first in main") {
 		t.Errorf("without Main: %v: %s", err, out)
 	}
-	// One that was started for a source and did not know.
+	// A program that was started to serve a source, but does not call Main.
 	bare := exec.Command(filepath.Join(bin, "bare"), "testdata/shop")
-	bare.Env = append(bare.Environ(), serve.SelfVariable+"=csv")
-	if out, err := bare.CombinedOutput(); err == nil || !strings.Contains(string(out), "call host.Main first in main") {
+	bare.Env = append(bare.Environ(), wall.SelfVariable+"=csv")
+	if out, err := bare.CombinedOutput(); err == nil || !strings.Contains(string(out), "call process.Main first in main") {
 		t.Errorf("a child without Main: %v: %s", err, out)
 	}
 }
 
-// TestStrangersPlugin: whoever has only the module can write a source, and one
-// of an older protocol is told what to do.
+// TestStrangersPlugin checks that a plugin from another module works, and that one
+// with an older protocol gets an error with the remedy.
 func TestStrangersPlugin(t *testing.T) {
 	bin, module := t.TempDir(), filepath.Join("..", "testkit", "testdata", "plugin")
 	for name, pkg := range map[string]string{"planets": ".", "old": "./old"} {

@@ -13,8 +13,8 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// BenchmarkOpen is a module from the cache, an instance of it, and its
-// catalogue.
+// BenchmarkOpen loads a module from the cache, starts an instance and reads its
+// catalog.
 func BenchmarkOpen(b *testing.B) {
 	o := options(b, "source")
 	for b.Loop() {
@@ -28,7 +28,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkCompile is a module that no cache has.
+// BenchmarkCompile compiles a module that is not in the cache.
 func BenchmarkCompile(b *testing.B) {
 	o := options(b, "source")
 	for b.Loop() {
@@ -39,8 +39,8 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstPage is a session of an open source, which finds an instance, up
-// to its first page.
+// BenchmarkFirstPage begins a session of an open source, with an idle instance, and
+// reads its first page.
 func BenchmarkFirstPage(b *testing.B) {
 	s := open(b, options(b, "source"), sources.Config{})
 	for b.Loop() {
@@ -60,7 +60,7 @@ func BenchmarkFirstPage(b *testing.B) {
 	}
 }
 
-// BenchmarkScan reads rows that a guest in Go makes one by one.
+// BenchmarkScan reads rows that a guest in Go produces one by one.
 func BenchmarkScan(b *testing.B) {
 	s := open(b, options(b, "source"), sources.Config{Options: map[string]string{"rows": "300000"}})
 	for b.Loop() {
@@ -68,7 +68,8 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
-// BenchmarkWall reads pages that lie ready in a file: what the wall itself costs.
+// BenchmarkWall reads pages that are stored in a file. It measures the cost of the
+// wall itself.
 func BenchmarkWall(b *testing.B) {
 	o := options(b, "replay")
 	dir := b.TempDir()
@@ -103,7 +104,7 @@ func BenchmarkWall(b *testing.B) {
 	}
 }
 
-// size reads a table and returns how many bytes it has.
+// size reads a table and returns the size of its rows in bytes.
 func size(b *testing.B, s sources.Source, table string) int64 {
 	session, err := s.Begin(b.Context(), sources.Env{Mem: memory.DefaultAllocator})
 	if err != nil {

@@ -2,7 +2,7 @@ package wasm
 
 import "github.com/penstock-data/penstock/sources"
 
-// Idle is how many instances of a source wait for a session.
+// Idle returns the number of idle instances of a source.
 func Idle(s sources.Source) int {
 	of := s.(*source)
 	of.mu.Lock()
@@ -10,15 +10,16 @@ func Idle(s sources.Source) int {
 	return len(of.idle)
 }
 
-// Region is a memory of so many bytes at most, for its own test.
-func Region(most int64) (grow func(size int64) []byte, free func()) {
+// Region returns the functions of a region with a limit.
+func Region(limit int64) (grow func(size int64) []byte, free func()) {
 	r := new(region)
-	r.reserve(most)
+	r.reserve(limit)
 	return r.grow, r.free
 }
 
-// Fallback is the memory of systems, and of limits, that have no other.
-func Fallback(most int64) (grow func(size int64) []byte, free func()) {
-	r := &slice{most: most}
+// Fallback returns the functions of the memory that is used if no region can be
+// reserved.
+func Fallback(limit int64) (grow func(size int64) []byte, free func()) {
+	r := &heapRegion{limit: limit}
 	return r.grow, func() {}
 }

@@ -14,84 +14,83 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// grants are the open directories that a module can read.
+// grants holds the open directories that a module can read.
 type grants struct {
 	roots []*os.Root
 	fs    wazero.FSConfig
 }
 
-// openGrants opens every directory once, so that none can be swapped for another
-// later.
+// openGrants opens each directory once, so that none can be replaced later.
 func openGrants(dirs []Dir, log *slog.Logger) (*grants, error) {
 	g := &grants{fs: wazero.NewFSConfig()}
-	// What lies nowhere in a granted directory is under the root, which answers
-	// everything with the same word.
-	g.fs = g.fs.WithFSMount(denied{log}, "/")
+	// Paths outside of all granted directories are below the root, where every file
+	// is denied.
+	g.fs = g.fs.WithFSMount(deniedFS{log}, "/")
 	for _, d := range dirs {
 		root, err := os.OpenRoot(d.Host)
 		if err != nil {
 			g.close()
 			if info, e := os.Stat(d.Host); e == nil && !info.IsDir() {
-				err = &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a directory; grant the one that it is in", d.Host)}
+				err = &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a directory: grant the one that contains it", d.Host)}
 			}
 			return nil, sources.WithOp("open", "", err)
 		}
 		g.roots = append(g.roots, root)
-		g.fs = g.fs.WithFSMount(readOnly{root, log}, d.Guest)
+		g.fs = g.fs.WithFSMount(readOnlyFS{root, log}, d.Guest)
 	}
 	return g, nil
 }
 
 func (g *grants) close() {
 	for _, r := range g.roots {
-		_ = r.Close() // it was only read from
+		_ = r.Close() // nothing was written
 	}
 }
 
-// denied is the file system of what was not granted.
-type denied struct{ log *slog.Logger }
+// deniedFS denies every file.
+type deniedFS struct{ log *slog.Logger }
 
-func (d denied) Open(name string) (fs.File, error) {
-	// The root itself can be opened, as every program that looks for its
-	// directories does; it shows nothing.
+func (d deniedFS) Open(name string) (fs.File, error) {
+	// The root itself can be opened, as many programs do at their start; it looks
+	// empty.
 	if name == "." {
 		return rootDir{}, nil
 	}
-	d.log.Warn("denied: the module wants a file that was not granted", "path", "/"+name)
+	d.log.Warn("denied: the module tried to open a file outside of its directories", "path", "/"+name)
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 }
 
-// readOnly is a granted directory. An [os.Root] follows no link and no ".." out
-// of it, which a mounted path would.
-type readOnly struct {
+// readOnlyFS is a granted directory. Unlike a mounted path, an [os.Root] follows no
+// link and no ".." out of the directory.
+type readOnlyFS struct {
 	root *os.Root
 	log  *slog.Logger
 }
 
-func (r readOnly) Open(name string) (fs.File, error) {
-	// A pipe or a device would block the host, or worse, when it is opened.
+func (r readOnlyFS) Open(name string) (fs.File, error) {
+	// Opening a pipe or a device could block the host.
 	info, err := r.root.Stat(name)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 	}
 	if err != nil {
-		return nil, r.refused(name, err)
+		return nil, r.denied(name, err)
 	}
 	f, err := r.root.Open(name)
 	if err != nil {
-		return nil, r.refused(name, err)
+		return nil, r.denied(name, err)
 	}
 	return f, nil
 }
 
-// refused gives a path that leads out of the directory the word that a guest
-// understands.
-func (r readOnly) refused(name string, err error) error {
+// denied turns the error for a path that leads out of the directory into one that
+// the guest understands.
+func (r readOnlyFS) denied(name string, err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r.log.Warn("denied: the module wants a file outside of its directory, or one that is no file", "path", name)
+	r.log.Warn("denied: the module tried to open a path outside of its directory, or one that is not a file", "path", name)
 	return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 }
 

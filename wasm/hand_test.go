@@ -18,7 +18,7 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// byHand runs a guest as a shell would, with its whole input there at once.
+// byHand runs a guest as a shell would, with its whole input available at once.
 func byHand(t *testing.T, guest string, lines ...string) []byte {
 	t.Helper()
 	module, err := os.ReadFile(file(t, guest))
@@ -41,8 +41,8 @@ func byHand(t *testing.T, guest string, lines ...string) []byte {
 	return out.Bytes()
 }
 
-// answers reads what a guest wrote: a line for each reply and each trailer, and
-// how many rows came before it.
+// answers parses what a guest wrote. It returns the kinds of the frames, and the
+// number of rows before each trailer.
 func answers(t *testing.T, out []byte) (kinds string, rows []int64) {
 	t.Helper()
 	f := wire.NewFrameReader(bytes.NewReader(out))

@@ -14,31 +14,31 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// instance is one run of the module: a command on a goroutine of its own, with
-// the host at both ends of its pipes. One goroutine at a time uses it.
+// instance is a running module: a command on its own goroutine, whose standard input
+// and output are connected to this package. One goroutine at a time may use it.
 type instance struct {
 	module *module
-	ctx    context.Context // of the run; its end stops an interruptible module
+	ctx    context.Context // its end stops an interruptible module
 	cancel context.CancelFunc
 	in     *inbox
 	out    *outbox
-	err    *stderr
+	err    *stderrLog
 	memory *linear
 	frames *wire.FrameReader
 
-	// pending is the kind of the frame that still ends the answer to a question
-	// that was given up: everything up to it is passed over before the next.
+	// pending, if not 0, is the kind of the frame that ends the reply to an abandoned
+	// request. Everything up to that frame is skipped before the next request.
 	pending wire.FrameKind
-	dead    bool          // the host has given the instance up
-	timer   *time.Timer   // ends it when it was idle for too long; the source's, under its lock
+	dead    bool          // the instance was killed
+	timer   *time.Timer   // ends it after IdleTimeout; guarded by the source's lock
 	done    chan struct{} // closed when the command has ended
 }
 
 func newInstance(m *module) *instance {
 	i := &instance{
 		module: m, in: newInbox(), out: newOutbox(),
-		err:    &stderr{log: m.options.Logger.With("module", m.name)},
-		memory: &linear{most: m.options.Memory},
+		err:    &stderrLog{log: m.options.Logger.With("module", m.name)},
+		memory: &linear{limit: m.options.Memory},
 		done:   make(chan struct{}),
 	}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
@@ -46,16 +46,16 @@ func newInstance(m *module) *instance {
 	return i
 }
 
-// ended is called by the command's goroutine, last of all.
+// ended is the last call of the command's goroutine.
 func (i *instance) ended(err error) {
-	i.memory.Free() // the runtime has, unless the module never got so far
+	i.memory.Free() // the runtime frees it only if the module was started
 	i.in.close()
 	i.out.close(i.fault(err))
 	i.cancel()
 	close(i.done)
 }
 
-// fault says why a command ended, to whoever waits for its answer.
+// fault returns the error for requests that wait when the command ends.
 func (i *instance) fault(err error) error {
 	if e := i.memory.exhausted(i.module.name); e != nil && err != nil {
 		return e
@@ -64,38 +64,37 @@ func (i *instance) fault(err error) error {
 	what := ""
 	switch {
 	case err == nil, errors.As(err, &exit) && exit.ExitCode() == 0:
-		what = "ended before it had answered"
+		what = "ended before it replied"
 	case exit != nil:
 		what = fmt.Sprintf("exited with code %d", exit.ExitCode())
 	default:
-		// The runtime's error goes on with the module's stack.
+		// In the runtime's error the module's stack follows.
 		line, _, _ := strings.Cut(err.Error(), "\n")
 		if _, after, ok := strings.Cut(line, "failed: "); ok {
 			line = after
 		}
 		what = "crashed: " + strings.TrimSuffix(line, " (recovered by wazero)")
 	}
-	if why := i.err.why(); why != "" {
-		what += ": " + why
+	if reason := i.err.exitReason(); reason != "" {
+		what += ": " + reason
 	}
 	return &sources.Error{Kind: sources.Unavailable, Err: ended{fmt.Sprintf("module %q %s", i.module.name, what)}}
 }
 
-// ended is the cause of an error that a command's end made.
+// ended is the cause of an error that reports the end of a command.
 type ended struct{ text string }
 
 func (e ended) Error() string { return e.text }
 
 var errStall = errors.New("stall")
 
-// await waits for the module for as long as a call may, and gives f's reads
-// their context. What f could not read it says by its error:
+// await calls f, whose reads fail when ctx ends or the stall timeout passes.
 //
-//   - the caller's context ended: [sources.Canceled]. The instance lives, and
-//     its answer up to the frame of kind last is passed over later;
-//   - the deadline passed, or what came is no answer: the instance is given up.
+//   - If ctx has ended, the error is of kind [sources.Canceled]. The instance stays
+//     alive, and its reply up to the frame of kind last is skipped later.
+//   - If the timeout has passed, or the reply is malformed, the instance is killed.
 func (i *instance) await(ctx context.Context, last wire.FrameKind, f func() error) error {
-	wait, cancel := context.WithTimeoutCause(ctx, i.module.options.Stall, errStall)
+	wait, cancel := context.WithTimeoutCause(ctx, i.module.options.StallTimeout, errStall)
 	defer cancel()
 	i.out.ctx = wait
 	err := f()
@@ -104,7 +103,7 @@ func (i *instance) await(ctx context.Context, last wire.FrameKind, f func() erro
 	case err == nil:
 		return nil
 	case errors.Is(err, errStall):
-		err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q did not answer within %s", i.module.name, i.module.options.Stall)}
+		err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q did not answer within %s", i.module.name, i.module.options.StallTimeout)}
 		i.kill(err)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		i.pending = last
@@ -118,7 +117,7 @@ func (i *instance) await(ctx context.Context, last wire.FrameKind, f func() erro
 	return err
 }
 
-// kill gives the instance up: its reads and writes fail from now on.
+// kill abandons the instance: its reads and writes fail from now on.
 func (i *instance) kill(err error) {
 	i.dead = true
 	i.in.close()
@@ -126,7 +125,7 @@ func (i *instance) kill(err error) {
 	i.cancel()
 }
 
-// alive reports whether the instance can be asked anything.
+// alive reports whether the instance accepts requests.
 func (i *instance) alive() bool {
 	select {
 	case <-i.done:
@@ -136,13 +135,13 @@ func (i *instance) alive() bool {
 	}
 }
 
-// send writes one line to the module. Where the module has ended, the read that
-// follows says why.
+// send writes a line to the module. If the module has ended, the next read returns
+// the error.
 func (i *instance) send(line []byte) {
 	_, _ = i.in.Write(append(line, '\n'))
 }
 
-// drain passes over the rest of an answer that was given up.
+// drain skips the rest of the reply to an abandoned request.
 func (i *instance) drain(ctx context.Context) error {
 	if i.pending == 0 {
 		return nil
@@ -162,7 +161,7 @@ func (i *instance) drain(ctx context.Context) error {
 	})
 }
 
-// call asks one thing that has one answer.
+// call sends a request and returns its only reply.
 func (i *instance) call(ctx context.Context, r wire.Request) (wire.Reply, error) {
 	b, err := wire.MarshalRequest(r)
 	if err != nil {
@@ -179,7 +178,7 @@ func (i *instance) call(ctx context.Context, r wire.Request) (wire.Reply, error)
 			return err
 		}
 		if kind != wire.FrameReply {
-			return i.lie("it answered %s with a frame %q", r.Op, rune(kind))
+			return i.violation("the reply to %s is a frame of kind %q", r.Op, rune(kind))
 		}
 		b, err := i.frames.Bytes(wire.MaxMessage)
 		if err != nil {
@@ -194,12 +193,12 @@ func (i *instance) call(ctx context.Context, r wire.Request) (wire.Reply, error)
 	return reply, reply.Err
 }
 
-// lie returns the error of a module that breaks the protocol.
-func (i *instance) lie(format string, args ...any) error {
+// violation returns the error of a module that violates the protocol.
+func (i *instance) violation(format string, args ...any) error {
 	return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("module %q: %w", i.module.name, fmt.Errorf(format, args...))}
 }
 
-// open is the first call of an instance.
+// open sends the first request to an instance.
 func (i *instance) open(ctx context.Context, c sources.Config) error {
 	reply, err := i.call(ctx, wire.Request{Op: wire.OpOpen, Memory: i.module.options.Memory, Config: &c})
 	switch {
@@ -208,8 +207,8 @@ func (i *instance) open(ctx context.Context, c sources.Config) error {
 	case reply.Version != 0 && reply.Version != wire.Version:
 		return wire.CheckVersion(i.module.name, reply.Version)
 	case errors.As(err, new(ended)):
-		// A command that ends at once will do so again.
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w; is it a penstock source?", cause(err))}
+		// A command that ends at once would do so again, so a retry is useless.
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w; is it a Penstock source?", cause(err))}
 	}
 	return err
 }
@@ -221,30 +220,31 @@ func cause(err error) error {
 	return err
 }
 
-// closeGrace is how long a module that computes has to notice that its pipes
-// are closed.
-const closeGrace = time.Second
+// closeTimeout is how long a busy module has to notice that its standard input and
+// output are closed.
+const closeTimeout = time.Second
 
-// stop ends the instance. It returns when the command's goroutine has ended, or
-// an error where the command goes on computing: then what it holds is freed when
-// it does end.
+// stop ends the instance. It returns when the command's goroutine has ended. If the
+// command does not stop, it returns an error; the memory of the instance is freed
+// when the command ends.
 func (i *instance) stop() error {
 	i.in.close()
 	if !i.dead && i.pending == 0 {
-		// It reads the end of its input and closes its source.
-		if i.wait(closeGrace) {
+		// The module reads the end of its input and closes its source.
+		if i.waitDone(closeTimeout) {
 			return nil
 		}
 	}
 	i.kill(io.ErrClosedPipe)
-	if i.wait(closeGrace) {
+	if i.waitDone(closeTimeout) {
 		return nil
 	}
-	return &sources.Error{Op: "close", Kind: sources.Unavailable, Err: fmt.Errorf("module %q goes on computing and cannot be stopped in this process", i.module.name)}
+	return &sources.Error{Op: "close", Kind: sources.Unavailable, Err: fmt.Errorf("module %q is still computing and cannot be stopped in this process: run it in a process of its own", i.module.name)}
 }
 
-func (i *instance) wait(d time.Duration) bool {
-	timer := time.NewTimer(d)
+// waitDone reports whether the command ends within the timeout.
+func (i *instance) waitDone(timeout time.Duration) bool {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-i.done:
@@ -254,6 +254,6 @@ func (i *instance) wait(d time.Duration) bool {
 	}
 }
 
-// peaked reports whether the instance's memory has grown so much that a new one
-// is better: a module's memory never shrinks.
-func (i *instance) peaked() bool { return i.memory.size.Load() > i.module.options.Memory/4*3 }
+// nearLimit reports whether the memory of the instance is so close to its limit that
+// the next session should have a new one: a module's memory never shrinks.
+func (i *instance) nearLimit() bool { return i.memory.size.Load() > i.module.options.Memory/4*3 }

@@ -19,8 +19,8 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// The modules of testdata, and the cache of their compiled forms, in a directory
-// that lasts as long as the tests.
+// testDir contains the modules of testdata and the cache of their compiled forms
+// until the tests end.
 var testDir string
 
 func TestMain(m *testing.M) {
@@ -66,7 +66,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// guests builds the modules when the first test wants one.
+// guests builds the modules when the first test needs one.
 var guests = sync.OnceValue(func() error {
 	var modules []string
 	for _, guest := range []string{"source", "rows", "replay", "probe"} {
@@ -80,8 +80,8 @@ var guests = sync.OnceValue(func() error {
 
 const precompileDir = "PENSTOCK_TEST_PRECOMPILE"
 
-// precompile fills the cache by a build of these tests without the race
-// detector, which slows the compiler by ten.
+// precompile fills the cache with a build of these tests without the race detector,
+// which would make the compiler ten times slower.
 func precompile(modules []string) error {
 	exe := filepath.Join(testDir, "precompile")
 	if b, err := exec.Command("go", "test", "-c", "-race=false", "-o", exe, ".").CombinedOutput(); err != nil {
@@ -104,7 +104,7 @@ func build(pkg, out string) error {
 	return nil
 }
 
-// file is the module of a guest.
+// file returns the path of a guest's module.
 func file(t testing.TB, guest string) string {
 	t.Helper()
 	if err := guests(); err != nil {
@@ -115,13 +115,14 @@ func file(t testing.TB, guest string) string {
 
 func cache() string { return filepath.Join(testDir, "cache") }
 
-// options runs a guest with what every test gives it.
+// options returns the options that every test uses for a guest.
 func options(t testing.TB, guest string) wasm.Options {
 	t.Helper()
 	return wasm.Options{Path: file(t, guest), CacheDir: cache()}
 }
 
-// open opens a guest that must open, and closes it with the test.
+// open opens a guest, fails the test if it does not open, and closes it when the
+// test ends.
 func open(t testing.TB, o wasm.Options, c sources.Config) sources.Source {
 	t.Helper()
 	s, err := wasm.Open(t.Context(), o, c)
@@ -136,12 +137,12 @@ func open(t testing.TB, o wasm.Options, c sources.Config) sources.Source {
 	return s
 }
 
-// common is the source that shared returns; loading the module takes a second
-// under the race detector.
+// common is the source that shared returns. Loading its module takes a second with
+// the race detector.
 var common sources.Source
 
-// shared is a source for tests that only read from it. It is closed after the last
-// test.
+// shared returns a source for tests that only read from it. It is closed after the
+// last test.
 func shared(t testing.TB) sources.Source {
 	t.Helper()
 	if common == nil {
@@ -154,7 +155,7 @@ func shared(t testing.TB) sources.Source {
 	return common
 }
 
-// begin begins a session whose memory must be back when the test ends.
+// begin begins a session and checks when the test ends that its memory is released.
 func begin(t testing.TB, s sources.Source, page sources.Limits) sources.Session {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
@@ -171,8 +172,8 @@ func begin(t testing.TB, s sources.Source, page sources.Limits) sources.Session 
 	return session
 }
 
-// read ranges over a scan and returns what it gave: the rows' text, how many
-// pages they came in, and the error.
+// read reads a scan and returns the text of its rows, the number of its pages, and
+// its error.
 func read(ctx context.Context, session sources.Session, q *sources.Query) (rows []string, pages int, err error) {
 	for b, e := range session.Scan(ctx, q) {
 		if e != nil {

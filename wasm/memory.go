@@ -9,27 +9,27 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// linear is the memory of one instance. It refuses to grow beyond the cap and
-// remembers that it did: the module then dies of something that reads like a
-// crash, and this tells what it was. The instance's goroutine alone grows and
-// frees it.
+// linear is the linear memory of one instance. It refuses to grow beyond its limit,
+// and records the refusal: the module then ends with what looks like a crash, and
+// exhausted returns the actual cause. Only the instance's goroutine grows and frees
+// it.
 type linear struct {
-	most    int64
+	limit   int64
 	region  region
 	size    atomic.Int64
-	refused atomic.Int64 // how much was asked for when it was refused
+	refused atomic.Int64 // the size that was refused last, in bytes
 }
 
 var _ experimental.LinearMemory = (*linear)(nil)
 
-func (m *linear) Allocate(_, most uint64) experimental.LinearMemory {
-	m.region.reserve(min(m.most, int64(min(most, maxMemory))))
+func (m *linear) Allocate(_, limit uint64) experimental.LinearMemory {
+	m.region.reserve(min(m.limit, int64(min(limit, maxMemory))))
 	return m
 }
 
 func (m *linear) Reallocate(size uint64) []byte {
 	var grown []byte
-	if size <= uint64(m.most) {
+	if size <= uint64(m.limit) {
 		grown = m.region.grow(int64(size))
 	}
 	if grown == nil {
@@ -40,21 +40,21 @@ func (m *linear) Reallocate(size uint64) []byte {
 	return grown
 }
 
-// Free gives the memory back to the system. A second Free does nothing.
+// Free returns the memory to the system. Calling it again has no effect.
 func (m *linear) Free() { m.region.free() }
 
-// slice is a region in Go's own memory, for where there is nothing better: it is
-// copied as it grows, and goes back when the garbage collector comes to it.
-type slice struct {
-	most int64
-	buf  []byte
+// heapRegion is a region on Go's heap, for systems without address space to reserve.
+// It is copied when it grows, and freed by the garbage collector.
+type heapRegion struct {
+	limit int64
+	buf   []byte
 }
 
-func (r *slice) grow(size int64) []byte {
+func (r *heapRegion) grow(size int64) []byte {
 	if size > int64(cap(r.buf)) {
-		// A half more than is asked for, so that a module that grows page by page is
-		// not copied at each; never beyond the most.
-		grown := make([]byte, size, max(min(size+size/2, r.most), size))
+		// Half as much again as requested, up to the limit, so that a module that grows
+		// page by page is not copied each time.
+		grown := make([]byte, size, max(min(size+size/2, r.limit), size))
 		copy(grown, r.buf)
 		r.buf = grown
 	}
@@ -65,15 +65,15 @@ func (r *slice) grow(size int64) []byte {
 	return r.buf
 }
 
-// exhausted returns the error of a module that ended after it was refused
-// memory, or nil.
+// exhausted returns the error of a module that ended because its memory could not
+// grow, or nil.
 func (m *linear) exhausted(name string) error {
-	asked := m.refused.Load()
-	if asked == 0 {
+	requested := m.refused.Load()
+	if requested == 0 {
 		return nil
 	}
 	return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf(
-		"module %q held %s of its %s and wanted %s; raise the module's memory limit", name, mebibytes(m.size.Load()), mebibytes(m.most), mebibytes(asked))}
+		"module %q held %s of its %s and requested %s; raise the module's memory limit", name, mebibytes(m.size.Load()), mebibytes(m.limit), mebibytes(requested))}
 }
 
 func mebibytes(n int64) string {

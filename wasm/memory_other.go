@@ -2,9 +2,9 @@
 
 package wasm
 
-// region is Go's own memory on this system.
-type region struct{ slice }
+// region is on Go's heap on this system.
+type region struct{ heapRegion }
 
-func (r *region) reserve(most int64) { r.most = most }
+func (r *region) reserve(limit int64) { r.limit = limit }
 
 func (r *region) free() { r.buf = nil }

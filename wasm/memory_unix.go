@@ -6,30 +6,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// region is address space for as much as an instance may ever have. What it grows
-// by is committed in its place, so nothing is copied and the module's memory
-// never moves; the kernel gives each page when it is first touched, and takes all
-// of them back at once in free. It is no part of Go's heap, which would keep
-// as much again in reserve.
+// region reserves address space for the largest size of an instance's memory.
+// Growing commits more of it, so nothing is copied and the memory never moves. The
+// kernel allocates each page when it is first used; free returns all of them at
+// once. On Go's heap the garbage collector would keep up to as much again.
 type region struct {
-	space     []byte // nil where there was none to have
+	space     []byte // nil if it could not be reserved
 	committed int64
-	fallback  slice
+	fallback  heapRegion
 }
 
-// reserve takes address space for most bytes. Where a limit on it forbids that,
-// the region is Go's own memory.
-func (r *region) reserve(most int64) {
-	r.fallback.most = most
-	if most == 0 {
+// reserve reserves address space for that many bytes. If the system refuses, the
+// region is on Go's heap.
+func (r *region) reserve(limit int64) {
+	r.fallback.limit = limit
+	if limit == 0 {
 		return
 	}
-	if space, err := unix.Mmap(-1, 0, int(most), unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE); err == nil {
+	if space, err := unix.Mmap(-1, 0, int(limit), unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE); err == nil {
 		r.space = space
 	}
 }
 
-// grow returns the first size bytes, or nil where the system has no memory.
+// grow returns the first size bytes, or nil if the system has no memory.
 func (r *region) grow(size int64) []byte {
 	if r.space == nil {
 		return r.fallback.grow(size)
@@ -48,7 +47,7 @@ func (r *region) grow(size int64) []byte {
 
 func (r *region) free() {
 	if r.space != nil {
-		_ = unix.Munmap(r.space) // it is what Mmap returned
+		_ = unix.Munmap(r.space) // cannot fail for a mapping of Mmap
 	}
 	*r = region{}
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// module is a compiled module: what every instance of a source shares. It is
-// freed when it was closed and the last instance has ended, for the code must
-// outlive whoever runs it.
+// module is a compiled module, which all instances of a source share. It is freed
+// once it is closed and its last instance has ended, because instances run its
+// code.
 type module struct {
 	options  Options
 	name     string
@@ -28,7 +28,7 @@ type module struct {
 	grants   *grants
 
 	mu     sync.Mutex
-	users  int
+	users  int // running instances
 	closed bool
 }
 
@@ -53,7 +53,7 @@ func (m *module) compile(ctx context.Context, b []byte) error {
 	if m.options.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(m.options.CacheDir)
 		if err != nil {
-			return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("the cache of compiled modules: %w", err)}
+			return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("cache of compiled modules: %w", err)}
 		}
 		m.cache = cache
 		config = config.WithCompilationCache(cache)
@@ -70,29 +70,29 @@ func (m *module) compile(ctx context.Context, b []byte) error {
 	return m.check()
 }
 
-// check refuses a module that could never run, in words of its own rather than
-// in the runtime's.
+// check returns an error for a module that cannot run. The runtime's own errors
+// would be less clear.
 func (m *module) check() error {
 	for _, f := range m.compiled.ImportedFunctions() {
 		if from, name, _ := f.Import(); from != wasi_snapshot_preview1.ModuleName {
-			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("%s wants the function %s of %q; a source gets those of %s alone", m.name, name, from, wasi_snapshot_preview1.ModuleName)}
+			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("%s imports the function %s of %q: a source can import only the functions of %s", m.name, name, from, wasi_snapshot_preview1.ModuleName)}
 		}
 	}
 	if len(m.compiled.ImportedMemories()) > 0 {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s wants another module's memory; a source is a command with its own", m.name)}
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s imports another module's memory: a source must have its own", m.name)}
 	}
 	if _, ok := m.compiled.ExportedFunctions()["_start"]; !ok {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a command: it exports no _start", m.name)}
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a WASI command: it exports no _start", m.name)}
 	}
 	for _, memory := range m.compiled.ExportedMemories() {
-		if least := int64(memory.Min()) * pageSize; least > m.options.Memory {
-			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s starts with %s of memory, its limit is %s; raise the limit", m.name, mebibytes(least), mebibytes(m.options.Memory))}
+		if initial := int64(memory.Min()) * pageSize; initial > m.options.Memory {
+			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s needs %s of memory to start, and its limit is %s: raise the limit", m.name, mebibytes(initial), mebibytes(m.options.Memory))}
 		}
 	}
 	return nil
 }
 
-// start runs an instance until its input ends.
+// start starts an instance, which runs until its input ends.
 func (m *module) start() (*instance, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,7 +115,7 @@ func (m *module) start() (*instance, error) {
 	go func() {
 		mod, err := m.runtime.InstantiateModule(ctx, m.compiled, config)
 		if mod != nil {
-			_ = mod.Close(ctx) // its exit code is in err
+			_ = mod.Close(ctx) // err has the exit code
 		}
 		i.ended(err)
 		m.release()
@@ -123,18 +123,18 @@ func (m *module) start() (*instance, error) {
 	return i, nil
 }
 
-// tick is how finely a module without a clock sees time pass.
+// tick is the resolution of elapsed time for a module without a clock.
 const tick = time.Millisecond
 
-// elapsed returns the time since it was made, in nanoseconds. A guest's garbage
-// collector divides its work by time: one written in Go, whose time stands still,
-// does not keep up, and grows by a hundred megabytes for each hundred that pass.
+// elapsed returns a function that returns the nanoseconds since the call of elapsed.
+// A guest needs it because Go's garbage collector paces its work by time: if time
+// stands still, the heap grows as fast as the guest allocates.
 func elapsed() sys.Nanotime {
 	begun := time.Now()
 	return func() int64 { return int64(time.Since(begun).Truncate(tick)) }
 }
 
-// release ends a use of the module.
+// release records that an instance has ended.
 func (m *module) release() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,8 +154,8 @@ func (m *module) close() {
 	}
 }
 
-// free gives everything back. Nothing of it can be told to anyone, and nothing
-// of it fails but by a fault of the runtime.
+// free releases the module's resources. It has nobody to return an error to, and
+// only a bug of the runtime could cause one.
 func (m *module) free() {
 	ctx := context.Background()
 	if m.runtime != nil {
@@ -167,15 +167,15 @@ func (m *module) free() {
 	m.grants.close()
 }
 
-// Precompile compiles the module into the cache, so that the first Open of it
-// is as quick as the others: for installers. It runs nothing of it.
+// Precompile compiles a module into Options.CacheDir, so that its first Open is as
+// fast as later ones. It does not run the module. Installers can use it.
 func Precompile(ctx context.Context, o Options) error {
 	o, err := o.validate()
 	if err != nil {
 		return err
 	}
 	if o.CacheDir == "" {
-		return &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("there is no cache to compile into: set CacheDir")}
+		return &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("CacheDir must be set: compiled modules are kept there")}
 	}
 	m, err := compile(ctx, o)
 	if err != nil {

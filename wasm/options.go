@@ -14,69 +14,72 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Options say which module to run, and what it may touch: by default nothing but
-// its own memory and true randomness.
+// Options configures a module and what it can access: by default only its own
+// memory and the system's random numbers.
 type Options struct {
-	// Path is the module's file; or Module its bytes, where Path is then a name
-	// for errors and logs.
+	// Path is the module's file. If Module is set, it is the module itself, and Path
+	// only names it in errors and logs.
 	Path   string
 	Module []byte
 
-	// Dirs are the directories that the module can read. Nothing can be written,
-	// and no link leads out of them.
+	// Dirs are the directories that the module can read. It can write nothing, and
+	// follow no link out of them.
 	Dirs []Dir
 
-	// Clock gives the module the real time, and lets it sleep. Without it the time
-	// of day stands still at a made-up moment, but for a tick at each look, and of
-	// the time that passes the module sees whole milliseconds since its start.
+	// Clock lets the module read the real time, and sleep. Without it the time of
+	// day is a fixed date, which advances a little at each reading, and the module
+	// can measure elapsed time only in whole milliseconds since its start.
 	Clock bool
 
-	// Args are the module's command line, after its name.
+	// Args are the module's command-line arguments, after its name.
 	Args []string
 
-	// Memory caps each instance's memory, in bytes; 0 is [DefaultMemory].
+	// Memory limits the memory of each instance, in bytes; 0 means
+	// [DefaultMemory].
 	Memory int64
 
-	// Warm is how many instances are kept for the next session when theirs has
-	// ended; 0 is [DefaultWarm], and less than 0 keeps none. Idle is how long one
-	// of them waits before it is ended; 0 is [DefaultIdle]. One whose memory has
-	// grown near to its cap is not kept.
-	Warm int
-	Idle time.Duration
+	// MaxIdle is how many instances are kept for later sessions; 0 means
+	// [DefaultMaxIdle], and a negative number keeps none. An instance whose memory
+	// is close to its limit is not kept.
+	MaxIdle int
+	// IdleTimeout is how long an unused instance is kept; 0 means
+	// [DefaultIdleTimeout].
+	IdleTimeout time.Duration
 
-	// CacheDir keeps compiled modules. Compiling a large module takes seconds and
-	// hundreds of megabytes; loading it from here a tenth of a second. Empty
-	// compiles anew at each Open. The directory is trusted: who can write there
-	// can run code in this process.
+	// CacheDir is a directory that keeps compiled modules. Compiling a large module
+	// takes seconds and hundreds of megabytes; loading it from the directory takes
+	// a tenth of a second. If empty, each Open compiles the module. The directory
+	// must be trusted: whoever can write to it can run code in this process.
 	CacheDir string
 
-	// Stall is how long a call may wait for the module; 0 is [DefaultStall]. The
-	// time that a consumer spends in the loop does not count.
-	Stall time.Duration
+	// StallTimeout bounds the wait for the module in each call; 0 means
+	// [DefaultStallTimeout]. Time that a consumer spends in its loop does not count.
+	StallTimeout time.Duration
 
-	// Interruptible lets a deadline stop a module that computes without end. It
-	// makes every module 5 to 13 times slower, so it is for tests and for the
-	// smallest of jobs; the wall against such modules is a process.
+	// Interruptible lets a deadline stop a module that computes for ever. It makes
+	// modules 5 to 13 times slower, so it is for tests and very small jobs. To stop
+	// other modules, run them in a process of their own.
 	Interruptible bool
 
-	// Logger gets what the module writes to standard error; nil discards it.
+	// Logger receives what the module writes to standard error. If nil, it is
+	// discarded.
 	Logger *slog.Logger
 }
 
-// Dir is a directory of the host and the path under which a module sees it.
+// Dir is a directory of the host, and the path by which the module sees it.
 type Dir struct {
 	Host  string
 	Guest string // as in "/data"
 }
 
-// Defaults of [Options].
+// The defaults of [Options].
 const (
-	// DefaultMemory is room for a guest written in Go, which wants some 100 MiB
-	// before it has read much.
-	DefaultMemory = 192 << 20
-	DefaultStall  = 30 * time.Second
-	DefaultWarm   = 2 // a stream with relations takes two
-	DefaultIdle   = 30 * time.Second
+	// DefaultMemory suits a guest written in Go, which needs about 100 MiB before it
+	// has read much.
+	DefaultMemory       = 192 << 20
+	DefaultStallTimeout = 30 * time.Second
+	DefaultMaxIdle      = 2 // a stream with relations uses two instances
+	DefaultIdleTimeout  = 30 * time.Second
 )
 
 const (
@@ -84,38 +87,36 @@ const (
 	maxMemory = 4 << 30
 )
 
-// validate returns the options with their defaults filled in, or every fault
-// that they have.
+// validate returns the options with their defaults filled in, or an error that
+// lists everything that is wrong with them.
 func (o Options) validate() (Options, error) {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if o.Path == "" && o.Module == nil {
-		fault("no module: set Path or Module")
+		fault("no module is given: set Path or Module")
 	}
 	switch {
 	case o.Memory == 0:
 		o.Memory = DefaultMemory
 	case o.Memory < pageSize || o.Memory > maxMemory:
-		fault("Memory is %d bytes; a module has from %d to %d", o.Memory, pageSize, int64(maxMemory))
+		fault("Memory must be from %d to %d bytes (got %d)", pageSize, int64(maxMemory), o.Memory)
 	}
-	if o.Stall < 0 {
-		fault("Stall is %s; it cannot be negative", o.Stall)
+	if o.StallTimeout < 0 {
+		fault("StallTimeout must not be negative (got %s)", o.StallTimeout)
 	}
-	if o.Stall == 0 {
-		o.Stall = DefaultStall
+	o.StallTimeout = cmp.Or(o.StallTimeout, DefaultStallTimeout)
+	if o.IdleTimeout < 0 {
+		fault("IdleTimeout must not be negative (got %s)", o.IdleTimeout)
 	}
-	if o.Idle < 0 {
-		fault("Idle is %s; it cannot be negative", o.Idle)
-	}
-	o.Warm = max(cmp.Or(o.Warm, DefaultWarm), 0)
-	o.Idle = cmp.Or(o.Idle, DefaultIdle)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
+	o.MaxIdle = max(cmp.Or(o.MaxIdle, DefaultMaxIdle), 0)
 	seen := make(map[string]bool)
 	for _, d := range o.Dirs {
 		switch {
 		case !strings.HasPrefix(d.Guest, "/") || path.Clean(d.Guest) != d.Guest || d.Guest == "/":
-			fault("directory %q: the module's path for it, %q, must be absolute, clean, and not the root", d.Host, d.Guest)
+			fault("directory %q: its path in the module, %q, must be absolute, clean and not the root", d.Host, d.Guest)
 		case seen[d.Guest]:
-			fault("two directories are granted as %q", d.Guest)
+			fault("two directories have the path %q in the module", d.Guest)
 		}
 		seen[d.Guest] = true
 	}
@@ -128,7 +129,7 @@ func (o Options) validate() (Options, error) {
 	return o, nil
 }
 
-// name is how errors and logs call the module.
+// name returns the module's name in errors and logs.
 func (o *Options) name() string {
 	if o.Path == "" {
 		return "module"

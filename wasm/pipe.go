@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// inbox is a module's standard input. Writing never waits: the lines are few,
-// and a module that computes reads none for a while.
+// inbox is a module's standard input. Writes never block: there are few lines, and a
+// busy module may not read for a while.
 type inbox struct {
 	mu     sync.Mutex
 	filled sync.Cond
@@ -48,7 +48,7 @@ func (i *inbox) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// close ends the input: the module reads what is there, and then its end.
+// close ends the input: the module reads the remaining bytes, then io.EOF.
 func (i *inbox) close() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -56,19 +56,19 @@ func (i *inbox) close() {
 	i.filled.Broadcast()
 }
 
-// outbox is a module's standard output: a write waits until the host has taken
-// every byte, which is how a module is parked between pages. The bytes go from
-// the module's memory straight to where the host wants them.
+// outbox is a module's standard output. A write blocks until every byte was read,
+// so the module waits between pages. The bytes are copied once, from the module's
+// memory into the reader's buffer.
 //
-// A read that is given up, because its context ended, loses nothing: the next
-// one goes on where it stopped.
+// A read whose context ends loses nothing: the next read continues at the same
+// byte.
 type outbox struct {
 	offer chan []byte
 	taken chan int
 	done  chan struct{}
 	once  sync.Once
-	err   error           // of the host's reads, once done
-	ctx   context.Context // of the current read; the host's side alone has it
+	err   error           // returned by reads once done is closed
+	ctx   context.Context // of the current read; used only by the reader
 }
 
 func newOutbox() *outbox {
@@ -92,7 +92,7 @@ func (o *outbox) Write(p []byte) (int, error) {
 
 func (o *outbox) Read(p []byte) (int, error) {
 	select {
-	case <-o.done: // what was given up is not read on
+	case <-o.done: // takes precedence over bytes that are offered
 		return 0, o.err
 	default:
 	}
@@ -108,7 +108,7 @@ func (o *outbox) Read(p []byte) (int, error) {
 	}
 }
 
-// close ends both sides: reads return err, and the module's writes fail.
+// close makes reads return err and the module's writes fail.
 func (o *outbox) close(err error) {
 	o.once.Do(func() {
 		o.err = err

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// TestRegion: a memory keeps what is in it as it grows, has zeros behind that, and
-// does not become larger than it may.
+// TestRegion checks that a memory keeps its contents as it grows, that new bytes are
+// zero, and that it does not exceed its limit.
 func TestRegion(t *testing.T) {
 	for name, make := range map[string]func(int64) (func(int64) []byte, func()){"region": wasm.Region, "slice": wasm.Fallback} {
 		t.Run(name, func(t *testing.T) {
@@ -49,12 +49,11 @@ func TestRegion(t *testing.T) {
 	free()
 }
 
-// TestIdle: instances wait for the next session, no more than they may, and not
-// for ever.
+// TestIdle checks that at most MaxIdle instances are kept, and only for IdleTimeout.
 func TestIdle(t *testing.T) {
 	s := shared(t)
 	var sessions []sources.Session
-	for range wasm.DefaultWarm + 1 {
+	for range wasm.DefaultMaxIdle + 1 {
 		sessions = append(sessions, begin(t, s, small))
 	}
 	for _, n := range sessions {
@@ -62,16 +61,16 @@ func TestIdle(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := wasm.Idle(s); n != wasm.DefaultWarm {
+	if n := wasm.Idle(s); n != wasm.DefaultMaxIdle {
 		t.Errorf("%d instances wait", n)
 	}
 	cold := options(t, "rows")
-	cold.Warm = -1
+	cold.MaxIdle = -1
 	if n := wasm.Idle(open(t, cold, sources.Config{})); n != 0 {
 		t.Errorf("%d instances wait where none should", n)
 	}
 	o := options(t, "rows")
-	o.Idle = time.Millisecond
+	o.IdleTimeout = time.Millisecond
 	s = open(t, o, sources.Config{})
 	for deadline := time.Now().Add(20 * time.Second); wasm.Idle(s) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -82,13 +81,13 @@ func TestIdle(t *testing.T) {
 	if rows, _, err := read(t.Context(), session, &sources.Query{Table: "people"}); err != nil || len(rows) != 5 {
 		t.Errorf("%d rows, %v", len(rows), err)
 	}
-	o.Idle = -1
-	if _, err := wasm.Open(t.Context(), o, sources.Config{}); sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "Idle is -1ns") {
+	o.IdleTimeout = -1
+	if _, err := wasm.Open(t.Context(), o, sources.Config{}); sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "IdleTimeout must not be negative (got -1ns)") {
 		t.Errorf("a negative time: %v", err)
 	}
 }
 
-// TestIsolateFigures: a session says what its instances have.
+// TestIsolateFigures checks the memory use that a session reports.
 func TestIsolateFigures(t *testing.T) {
 	o := options(t, "rows")
 	o.Memory = 64 << 20

@@ -21,7 +21,7 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-// A module that says whatever a test wants it to.
+// In these tests the module writes what the test has put into files.
 
 func frame(kind wire.FrameKind, contents string) string {
 	var b bytes.Buffer
@@ -50,8 +50,8 @@ var schema = arrow.NewSchema([]arrow.Field{
 	{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 }, nil)
 
-// arrows is an Arrow IPC stream of records of so many rows, without its end
-// mark; of none, the schema alone.
+// arrows returns an Arrow IPC stream of records with that many rows, without its end
+// mark; without rows, only the schema.
 func arrows(schema *arrow.Schema, rows []int, opts ...ipc.Option) string {
 	if len(rows) == 0 {
 		b, err := wire.MarshalSchema(schema)
@@ -78,8 +78,8 @@ func arrows(schema *arrow.Schema, rows []int, opts ...ipc.Option) string {
 	return out.String()
 }
 
-// script makes the module's directory: answers, in their order. An answer that
-// ends in a mark makes the module wait, or spin, after it.
+// script writes the module's replies to a directory, in their order. After a reply
+// that ends in a mark the module waits, or computes for ever.
 func script(t testing.TB, o wasm.Options, answers ...string) wasm.Options {
 	t.Helper()
 	dir := t.TempDir()
@@ -104,7 +104,7 @@ const (
 func replay(t testing.TB, answers ...string) (sources.Source, error) {
 	t.Helper()
 	o := script(t, options(t, "replay"), answers...)
-	o.Stall = 2 * time.Second
+	o.StallTimeout = 2 * time.Second
 	return wasm.Open(t.Context(), o, sources.Config{})
 }
 
@@ -156,31 +156,31 @@ func TestLiesInAScan(t *testing.T) {
 		"no record":             {frame(wire.FrameArrow, arrows(schema, nil)) + page(0), sources.Invalid, "without a record"},
 		"two records":           {frame(wire.FrameArrow, arrows(schema, []int{3, 3})) + page(6), sources.Invalid, "two records"},
 		"two schemas":           {frame(wire.FrameArrow, good) + page(3) + frame(wire.FrameArrow, good) + page(3), sources.Invalid, "second schema"},
-		"another type":          {frame(wire.FrameArrow, arrows(other, []int{3})) + page(3), sources.Invalid, "its scan has the column s int32, its catalogue s utf8"},
-		"another nullability":   {frame(wire.FrameArrow, arrows(nullable, []int{3})) + page(3), sources.Invalid, "its catalogue n int64 not null"},
-		"fewer columns":         {frame(wire.FrameArrow, arrows(narrow, []int{3})) + page(3), sources.Invalid, "1 columns, the query 2"},
-		"a page's count":        {frame(wire.FrameArrow, good) + page(4), sources.Invalid, "says that it has 4 rows, and has 3"},
-		"too many rows":         {frame(wire.FrameArrow, arrows(schema, []int{101})) + page(101), sources.Invalid, "100 at most"},
+		"another type":          {frame(wire.FrameArrow, arrows(other, []int{3})) + page(3), sources.Invalid, "the scan has the column s int32, and the catalog has s utf8"},
+		"another nullability":   {frame(wire.FrameArrow, arrows(nullable, []int{3})) + page(3), sources.Invalid, "the catalog has n int64 not null"},
+		"fewer columns":         {frame(wire.FrameArrow, arrows(narrow, []int{3})) + page(3), sources.Invalid, "1 columns, and the query has 2"},
+		"a page's count":        {frame(wire.FrameArrow, good) + page(4), sources.Invalid, "a page of 3 rows has metadata for 4 rows"},
+		"too many rows":         {frame(wire.FrameArrow, arrows(schema, []int{101})) + page(101), sources.Invalid, "exceeds the limit of 100 rows"},
 		"a trailer's rows":      {frame(wire.FrameArrow, good) + page(3) + trailer(4, 1), sources.Invalid, "4 rows in 1 pages"},
 		"a trailer's pages":     {frame(wire.FrameArrow, good) + page(3) + trailer(3, 2), sources.Invalid, "3 rows in 2 pages"},
 		"a checksum":            {frame(wire.FrameArrow, good) + page(3) + frame(wire.FrameTrailer, `{"trailer":{"rows":3,"batches":1,"complete":true,"sum":"fletcher64:00"}}`), sources.Invalid, "checksum"},
 		"no trailer":            {frame(wire.FrameArrow, good) + page(3), sources.Unavailable, "did not answer within 2s"},
 		"a silent end":          {frame(wire.FrameArrow, good) + page(3) + wait, sources.Unavailable, "did not answer within 2s"},
 		"nothing":               {trailer(0, 0), sources.Internal, "without a page"},
-		"a reply":               {frame(wire.FrameReply, "{}"), sources.Invalid, `a frame 'R' in a scan`},
-		"a trailer in a page":   {frame(wire.FrameArrow, good) + trailer(3, 1), sources.Invalid, `a frame 'T' in the middle of a page`},
-		"rows after Arrow":      {frame(wire.FrameArrow, good) + frame(wire.FrameRows, "[1,null]") + page(4), sources.Invalid, `a frame 'J' in the middle of a page`},
+		"a reply":               {frame(wire.FrameReply, "{}"), sources.Invalid, "unexpected frame of kind 'R' in a scan"},
+		"a trailer in a page":   {frame(wire.FrameArrow, good) + trailer(3, 1), sources.Invalid, "unexpected frame of kind 'T' within a page"},
+		"rows after Arrow":      {frame(wire.FrameArrow, good) + frame(wire.FrameRows, "[1,null]") + page(4), sources.Invalid, "unexpected frame of kind 'J' within a page"},
 		"a long cursor":         {frame(wire.FrameArrow, good) + frame(wire.FramePage, `{"page":{"rows":3,"cursor":"`+strings.Repeat("A", 2<<20)+`"}}`), sources.Invalid, "at most"},
 		"not JSON":              {frame(wire.FrameRows, "hello") + page(1), sources.Invalid, "line 1 of a page: not JSON"},
-		"two rows on a line":    {frame(wire.FrameRows, `[1,null] [2,null]`) + page(2), sources.Invalid, "something follows"},
+		"two rows on a line":    {frame(wire.FrameRows, `[1,null] [2,null]`) + page(2), sources.Invalid, "only one row"},
 		"an unknown column":     {frame(wire.FrameRows, `{"n":1,"x":2}`) + page(1), sources.Invalid, `no column "x"`},
 		"too few values":        {frame(wire.FrameRows, `[1]`) + page(1), sources.Invalid, "1 values for 2 columns"},
 		"NULL where none may":   {frame(wire.FrameRows, `[1,null]`+"\n"+`[null,null]`) + page(2), sources.Invalid, "NULL in a column that has none"},
 		"a number for text":     {frame(wire.FrameRows, `[1,2]`) + page(1), sources.Invalid, `column "s": 2 does not fit utf8`},
 		"a fraction":            {frame(wire.FrameRows, `[1.5,null]`) + page(1), sources.Invalid, `"1.5" does not fit int64`},
 		"an integer too large":  {frame(wire.FrameRows, `[9223372036854775808,null]`) + page(1), sources.Invalid, `does not fit int64`},
-		"a row's count":         {frame(wire.FrameRows, `[1,null]`) + page(2), sources.Invalid, "says that it has 2 rows, and has 1"},
-		"rows without a page":   {frame(wire.FrameRows, `[1,null]`) + trailer(1, 1), sources.Invalid, `a frame 'T' in the middle of a page`},
+		"a row's count":         {frame(wire.FrameRows, `[1,null]`) + page(2), sources.Invalid, "a page of 1 rows has metadata for 2 rows"},
+		"rows without a page":   {frame(wire.FrameRows, `[1,null]`) + trailer(1, 1), sources.Invalid, "unexpected frame of kind 'T' within a page"},
 		"the source's own":      {frame(wire.FrameTrailer, `{"trailer":{"rows":0,"batches":0,"complete":false,"error":{"op":"scan","table":"t","kind":"denied","message":"not you"}}}`), sources.Denied, "scan t: denied: not you"},
 		"both ends of an error": {frame(wire.FrameTrailer, `{"trailer":{"rows":0,"batches":0,"complete":true,"error":{"kind":"denied"}}}`), sources.Invalid, "complete, or it has an error"},
 	} {
@@ -205,18 +205,18 @@ func TestLiesBeforeAScan(t *testing.T) {
 		kind    sources.Kind
 		text    string
 	}{
-		"an older one":     {[]string{frame(wire.FrameReply, `{"version":0}`)}, sources.Invalid, "replay.wasm speaks version 0 of the source protocol, this program version 1"},
-		"a newer one":      {[]string{frame(wire.FrameReply, `{"version":2}`)}, sources.Invalid, "use a newer penstock"},
-		"its refusal":      {[]string{frame(wire.FrameReply, `{"version":2,"error":{"kind":"invalid","message":"no"}}`)}, sources.Invalid, "use a newer penstock"},
-		"garbage":          {[]string{"Hello, World!\n"}, sources.Invalid, "Hello, World!"},
-		"a program":        {nil, sources.Invalid, "exited with code 4; is it a penstock source?"},
-		"silence":          {[]string{wait}, sources.Unavailable, "did not answer within 2s"},
-		"another frame":    {[]string{trailer(0, 0)}, sources.Invalid, `answered open with a frame 'T'`},
-		"no catalogue":     {[]string{opened, begun}, sources.Invalid, "has no catalog"},
-		"a bad catalogue":  {[]string{opened, frame(wire.FrameReply, `{"catalog":{"tables":[{"name":"t","columns":[{"name":"n","type":"int7"}]}]}}`)}, sources.Invalid, "int7"},
-		"garbage behind":   {[]string{frame(wire.FrameReply, `{"version":1}{}`)}, sources.Invalid, "malformed reply"},
-		"a half catalogue": {[]string{opened, cataloged[:60] + wait}, sources.Unavailable, "did not answer within 2s"},
-		"dies in half":     {[]string{opened, cataloged[:60], ""}, sources.Unavailable, "did not answer"},
+		"an older one":   {[]string{frame(wire.FrameReply, `{"version":0}`)}, sources.Invalid, "replay.wasm speaks version 0 of the source protocol, this program version 1"},
+		"a newer one":    {[]string{frame(wire.FrameReply, `{"version":2}`)}, sources.Invalid, "use a newer penstock"},
+		"its refusal":    {[]string{frame(wire.FrameReply, `{"version":2,"error":{"kind":"invalid","message":"no"}}`)}, sources.Invalid, "use a newer penstock"},
+		"garbage":        {[]string{"Hello, World!\n"}, sources.Invalid, "Hello, World!"},
+		"a program":      {nil, sources.Invalid, "exited with code 4; is it a Penstock source?"},
+		"silence":        {[]string{wait}, sources.Unavailable, "did not answer within 2s"},
+		"another frame":  {[]string{trailer(0, 0)}, sources.Invalid, "the reply to open is a frame of kind 'T'"},
+		"no catalog":     {[]string{opened, begun}, sources.Invalid, "has no catalog"},
+		"a bad catalog":  {[]string{opened, frame(wire.FrameReply, `{"catalog":{"tables":[{"name":"t","columns":[{"name":"n","type":"int7"}]}]}}`)}, sources.Invalid, "int7"},
+		"garbage behind": {[]string{frame(wire.FrameReply, `{"version":1}{}`)}, sources.Invalid, "malformed reply"},
+		"a half catalog": {[]string{opened, cataloged[:60] + wait}, sources.Unavailable, "did not answer within 2s"},
+		"dies in half":   {[]string{opened, cataloged[:60], ""}, sources.Unavailable, "did not answer"},
 	} {
 		_, err := replay(t, c.answers...)
 		if sources.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.text) || strings.Contains(fmt.Sprint(err), "\n") {
@@ -231,7 +231,7 @@ func TestDeadlineStopsAnInterruptibleModule(t *testing.T) {
 		"in scan": {opened, cataloged, begun, frame(wire.FrameArrow, arrows(schema, []int{3})) + page(3) + spin},
 	} {
 		o := script(t, options(t, "replay"), answers...)
-		o.Interruptible, o.Stall = true, time.Second
+		o.Interruptible, o.StallTimeout = true, time.Second
 		s, err := wasm.Open(t.Context(), o, sources.Config{})
 		if err == nil {
 			session := begin(t, s, sources.Limits{})
@@ -286,7 +286,7 @@ func TestCancelBeforeAnything(t *testing.T) {
 	}
 }
 
-// A guest without any library.
+// The guest of this test uses no library.
 
 func TestRowsAsJSON(t *testing.T) {
 	session := begin(t, open(t, options(t, "rows"), sources.Config{}), sources.Limits{})

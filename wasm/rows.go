@@ -21,43 +21,43 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// rows reads a page of JSON lines whose first frame has come already. The page
-// ends at its metadata, so a page without lines is an empty one.
-func (p *pages) rows(first wire.FrameKind) (batch sources.Batch, fault, err error) {
+// rows reads a page of JSON lines, whose first frame is of the given kind. The page
+// ends at its metadata, so a page without lines is empty.
+func (p *pageReader) rows(first wire.FrameKind) (batch sources.Batch, fault, err error) {
 	var page *wire.Page
-	var carrier error // the pipe's or the protocol's, and not the page's
+	var streamErr error // an error of the pipe or the protocol, not of a row
 	lines := func(yield func(sources.Row, error) bool) {
 		for kind := first; ; {
 			switch kind {
 			case wire.FrameRows:
 				more, err := p.lines(yield)
 				if err != nil {
-					carrier = err
+					streamErr = err
 					yield(sources.Row{}, err)
 				}
 				if err != nil || !more {
 					return
 				}
 			case wire.FramePage:
-				if page, carrier = p.page(); carrier != nil {
-					yield(sources.Row{}, carrier)
+				if page, streamErr = p.page(); streamErr != nil {
+					yield(sources.Row{}, streamErr)
 				}
 				return
 			default:
-				carrier = p.instance.lie("a frame %q in the middle of a page", rune(kind))
-				yield(sources.Row{}, carrier)
+				streamErr = p.instance.violation("unexpected frame of kind %q within a page", rune(kind))
+				yield(sources.Row{}, streamErr)
 				return
 			}
-			if kind, _, carrier = p.instance.frames.Next(); carrier != nil {
-				yield(sources.Row{}, carrier)
+			if kind, _, streamErr = p.instance.frames.Next(); streamErr != nil {
+				yield(sources.Row{}, streamErr)
 				return
 			}
 		}
 	}
 	env := p.env
 	env.Page = unlimited
-	// A guard, since memory is refused by panic; FromRows yields what came before
-	// an error, which here is half a page.
+	// The guard turns a refusal of memory, which is a panic, into an error. FromRows
+	// yields the rows before an error, which here are an incomplete page.
 	for b, err := range sources.Guard("", "", sources.FromRows(env, p.schema, lines)) {
 		if batch.Record != nil {
 			batch.Record.Release()
@@ -71,12 +71,12 @@ func (p *pages) rows(first wire.FrameKind) (batch sources.Batch, fault, err erro
 		batch = b
 	}
 	switch {
-	case carrier != nil:
-		return sources.Batch{}, nil, carrier
+	case streamErr != nil:
+		return sources.Batch{}, nil, streamErr
 	case fault != nil && sources.KindOf(fault) == sources.Exhausted:
 		return sources.Batch{}, fault, nil
 	case fault != nil:
-		return sources.Batch{}, nil, p.instance.lie("%w", cause(fault))
+		return sources.Batch{}, nil, p.instance.violation("%w", cause(fault))
 	}
 	if err := p.check(batch.Record, page); err != nil {
 		batch.Record.Release()
@@ -86,12 +86,12 @@ func (p *pages) rows(first wire.FrameKind) (batch sources.Batch, fault, err erro
 	return batch, nil, nil
 }
 
-// maxRow bounds one line of JSON.
+// maxRow limits the length of a line of JSON, in bytes.
 const maxRow = 16 << 20
 
-// lines yields the rows of the current frame; more is false where the consumer
-// wants none.
-func (p *pages) lines(yield func(sources.Row, error) bool) (more bool, err error) {
+// lines yields the rows of the current frame. more is false if the consumer left the
+// loop.
+func (p *pageReader) lines(yield func(sources.Row, error) bool) (more bool, err error) {
 	in := bufio.NewScanner(p.instance.frames)
 	in.Buffer(nil, maxRow)
 	for n := 1; in.Scan(); n++ {
@@ -101,19 +101,19 @@ func (p *pages) lines(yield func(sources.Row, error) bool) (more bool, err error
 		}
 		values, err := parseRow(line, p.schema)
 		if err != nil {
-			return false, p.instance.lie("line %d of a page: %w", n, err)
+			return false, p.instance.violation("line %d of a page: %w", n, err)
 		}
 		if !yield(sources.Row{Values: values}, nil) {
 			return false, nil
 		}
 	}
 	if errors.Is(in.Err(), bufio.ErrTooLong) {
-		return false, p.instance.lie("a row of more than %s", mebibytes(maxRow))
+		return false, p.instance.violation("a row is longer than %s", mebibytes(maxRow))
 	}
 	return true, in.Err()
 }
 
-// parseRow reads an array or an object of values.
+// parseRow parses an array or an object of values.
 func parseRow(line []byte, schema *arrow.Schema) ([]any, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.UseNumber()
@@ -122,13 +122,13 @@ func parseRow(line []byte, schema *arrow.Schema) ([]any, error) {
 		return nil, fmt.Errorf("not JSON: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("something follows the row on its line")
+		return nil, errors.New("a line must contain only one row")
 	}
 	return parseFields(row, schema.Fields())
 }
 
-// parseFields takes the values of named fields: by position of an array, by name
-// of an object.
+// parseFields returns the values of the fields: by position from an array, by name
+// from an object.
 func parseFields(row any, fields []arrow.Field) ([]any, error) {
 	out := make([]any, len(fields))
 	value := func(i int, v any) error {
@@ -164,7 +164,7 @@ func parseFields(row any, fields []arrow.Field) ([]any, error) {
 			return nil, unknownMember(row, fields)
 		}
 	default:
-		return nil, errors.New("a row is an array or an object")
+		return nil, errors.New("a row must be an array or an object")
 	}
 	return out, nil
 }
@@ -182,8 +182,8 @@ func unknownMember(row map[string]any, fields []arrow.Field) error {
 	return nil
 }
 
-// parseValue returns a value that [sources.FromRows] takes for the type, which
-// is what package wire's documentation says for it.
+// parseValue returns a value that [sources.FromRows] accepts for the type. Package
+// wire documents the JSON form of each type.
 func parseValue(v any, t arrow.DataType) (any, error) {
 	if e, ok := t.(arrow.ExtensionType); ok {
 		t = e.StorageType()
@@ -211,7 +211,7 @@ func parseValue(v any, t arrow.DataType) (any, error) {
 	case *arrow.StructType:
 		return parseFields(v, t.Fields())
 	}
-	// All else is a number or a string.
+	// All other types are a number or a string.
 	var text string
 	switch v := v.(type) {
 	case string:
@@ -255,7 +255,7 @@ func clip(s string) string {
 	return strconv.Quote(s)
 }
 
-var errUnfit = errors.New("it does not fit")
+var errUnfit = errors.New("the value does not fit the type")
 
 func parseText(s string, t arrow.DataType) (any, error) {
 	switch t := t.(type) {
@@ -289,14 +289,14 @@ func parseText(s string, t arrow.DataType) (any, error) {
 	case arrow.IsUnsignedInteger(id):
 		return strconv.ParseUint(s, 10, bits)
 	case id == arrow.FLOAT32, id == arrow.FLOAT64:
-		// The nearest float is what a number's text means.
+		// The text stands for the nearest float.
 		return strconv.ParseFloat(s, bits)
 	}
 	return nil, errUnfit
 }
 
-// parseDecimal reads digits with at most one point into the unscaled value, and
-// refuses what the scale cannot hold.
+// parseDecimal parses digits with at most one decimal point into the unscaled value.
+// Digits beyond the scale are an error.
 func parseDecimal(s string, t arrow.DecimalType) (any, error) {
 	if !strings.ContainsAny(s, "0123456789") {
 		return nil, errUnfit

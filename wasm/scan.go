@@ -14,20 +14,20 @@ import (
 
 func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
-		i, err := s.take(ctx, true)
+		i, err := s.acquire(ctx, true)
 		if err != nil {
 			yield(sources.Batch{}, err)
 			return
 		}
-		defer s.give(i, true)
+		defer s.putBack(i, true)
 		if err := s.scan(ctx, i, q, yield); err != nil {
 			yield(sources.Batch{}, err)
 		}
 	})
 }
 
-// scan asks for the pages one by one. It returns the error to yield last, nil
-// also where the consumer left.
+// scan requests the pages one by one. It returns the error to yield last; nil if the
+// consumer left the loop.
 func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	request, err := wire.MarshalRequest(wire.Request{Op: wire.OpScan, Query: q})
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 	if err := i.drain(ctx); err != nil {
 		return err
 	}
-	p := &pages{
+	p := &pageReader{
 		instance: i, env: s.env, schema: table.ScanSchema(q.Columns),
 		decoder: wire.NewDecoder(s.env.Mem),
 	}
@@ -53,8 +53,8 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 	i.send(request)
 	i.frames.SetTally(&p.tally)
 	i.pending = wire.FrameTrailer
-	// However this ends: what the module still has to say is passed over by the
-	// next who asks it something, and costs it a page at most.
+	// However the scan ends, the next request skips the rest of its reply, which is
+	// at most one page.
 	defer func() {
 		i.frames.SetTally(nil)
 		if i.pending != 0 && i.alive() {
@@ -69,7 +69,7 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 		if err != nil {
 			return err
 		}
-		// The module goes on while the consumer has the page.
+		// The module produces the next page while the consumer has this one.
 		i.send([]byte(wire.LineNext))
 		more := yield(batch, nil)
 		batch.Record.Release()
@@ -79,21 +79,21 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 	}
 }
 
-// pages reads what one scan sends.
-type pages struct {
+// pageReader reads the pages of one scan.
+type pageReader struct {
 	instance *instance
 	env      sources.Env
 	schema   *arrow.Schema
 	decoder  *wire.Decoder
 	tally    wire.Tally
-	checked  bool // the stream's schema was held against the table's
+	checked  bool // the schema of the first page was compared with the table's
 }
 
-// next returns the next page, whose record the caller releases, or io.EOF after
-// a trailer that says the scan is complete.
-func (p *pages) next(ctx context.Context) (batch sources.Batch, err error) {
+// next returns the next page, whose record the caller releases, or io.EOF after the
+// trailer of a complete scan.
+func (p *pageReader) next(ctx context.Context) (batch sources.Batch, err error) {
 	i := p.instance
-	var fault error // the source's own, or the memory's: the instance is well
+	var fault error // an error of the source or of the budget, after which the instance is still usable
 	err = i.await(ctx, wire.FrameTrailer, func() error {
 		kind, n, err := i.frames.Next()
 		if err != nil {
@@ -115,7 +115,7 @@ func (p *pages) next(ctx context.Context) (batch sources.Batch, err error) {
 		case wire.FrameRows, wire.FramePage:
 			batch, fault, err = p.rows(kind)
 		default:
-			return i.lie("a frame %q in a scan", rune(kind))
+			return i.violation("unexpected frame of kind %q in a scan", rune(kind))
 		}
 		return err
 	})
@@ -132,32 +132,32 @@ func (p *pages) next(ctx context.Context) (batch sources.Batch, err error) {
 	return batch, nil
 }
 
-func (p *pages) trailer() (*wire.Trailer, error) {
+func (p *pageReader) trailer() (*wire.Trailer, error) {
 	meta, err := p.meta()
 	if err != nil {
 		return nil, err
 	}
 	if meta.Trailer == nil {
-		return nil, p.instance.lie("a frame of kind T without a trailer")
+		return nil, p.instance.violation("a frame of kind T without a trailer")
 	}
 	return meta.Trailer, nil
 }
 
-func (p *pages) page() (*wire.Page, error) {
+func (p *pageReader) page() (*wire.Page, error) {
 	meta, err := p.meta()
 	if err != nil {
 		return nil, err
 	}
 	if meta.Page == nil {
-		return nil, p.instance.lie("a frame of kind P without a page")
+		return nil, p.instance.violation("a frame of kind P without a page")
 	}
 	return meta.Page, nil
 }
 
-// maxMeta bounds a page's metadata: its cursor, or an error's text.
+// maxMeta limits the size of a page's metadata, such as its cursor, in bytes.
 const maxMeta = 1 << 20
 
-func (p *pages) meta() (wire.Meta, error) {
+func (p *pageReader) meta() (wire.Meta, error) {
 	b, err := p.instance.frames.Bytes(maxMeta)
 	if err != nil {
 		return wire.Meta{}, err
@@ -165,9 +165,10 @@ func (p *pages) meta() (wire.Meta, error) {
 	return wire.UnmarshalMeta(b)
 }
 
-// arrow reads a page whose first frame, of n bytes, has Arrow messages. An error
-// of kind Exhausted is the budget's, and no fault of the module.
-func (p *pages) arrow(n int64) (batch sources.Batch, fault, err error) {
+// arrow reads a page whose first frame, of n bytes, contains Arrow messages. fault
+// is an error of kind Exhausted, which comes from the budget and not from the
+// module.
+func (p *pageReader) arrow(n int64) (batch sources.Batch, fault, err error) {
 	var record arrow.RecordBatch
 	drop := func() {
 		if record != nil {
@@ -199,7 +200,7 @@ func (p *pages) arrow(n int64) (batch sources.Batch, fault, err error) {
 				return sources.Batch{Record: record, Cursor: page.Cursor, Skipped: page.Skipped}, nil, nil
 			}
 			drop()
-			return batch, nil, p.instance.lie("a frame %q in the middle of a page", rune(kind))
+			return batch, nil, p.instance.violation("unexpected frame of kind %q within a page", rune(kind))
 		}
 		switch {
 		case err != nil:
@@ -211,18 +212,18 @@ func (p *pages) arrow(n int64) (batch sources.Batch, fault, err error) {
 		case record != nil:
 			drop()
 			r.Release()
-			return batch, nil, p.instance.lie("a page of two records")
+			return batch, nil, p.instance.violation("a page of two records")
 		}
 		record, n = r, frames.Left()
 	}
 }
 
-// check holds a page against what was promised: its schema, its count, and the
-// session's ceiling.
-func (p *pages) check(r arrow.RecordBatch, page *wire.Page) error {
+// check returns an error if a page does not have the table's schema, does not match
+// its metadata, or exceeds the session's limits.
+func (p *pageReader) check(r arrow.RecordBatch, page *wire.Page) error {
 	i, limits := p.instance, p.env.Page
 	if r == nil {
-		return i.lie("a page without a record")
+		return i.violation("a page without a record")
 	}
 	if !p.checked {
 		if err := p.compare(r.Schema()); err != nil {
@@ -231,25 +232,25 @@ func (p *pages) check(r arrow.RecordBatch, page *wire.Page) error {
 		p.checked = true
 	}
 	if r.NumRows() != page.Rows {
-		return i.lie("a page says that it has %d rows, and has %d", page.Rows, r.NumRows())
+		return i.violation("a page of %d rows has metadata for %d rows", r.NumRows(), page.Rows)
 	}
 	if r.NumRows() > limits.Rows {
-		return i.lie("a page of %d rows, where a page has %d at most", r.NumRows(), limits.Rows)
+		return i.violation("a page of %d rows exceeds the limit of %d rows", r.NumRows(), limits.Rows)
 	}
 	if size := sources.Size(r); size > limits.Bytes && r.NumRows() > 1 {
-		return i.lie("a page of %d bytes, where a page has %d at most", size, limits.Bytes)
+		return i.violation("a page of %d bytes exceeds the limit of %d bytes", size, limits.Bytes)
 	}
 	return nil
 }
 
-func (p *pages) compare(got *arrow.Schema) error {
+func (p *pageReader) compare(got *arrow.Schema) error {
 	if got.NumFields() != p.schema.NumFields() {
-		return p.instance.lie("its scan has %d columns, the query %d", got.NumFields(), p.schema.NumFields())
+		return p.instance.violation("the scan has %d columns, and the query has %d", got.NumFields(), p.schema.NumFields())
 	}
 	for k, want := range p.schema.Fields() {
 		f := got.Field(k)
 		if f.Name != want.Name || f.Nullable != want.Nullable || !arrow.TypeEqual(f.Type, want.Type) {
-			return p.instance.lie("its scan has the column %s, its catalogue %s", fieldText(f), fieldText(want))
+			return p.instance.violation("the scan has the column %s, and the catalog has %s", fieldText(f), fieldText(want))
 		}
 	}
 	return nil
@@ -263,5 +264,6 @@ func fieldText(f arrow.Field) string {
 	return text
 }
 
-// unlimited is the ceiling of a page that the module cut, not this program.
+// unlimited is used to build a page from rows: the module sets its size, and check
+// compares it with the limits.
 var unlimited = sources.Limits{Bytes: math.MaxInt64, Rows: math.MaxInt64}

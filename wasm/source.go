@@ -1,12 +1,14 @@
 // Package wasm runs WebAssembly modules as sources.
 //
-// A module is a plain WASI command that speaks what package wire describes: it
-// can be written in any language, and is run with nothing but what [Options]
-// grant it. It is run within this process, by wazero: a module that crashes,
-// lies, floods or eats memory hurts its own stream alone, but one that computes
-// without end can freeze the whole process (see Options.Interruptible). For
-// modules that nobody vouches for, [OpenURI] is meant to be served by a process
-// of its own, which can be killed.
+// A module is a WASI command that speaks the protocol of package sources/wire. It can
+// be written in any language, and can access only what [Options] grants it.
+//
+// This package runs modules with wazero, within the calling process. If a module
+// crashes, violates the protocol, or exceeds its memory limit, only its own streams
+// fail. A module that computes for ever, however, cannot be stopped unless
+// Options.Interruptible is set. Run untrusted modules in a process of their own,
+// which can be killed: a host with the process wall and the wasm wall does so
+// unless told otherwise.
 package wasm
 
 import (
@@ -21,16 +23,16 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// Open runs the module as a source. The configuration goes to the module as it
-// is; its URI is an address as the module sees it, as in "/data". Cancelling the
-// context gives the opening up.
+// Open runs a module as a source. The configuration is passed to the module
+// unchanged; its URI is a path as the module sees it, such as "/data". The context
+// bounds the opening alone.
 //
-// A table of the source has one scan at a time in a session ([sources.Table]'s
-// Scans is 1), for a command can do one thing at a time. Errors are [sources.Invalid]
-// where the module breaks the protocol, [sources.Unavailable] where it crashed
-// or did not answer, [sources.Exhausted] where it wanted more memory than it
-// may have, [sources.Denied] where it cannot run with what it was granted, and
-// else the source's own.
+// A session can scan each table only once at a time (Scans of its [sources.Table]
+// is 1), because a command does one thing at a time. Errors are of kind
+// [sources.Invalid] if the module violates the protocol, [sources.Unavailable] if it
+// crashed or did not answer, [sources.Exhausted] if it exceeded its memory limit,
+// and [sources.Denied] if it needs what it was not granted; other errors are the
+// source's own.
 func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, error) {
 	o, err := o.validate()
 	if err != nil {
@@ -41,8 +43,8 @@ func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, err
 		return nil, err
 	}
 	s := &source{module: m, config: c}
-	// One instance is opened now: what cannot work fails here, and the first
-	// session finds it warm.
+	// Opening an instance now reports errors early, and the first session reuses the
+	// instance.
 	i, err := s.lease(ctx)
 	if err != nil {
 		m.close()
@@ -68,7 +70,7 @@ type source struct {
 	idle    []*instance
 	catalog *sources.Catalog // the latest
 	closed  bool
-	ending  sync.WaitGroup // instances that were idle for too long
+	ending  sync.WaitGroup // instances that end after IdleTimeout
 }
 
 // lease returns an instance whose source is open.
@@ -108,13 +110,13 @@ func (s *source) pop() *instance {
 	return i
 }
 
-// release takes an instance back whose session has ended, or ends it.
+// release makes an instance whose session has ended idle, or ends it.
 func (s *source) release(i *instance) error {
 	s.mu.Lock()
-	keep := !s.closed && len(s.idle) < s.module.options.Warm && i.alive() && i.pending == 0 && !i.peaked()
+	keep := !s.closed && len(s.idle) < s.module.options.MaxIdle && i.alive() && i.pending == 0 && !i.nearLimit()
 	if keep {
 		s.idle = append(s.idle, i)
-		i.timer = time.AfterFunc(s.module.options.Idle, func() { s.expire(i) })
+		i.timer = time.AfterFunc(s.module.options.IdleTimeout, func() { s.expire(i) })
 	}
 	s.mu.Unlock()
 	if keep {
@@ -123,13 +125,13 @@ func (s *source) release(i *instance) error {
 	return i.stop()
 }
 
-// expire ends an instance that nobody has leased for too long.
+// expire ends an instance that was idle for IdleTimeout.
 func (s *source) expire(i *instance) {
 	s.mu.Lock()
 	at := slices.Index(s.idle, i)
 	if at < 0 {
 		s.mu.Unlock()
-		return // it was leased at this moment, or the source is closed
+		return // it has just been leased, or the source is closed
 	}
 	s.idle = slices.Delete(s.idle, at, at+1)
 	s.ending.Add(1)
@@ -140,8 +142,8 @@ func (s *source) expire(i *instance) {
 	}
 }
 
-// firstError is the error that was there first, where errors.Join put another
-// beside it: what went wrong counts for more than what the clean-up met.
+// firstError returns the first of joined errors: an operation's own error is more
+// important than that of its clean-up.
 func firstError(err error) error {
 	if j, ok := err.(interface{ Unwrap() []error }); ok {
 		return j.Unwrap()[0]
@@ -172,7 +174,7 @@ func (s *source) catalogOf(ctx context.Context, i *instance) (*sources.Catalog, 
 	return reply.Catalog, nil
 }
 
-// table finds the table that a scan is of: what comes is held against it.
+// table returns the table of a scan, whose schema the pages must have.
 func (s *source) table(ctx context.Context, i *instance, name string) (*sources.Table, error) {
 	s.mu.Lock()
 	c := s.catalog
@@ -180,7 +182,7 @@ func (s *source) table(ctx context.Context, i *instance, name string) (*sources.
 	if t := c.Table(name); t != nil {
 		return t, nil
 	}
-	c, err := s.catalogOf(ctx, i) // it may have come since
+	c, err := s.catalogOf(ctx, i) // the table may be new
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +192,9 @@ func (s *source) table(ctx context.Context, i *instance, name string) (*sources.
 	return nil, &sources.Error{Table: name, Kind: sources.NotFound, Err: errors.New("there is no such table")}
 }
 
-// maxPage is the ceiling of a page in bytes. A guest takes a dozen times as long as
-// native code for one: a megabyte would keep the first row waiting, and a frame
-// costs little.
+// maxPage limits the size of a page, in bytes. A guest takes a dozen times as long
+// as native code to produce one, so larger pages would delay the first row; the
+// cost of a frame is small.
 const maxPage = 256 << 10
 
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
@@ -223,24 +225,23 @@ func (s *source) Close() error {
 	return sources.WithOp("close", "", errors.Join(faults...))
 }
 
-// session is one stream's reading: an instance, and where a plan is asked for
-// in the middle of a scan, another.
+// session uses one instance, and a second one if a plan is requested during a scan.
 type session struct {
 	source *source
 	env    sources.Env
 
 	mu       sync.Mutex
 	free     []*instance
-	leased   []*instance // all: the free ones, and those that are in use
-	peak     int64       // bytes of their memory, when the session was closed
+	leased   []*instance // all instances of the session, free or in use
+	peak     int64       // bytes of memory, when the session was closed
 	scanning bool
 	closed   bool
 }
 
-// Isolate says what the memories of the session's instances have together now, at
-// most in the session, and may have, in bytes. A module's memory never shrinks, so
-// the first two are the same until the session's Close: after it nothing is held,
-// and the others stay.
+// Isolate returns how many bytes of memory the session's instances hold together,
+// how many they held at most in the session, and their limit. A module's memory
+// never shrinks, so held equals peak until Close. After Close held is 0, and peak
+// and limit keep their values.
 func (s *session) SandboxMemory() (held, peak, limit int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,14 +255,14 @@ func (s *session) SandboxMemory() (held, peak, limit int64) {
 	return held, held, limit
 }
 
-// begin leases an instance and begins the module's session. There is no
-// directory that a module could spill to.
+// begin leases an instance and begins the module's session. A module has no
+// directory to spill to.
 func (s *session) begin(ctx context.Context) (*instance, error) {
 	i, err := s.source.lease(ctx)
 	if err != nil {
 		return nil, err
 	}
-	i.err.serve(s.env.Stream)
+	i.err.setStream(s.env.Stream)
 	env := sources.Env{Page: s.env.Page, Snapshot: s.env.Snapshot, Stream: s.env.Stream}
 	if _, err := i.call(ctx, wire.Request{Op: wire.OpBegin, Env: &env}); err != nil {
 		return nil, firstError(errors.Join(err, s.source.release(i)))
@@ -269,8 +270,9 @@ func (s *session) begin(ctx context.Context) (*instance, error) {
 	return i, nil
 }
 
-// take returns a free instance of the session, or one more.
-func (s *session) take(ctx context.Context, scan bool) (*instance, error) {
+// acquire returns a free instance of the session, or a new one. With scan, it also
+// begins the session's only scan.
+func (s *session) acquire(ctx context.Context, scan bool) (*instance, error) {
 	s.mu.Lock()
 	var i *instance
 	switch n := len(s.free); {
@@ -279,7 +281,7 @@ func (s *session) take(ctx context.Context, scan bool) (*instance, error) {
 		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the session is closed")}
 	case scan && s.scanning:
 		s.mu.Unlock()
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("a scan of this session is not done yet; a module has one at a time, as its tables' Scans says")}
+		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("another scan of this session is still running: a module runs one scan at a time")}
 	case n > 0:
 		i = s.free[n-1]
 		s.free = s.free[:n-1]
@@ -295,10 +297,10 @@ func (s *session) take(ctx context.Context, scan bool) (*instance, error) {
 			s.mu.Unlock()
 		}
 	case !i.alive():
-		// What the session had seen went with the instance: a reader that goes on
-		// must begin again.
-		err = i.fallen()
-		s.give(i, false)
+		// The session's snapshot ended with the instance: the caller must begin a new
+		// session.
+		err = i.endedError()
+		s.putBack(i, false)
 	}
 	if err != nil && scan {
 		s.mu.Lock()
@@ -308,11 +310,12 @@ func (s *session) take(ctx context.Context, scan bool) (*instance, error) {
 	return i, err
 }
 
-func (i *instance) fallen() error {
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q of this session has ended; begin another", i.module.name)}
+func (i *instance) endedError() error {
+	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q of this session has ended: begin another session", i.module.name)}
 }
 
-func (s *session) give(i *instance, scan bool) {
+// putBack makes an instance free. With scan, it also ends the session's scan.
+func (s *session) putBack(i *instance, scan bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free = append(s.free, i)
@@ -322,11 +325,11 @@ func (s *session) give(i *instance, scan bool) {
 }
 
 func (s *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
-	i, err := s.take(ctx, false)
+	i, err := s.acquire(ctx, false)
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
-	defer s.give(i, false)
+	defer s.putBack(i, false)
 	reply, err := i.call(ctx, wire.Request{Op: wire.OpPlan, Query: q})
 	return reply.Plan, sources.WithOp("plan", q.Table, err)
 }
@@ -347,11 +350,11 @@ func (s *session) Close() error {
 	return sources.WithOp("close", "", errors.Join(faults...))
 }
 
-// end ends the module's session, so that another can use the instance. A module
-// that is still busy with a scan that was given up has a moment to come to its
-// end; what it answers after that nobody needs.
+// end ends the module's session, so that another session can use the instance. A
+// module that is still busy with an abandoned scan has closeTimeout to finish it;
+// otherwise the instance is killed.
 func (i *instance) end() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := i.drain(ctx); err != nil {
 		i.kill(err)

@@ -245,7 +245,7 @@ func refused(t *testing.T, s sources.Source, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // the instance is none the worse
+	for range 3 { // the instance stays usable
 		if _, _, err := read(t.Context(), session, &sources.Query{Table: table}); !errors.Is(err, errRefused) {
 			t.Fatal(err)
 		}
@@ -337,8 +337,9 @@ func TestNothingElseIsGranted(t *testing.T) {
 	}
 }
 
-// TestTimePasses: without a clock a guest sees how much time has passed, which its
-// garbage collector goes by, in whole milliseconds and not by its looks at it.
+// TestTimePasses checks that a guest without a clock sees elapsed time, by which its
+// garbage collector paces its work: real time in whole milliseconds, however often
+// it is read.
 func TestTimePasses(t *testing.T) {
 	o := options(t, "probe")
 	begun := time.Now()
@@ -367,10 +368,10 @@ func TestModulesThatCannotBe(t *testing.T) {
 		"no file":     {wasm.Options{Path: filepath.Join(dir, "none.wasm")}, sources.NotFound, "none.wasm"},
 		"text":        {wasm.Options{Path: filepath.Join(dir, "text.wasm")}, sources.Invalid, "text.wasm is not a WebAssembly module"},
 		"no command":  {wasm.Options{Module: []byte(header)}, sources.Invalid, "no _start"},
-		"imports":     {wasm.Options{Module: []byte(header + "\x01\x04\x01\x60\x00\x00" + "\x02\x09\x01\x03env\x01f\x00\x00")}, sources.Denied, `wants the function f of "env"`},
+		"imports":     {wasm.Options{Module: []byte(header + "\x01\x04\x01\x60\x00\x00" + "\x02\x09\x01\x03env\x01f\x00\x00")}, sources.Denied, `imports the function f of "env"`},
 		"no such dir": {wasm.Options{Path: file(t, "rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "none"), Guest: "/data"}}}, sources.NotFound, "none"},
 		"file as dir": {wasm.Options{Path: file(t, "rows"), Dirs: []wasm.Dir{{Host: filepath.Join(dir, "text.wasm"), Guest: "/data"}}}, sources.Invalid, "not a directory"},
-		"all at once": {wasm.Options{Memory: 1, Stall: -1, Dirs: []wasm.Dir{{Guest: "data"}}}, sources.Invalid, "Stall is -1ns"},
+		"all at once": {wasm.Options{Memory: 1, StallTimeout: -1, Dirs: []wasm.Dir{{Guest: "data"}}}, sources.Invalid, "StallTimeout must not be negative (got -1ns)"},
 	} {
 		_, err := wasm.Open(t.Context(), c.options, sources.Config{})
 		if sources.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.text) {
@@ -422,7 +423,7 @@ func write(t testing.TB, name, contents string) {
 	}
 }
 
-// logs keeps the messages of a logger.
+// logs records the messages of a logger.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -8,21 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// stderr logs what a module writes to its standard error, a record for each
-// line, and remembers what may say why it ended. Lines of any length pass: what
-// is too long comes in pieces.
-type stderr struct {
+// stderrLog logs what a module writes to standard error, line by line, and keeps the
+// lines that may explain its end. Lines longer than maxLine are logged in pieces.
+type stderrLog struct {
 	log    *slog.Logger
 	mu     sync.Mutex
 	line   []byte
 	lines  int
-	reason string // the first line that a dying runtime writes
-	last   string // the last line of all
-	stream string // that reads from the module now; empty where it has no name
+	reason string // the first line of a panic
+	last   string // the last line
+	stream string // the stream that reads from the module now; may be empty
 }
 
-// serve names the stream that the next lines are about.
-func (s *stderr) serve(stream string) {
+// setStream sets the name of the stream with which the next lines are logged.
+func (s *stderrLog) setStream(stream string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stream = stream
@@ -30,10 +29,10 @@ func (s *stderr) serve(stream string) {
 
 const (
 	maxLine     = 4 << 10
-	maxLogLines = 1000 // a stack trace is shorter, a flood is not
+	maxLogLines = 1000 // more than a stack trace has
 )
 
-func (s *stderr) Write(p []byte) (int, error) {
+func (s *stderrLog) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for rest := p; len(rest) > 0; {
@@ -55,8 +54,8 @@ func (s *stderr) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush ends a line; the lock is held.
-func (s *stderr) flush() {
+// flush logs the current line. The caller holds the lock.
+func (s *stderrLog) flush() {
 	text := strings.TrimRight(string(bytes.ToValidUTF8(s.line, []byte("?"))), "\r ")
 	s.line = s.line[:0]
 	if text == "" {
@@ -74,12 +73,12 @@ func (s *stderr) flush() {
 	case s.lines < maxLogLines:
 		log.Info(text)
 	case s.lines == maxLogLines:
-		log.Warn("the module writes too much to its standard error; the rest is dropped")
+		log.Warn("the module writes too much to standard error; further lines are dropped")
 	}
 }
 
-// why returns the line that best says why the module ended, or nothing.
-func (s *stderr) why() string {
+// exitReason returns the line that best explains why the module ended, or "".
+func (s *stderrLog) exitReason() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.line) > 0 {

@@ -16,28 +16,33 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// OpenURI opens a module by its configuration alone: it is the [sources.Open]
-// to serve from a process of its own, and for the scheme wasm of URIs. The URI is
-// the module's file, and may have a query, which is read into the options; these
-// are the runner's:
+// OpenURI opens a module by its configuration alone. It is the [sources.Open] of
+// the URI scheme wasm, and of a process that serves a module. The URI is the path
+// of the module's file, optionally with a query whose parameters are added to the
+// options. These options configure the runner:
 //
-//	dir        a directory that the module can read, as /data. More than one is
-//	           written PATH=/name, separated by the system's list separator
-//	uri        the source's own URI; else the module's path of the first dir
-//	memory     the cap on the module's memory, as in 256MiB
-//	cache      where compiled modules are kept; "none" for nowhere, else the
-//	           user's cache directory
-//	clock      true gives the module the real time
-//	stall      how long a call may wait for the module, as in 30s
+//	dir        a directory that the module can read; the module sees it as /data.
+//	           Several are written PATH=/name, separated by the system's list
+//	           separator
+//	uri        the source's own URI; by default the module's path of the first dir
+//	memory     the memory limit of each instance, as in 256MiB
+//	cache      the directory that keeps compiled modules, or "none"; by default
+//	           in the user's cache directory
+//	clock      true lets the module read the real time
+//	stall      the longest wait for the module in a call, as in 30s
 //
-// All others are the source's own. What the module writes to standard error goes
-// to the default logger.
+// All other options are passed to the source. What the module writes to standard
+// error is logged by the default logger.
 func OpenURI(ctx context.Context, c sources.Config) (sources.Source, error) {
+	return openURI(ctx, slog.Default(), c)
+}
+
+func openURI(ctx context.Context, logger *slog.Logger, c sources.Config) (sources.Source, error) {
 	o, inner, err := parseConfig(c)
 	if err != nil {
 		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
 	}
-	o.Logger = slog.Default()
+	o.Logger = logger
 	return Open(ctx, o, inner)
 }
 
@@ -50,11 +55,11 @@ func parseConfig(c sources.Config) (Options, sources.Config, error) {
 	file, query, _ := strings.Cut(strings.TrimPrefix(c.URI, "wasm:"), "?")
 	o.Path = file
 	if file == "" {
-		return o, inner, fmt.Errorf("the URI names no module; write wasm:FILE.wasm?dir=DIRECTORY")
+		return o, inner, fmt.Errorf("the URI names no module: write wasm:FILE.wasm?dir=DIRECTORY")
 	}
 	given, err := url.ParseQuery(query)
 	if err != nil {
-		// The query may hold a secret, and so may what the parser says of it.
+		// The query may contain a secret, and so may the parser's error.
 		return o, inner, fmt.Errorf("the query of the URI of %s is malformed", file)
 	}
 	for k, v := range given {
@@ -93,18 +98,18 @@ func parseConfig(c sources.Config) (Options, sources.Config, error) {
 	}
 	if text, ok := take("clock"); ok {
 		if o.Clock, err = strconv.ParseBool(text); err != nil {
-			return o, inner, fmt.Errorf("clock: %q is neither true nor false", text)
+			return o, inner, fmt.Errorf("clock must be true or false (got %q)", text)
 		}
 	}
 	if text, ok := take("stall"); ok {
-		if o.Stall, err = time.ParseDuration(text); err != nil || o.Stall <= 0 {
-			return o, inner, fmt.Errorf("stall: %q is not a time, as in 30s", text)
+		if o.StallTimeout, err = time.ParseDuration(text); err != nil || o.StallTimeout <= 0 {
+			return o, inner, fmt.Errorf("stall must be a positive duration, as in 30s (got %q)", text)
 		}
 	}
 	return o, inner, nil
 }
 
-// parseDirs reads PATH or PATH=/name, any number of them.
+// parseDirs parses a list of PATH or PATH=/name.
 func parseDirs(list string) ([]Dir, error) {
 	var dirs []Dir
 	for i, d := range filepath.SplitList(list) {
@@ -127,13 +132,13 @@ func parseDirs(list string) ([]Dir, error) {
 
 var byteUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-// parseBytes reads a size as in 256MiB.
+// parseBytes parses a size, as in 256MiB.
 func parseBytes(text string) (int64, error) {
 	digits := strings.TrimRight(text, "BKMGi")
 	unit, ok := byteUnits[text[len(digits):]]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil || n < 0 || n > maxMemory/unit {
-		return 0, fmt.Errorf("%q is not a size up to 4GiB; write a number and one of %s", text,
+		return 0, fmt.Errorf("%q is not a size up to 4GiB: write a number and one of %s", text,
 			strings.Join(slices.DeleteFunc(slices.Sorted(maps.Keys(byteUnits)), func(u string) bool { return u == "" }), ", "))
 	}
 	return n * unit, nil

@@ -26,7 +26,7 @@ func TestParseConfig(t *testing.T) {
 		},
 		"options": {
 			sources.Config{URI: "csv.wasm", Options: map[string]string{"dir": "a" + separator + "b=/there", "uri": "/data/x.csv", "clock": "true", "stall": "3s", "cache": "/c", "header": "none"}},
-			Options{Path: "csv.wasm", Dirs: []Dir{{"a", "/data"}, {"b", "/there"}}, Clock: true, Stall: 3 * time.Second, CacheDir: "/c"},
+			Options{Path: "csv.wasm", Dirs: []Dir{{"a", "/data"}, {"b", "/there"}}, Clock: true, StallTimeout: 3 * time.Second, CacheDir: "/c"},
 			sources.Config{URI: "/data/x.csv", Options: map[string]string{"header": "none"}},
 		},
 		"twice the same": {

@@ -14,8 +14,11 @@ import (
 
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 const (
@@ -25,12 +28,13 @@ const (
 
 var (
 	linked = map[string]sources.Open{"csv": csv.Open}
+	walls  = []wall.Wall{process.Wall(), wasm.Wall()}
 	size   = flag.Int64("size", 200_000_000, "bytes of the file")
 	part   = flag.Bool("part", false, "measure what reading a part of the columns or of the rows costs, instead of the walls and the peers")
 )
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	all := func(*sources.Query) {}
 	contestants := []trial.Contestant{
 		{Name: "penstock", Run: scan(1, all)},

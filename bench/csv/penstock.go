@@ -93,7 +93,7 @@ func drain(batches sources.Batches) (rows, sum int64, err error) {
 // stream reads through the engine, behind a wall, so many parts at once.
 func stream(wall host.Isolation, parallel int) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
-		o := host.Options{Sources: linked, Isolation: wall}
+		o := host.Options{Sources: linked, Walls: walls, Isolation: wall}
 		if wall == host.Module {
 			o.PluginPath, o.Sources = []string{filepath.Dir(os.Getenv(moduleVariable))}, nil
 		}

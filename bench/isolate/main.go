@@ -21,6 +21,7 @@ import (
 
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
 var (
@@ -79,7 +80,7 @@ func measure(ctx context.Context) error {
 // of the source: the next lease must work.
 func one(ctx context.Context, hog string, f *figures) error {
 	bytes := *limit << 20
-	source, err := process.Open(ctx, process.Options{Command: []string{hog}, Isolate: bytes}, sources.Config{Options: map[string]string{"rate": f.rate}})
+	source, err := process.Open(ctx, wall.Options{Command: []string{hog}, Memory: bytes}, sources.Config{Options: map[string]string{"rate": f.rate}})
 	if err != nil {
 		return err
 	}

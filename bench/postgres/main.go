@@ -10,19 +10,21 @@ import (
 
 	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
-	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
 var (
 	linked = map[string]sources.Open{"postgres": postgres.Open}
+	walls  = []wall.Wall{process.Wall()}
 	orders = flag.Int("orders", 1_000_000, "orders in the shop; order_lines has four times as many rows")
 	table  = flag.String("table", "order_lines", "the table to read; those that map rows to structs know order_lines alone")
 )
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	contestants := []trial.Contestant{
 		{Name: "psql copy binary", Run: psql},
 		{Name: "penstock", Run: inProcess},

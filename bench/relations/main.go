@@ -16,27 +16,31 @@ import (
 	"github.com/penstock-data/penstock/bench/shop"
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 const dirVariable = "PENSTOCK_BENCH_DIR"
 
 var (
 	linked  = map[string]sources.Open{"postgres": postgres.Open, "csv": csv.Open}
+	walls   = []wall.Wall{process.Wall(), wasm.Wall()}
 	orders  = flag.Int("orders", 1_000_000, "orders in the shop: a tenth as many customers, a twentieth products, four times as many lines")
 	source  = flag.String("source", "postgres", "what to read from: postgres or csv")
 	percent = flag.Int("percent", 100, "how many percent of the orders to read")
 	skewed  = flag.Bool("skewed", false, "read customers with their orders instead, of which early ones have many")
 	chunk   = flag.Int("chunk", 5000, "rows that every contestant handles at once")
 	memory  = flag.Int64("memory", 256<<20, "what penstock may hold, in bytes")
-	wall    = flag.String("isolation", string(host.InProcess), "where penstock's source runs")
+	isolate = flag.String("isolation", string(host.InProcess), "where penstock's source runs")
 )
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	trial.Main("Orders with customer and lines, and each line with its product", contestants(), func(ctx context.Context) ([]string, func(), error) {
 		if *source == "postgres" {
 			return shop.Serve(ctx, *orders)

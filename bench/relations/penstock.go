@@ -34,7 +34,7 @@ func penstockTwo(ctx context.Context) (trial.Outcome, error) {
 // opened calls use with the source open and its catalogue loaded, as they are
 // for a program that runs.
 func opened(ctx context.Context, use func(*host.Source) error) error {
-	h, err := host.New(host.Options{Sources: linked, Isolation: host.Isolation(*wall)})
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Isolation(*isolate)})
 	if err != nil {
 		return err
 	}

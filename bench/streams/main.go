@@ -17,8 +17,10 @@ import (
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
 var (
@@ -29,10 +31,12 @@ var (
 
 var linked = map[string]sources.Open{"csv": csv.Open}
 
+var walls = []wall.Wall{process.Wall()}
+
 const fileVariable = "PENSTOCK_BENCH_STREAMS"
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	trial.Main("many streams at once", []trial.Contestant{
 		{Name: "inproc-in-turn", Run: reads(host.InProcess, false)},
 		{Name: "inproc-at-once", Run: reads(host.InProcess, true)},
@@ -62,9 +66,9 @@ func setup(context.Context) (env []string, cleanup func(), err error) {
 }
 
 // reads opens one host and one source, and reads the file with every stream.
-func reads(wall host.Isolation, atOnce bool) func(ctx context.Context) (trial.Outcome, error) {
+func reads(isolation host.Isolation, atOnce bool) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
-		h, err := host.New(host.Options{Sources: linked, Isolation: wall, Memory: *memory << 20, Isolates: host.Isolates{Share: true}})
+		h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: isolation, Memory: *memory << 20, Sandboxes: host.SandboxOptions{Share: true}})
 		if err != nil {
 			return out, err
 		}

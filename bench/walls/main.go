@@ -22,12 +22,17 @@ import (
 	"github.com/penstock-data/penstock/bench/trial"
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open, "carrier": openCarrier}
+
+var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
 var (
 	orders  = flag.Int("orders", 200_000, "orders of the shop that is read")
@@ -39,7 +44,7 @@ var (
 )
 
 func main() {
-	host.Main(linked)
+	process.Main(linked, walls...)
 	contestants := []trial.Contestant{
 		{Name: "inproc", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.InProcess) }},
 		{Name: "process", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.Process) }},
@@ -62,12 +67,12 @@ func setup(ctx context.Context) ([]string, func(), error) {
 	return []string{"WALLS_SHOP=" + dir}, cleanup, testkit.Shop{Seed: 5, Orders: *orders}.WriteCSV(ctx, dir)
 }
 
-func run(ctx context.Context, wall host.Isolation) (out trial.Outcome, err error) {
+func run(ctx context.Context, isolation host.Isolation) (out trial.Outcome, err error) {
 	path, err := filepath.Abs(*modules)
 	if err != nil {
 		return out, err
 	}
-	h, err := host.New(host.Options{Sources: linked, Isolation: wall, PluginPath: []string{path}})
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: isolation, PluginPath: []string{path}})
 	if err != nil {
 		return out, err
 	}
@@ -103,7 +108,7 @@ func run(ctx context.Context, wall host.Isolation) (out trial.Outcome, err error
 	}
 	r := stream.Receipt()
 	wallTime := time.Since(started)
-	fmt.Fprintf(os.Stderr, "  %s: first chunk %s (%s to %s), %.0f MB/s\n", wall,
+	fmt.Fprintf(os.Stderr, "  %s: first chunk %s (%s to %s), %.0f MB/s\n", isolation,
 		firsts[len(firsts)/2].Round(10*time.Microsecond), firsts[0].Round(10*time.Microsecond), firsts[len(firsts)-1].Round(10*time.Microsecond), float64(r.Bytes)/1e6/wallTime.Seconds())
 	return trial.Outcome{Rows: r.Rows, Checksum: r.Checksum, First: firsts[len(firsts)/2], Wall: wallTime}, nil
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
 )
 
 func main() {
-	host.Main(linked) // does not return if this process was started to serve a source
+	process.Main(linked, walls...) // does not return if this process serves a source
 	// By default SIGPIPE kills a program that writes to a closed standard output.
 	// Catching the signal makes the write return an error instead. Ignoring the
 	// signal would do that too, but child processes would inherit it.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	linked["dying"] = dying
-	host.Main(linked) // the scripts run this program, which starts itself for sources
+	process.Main(linked, walls...) // the scripts run this program, which starts itself for sources
 	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
 }
 

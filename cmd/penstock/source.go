@@ -9,13 +9,19 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 // linked are the sources that are part of this program.
 var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "postgresql": postgres.Open}
+
+// walls are the ways in which this program runs sources in isolation.
+var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
 const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with types and keys from a datapackage.json in the same directory;
@@ -58,9 +64,9 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	if err != nil {
 		return err
 	}
-	isolates := host.Isolates{}
+	sandboxes := host.SandboxOptions{}
 	if f.isolate != "" {
-		if isolates.Memory, err = parseSize(f.isolate); err != nil {
+		if sandboxes.Memory, err = parseSize(f.isolate); err != nil {
 			return err
 		}
 	}
@@ -80,9 +86,10 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	}
 	h, err := host.New(host.Options{
 		Sources:   linked,
-		Isolation: wallFor(host.Isolation(f.isolation), uri),
+		Walls:     walls,
+		Isolation: isolationFor(host.Isolation(f.isolation), uri),
 		Memory:    limit,
-		Isolates:  isolates,
+		Sandboxes: sandboxes,
 		Cache:     cache,
 		Logger:    logger,
 	})
@@ -101,11 +108,11 @@ func (f *sourceFlags) open(c *cobra.Command, uri string, use func(ctx context.Co
 	return use(c.Context(), source)
 }
 
-// wallFor returns where the source of a URI runs: in this process for standard
+// isolationFor returns where the source of a URI runs: in this process for standard
 // input, which no other process can read.
-func wallFor(wall host.Isolation, uri string) host.Isolation {
+func isolationFor(isolation host.Isolation, uri string) host.Isolation {
 	if uri == "csv:-" || strings.HasPrefix(uri, "csv:-?") {
 		return host.InProcess
 	}
-	return wall
+	return isolation
 }

@@ -23,52 +23,57 @@ import (
 
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// child is a running process. It is go-plugin's runner of it too, for the sampler
-// of its memory must begin before the process says hello.
+// child is a running process. It is also go-plugin's runner of the process, so
+// that the memory sampler starts before the handshake.
 type child struct {
 	name   string
-	dir    string // of its socket
+	dir    string // contains its socket
 	cmd    *exec.Cmd
 	stdout io.ReadCloser
 	stderr io.ReadCloser
-	lines  *lines
+	log    *stderrLog
 	client *plugin.Client
 	conn   *grpc.ClientConn
 	meter  *meter
-	die    context.CancelFunc // kills the process with what it has started
-	free   chan struct{}      // closed to end the thread that started it
-	gone   chan struct{}      // closed when the process has ended; its state can be read then
+	die    context.CancelFunc // kills the process and its children
+	free   chan struct{}      // closed to end the goroutine that started it
+	gone   chan struct{}      // closed when the process has ended and its state is known
 	once   sync.Once
 }
 
-// maxMessage bounds a message that is no page: a page's bound is what its
-// session may hold.
+// maxMessage bounds a message that is not a page, in bytes. The memory of the
+// session bounds pages.
 const maxMessage = 64 << 20
 
-// window is how much of a scan gRPC takes in before it is asked for, beside the
-// session's memory: a small one makes the process wait for the host, and 64 KiB
-// cost two thirds of the speed. Where one process serves all sessions there may
-// be hundreds of scans, and no need to hurry each.
+// window is how many bytes of a scan gRPC buffers, beside the session's memory. A
+// small window makes the process wait for the host: with 64 KiB a scan has a third
+// of the speed. A shared process may serve hundreds of scans, none of which needs
+// full speed.
 const (
 	window       = 1 << 20
 	sharedWindow = 256 << 10
 )
 
-// start starts a process and connects to it. After an error nothing is left.
-func start(ctx context.Context, o Options) (*child, error) {
+// start starts a process and connects to it. If it fails, it leaves no process and
+// no file behind.
+func start(ctx context.Context, o wall.Options) (*child, error) {
 	c := &child{name: o.Name, free: make(chan struct{}), gone: make(chan struct{})}
 	command := o.Command
 	if o.Self != "" {
+		if !mainCalled.Load() {
+			return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("this program would start itself for ever: call process.Main first in main, so that its child can serve the source")}
+		}
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("this program cannot find itself: %w", err)
+			return nil, fmt.Errorf("cannot find the executable of this program: %w", err)
 		}
 		command = []string{self}
 	}
 	if len(command) == 0 {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no executable is named")}
+		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no executable is named: set Command or Self")}
 	}
 	if c.name == "" {
 		c.name = filepath.Base(command[0])
@@ -78,27 +83,27 @@ func start(ctx context.Context, o Options) (*child, error) {
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	c.die = die
-	c.meter = newMeter(c.name, o.Opening)
+	c.meter = newMeter(c.name, o.OpenMemory)
 	c.cmd = exec.CommandContext(life, command[0], command[1:]...)
 	c.cmd.Cancel = func() error { return killGroup(c.cmd.Process) }
-	c.cmd.Env = append(os.Environ(), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.Opening), 10))
+	c.cmd.Env = append(os.Environ(), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.OpenMemory), 10))
 	if o.Self != "" {
-		c.cmd.Env = append(c.cmd.Env, serve.SelfVariable+"="+o.Self)
+		c.cmd.Env = append(c.cmd.Env, wall.SelfVariable+"="+o.Self)
 	}
-	isolateProcess(c.cmd)
+	detach(c.cmd)
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	c.lines = &lines{log: logger.With("plugin", c.name)}
+	c.log = &stderrLog{log: logger.With("plugin", c.name)}
 	c.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  serve.Handshake,
-		Plugins:          plugin.PluginSet{"source": nobody{}},
+		Plugins:          plugin.PluginSet{"source": noPlugin{}},
 		RunnerFunc:       c.runner,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		StartTimeout:     o.Call,
+		StartTimeout:     o.CallTimeout,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: socketBase(os.TempDir())},
-		Stderr:           c.lines,
+		Stderr:           c.log,
 		Logger:           hclog.NewNullLogger(),
 		SkipHostEnv:      true,
 	})
@@ -107,30 +112,30 @@ func start(ctx context.Context, o Options) (*child, error) {
 		c.kill()
 		return nil, err
 	}
-	ahead := int32(window)
+	scanWindow := int32(window)
 	if o.Share {
-		ahead = sharedWindow
+		scanWindow = sharedWindow
 	}
 	c.conn, err = grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithInitialWindowSize(ahead), grpc.WithInitialConnWindowSize(window),
-		grpc.WithIdleTimeout(0), // the socket's file will be gone
+		grpc.WithInitialWindowSize(scanWindow), grpc.WithInitialConnWindowSize(window),
+		grpc.WithIdleTimeout(0), // without the socket's file it could not reconnect
 		grpc.WithReadBufferSize(256<<10), grpc.WithWriteBufferSize(256<<10),
 	)
 	if err != nil {
 		c.kill()
 		return nil, err
 	}
-	c.connect(ctx, o.Call)
+	c.connect(ctx, o.CallTimeout)
 	return c, nil
 }
 
-// connect waits until the connection is up: there is only one. Without its file
-// the socket leaves nothing behind then, whatever happens to the host. Where
-// there is no connection the first request says why.
-func (c *child) connect(ctx context.Context, wait time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+// connect waits until the only connection is up, and removes the socket's file: if
+// the host dies then, no file is left behind. If the connection fails, the first
+// request returns the error.
+func (c *child) connect(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c.conn.Connect()
 	for state := c.conn.GetState(); ; state = c.conn.GetState() {
@@ -147,8 +152,8 @@ func (c *child) connect(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// launch starts the process from a thread that lives as long as the process:
-// where the kernel kills a child whose parent dies, it means the thread.
+// launch starts the process from a thread that lives as long as the process: a
+// kernel that kills the children of a dead parent means the parent thread.
 func (c *child) launch(ctx context.Context) (target string, err error) {
 	type started struct {
 		target string
@@ -178,27 +183,27 @@ func (c *child) launch(ctx context.Context) (target string, err error) {
 	}
 }
 
-// longestSocketBase is how long the path of the directory may be in which a
-// socket's own directory is made. The system takes 104 bytes for the path of a
-// socket (108 on Linux) with the zero behind it, of which go-plugin's names,
-// /plugin-dirN and /pluginN with a number of ten digits, need up to 38.
-const longestSocketBase = 65
+// maxSocketBase bounds the length of the path of the directory that contains a
+// socket's own directory. The system limits the path of a socket to 104 bytes (108
+// on Linux), including the final zero byte; go-plugin's names, /plugin-dirN and
+// /pluginN with a number of ten digits, need up to 38 of them.
+const maxSocketBase = 65
 
-// socketBase is the directory for temporary files, where its path leaves room for
-// a socket's, else the system's own.
+// socketBase returns the directory for temporary files if its path is short enough
+// for a socket, and /tmp otherwise.
 func socketBase(temp string) string {
-	if len(temp) <= longestSocketBase || runtime.GOOS == "windows" {
+	if len(temp) <= maxSocketBase || runtime.GOOS == "windows" {
 		return temp
 	}
 	return "/tmp"
 }
 
-// runner is what go-plugin's client asks for: it has made a directory for the
-// socket, and the variables that a plugin looks for.
+// runner is called by go-plugin's client, which has made a directory for the socket
+// and passes the environment variables that a plugin expects.
 func (c *child) runner(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
 	c.dir = dir
 	c.cmd.Env = append(c.cmd.Env, spec.Env...)
-	var err error // standard input is the host's: a plugin has none
+	var err error // the plugin gets no standard input: that is the host's
 	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
@@ -208,18 +213,18 @@ func (c *child) runner(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runne
 
 // The methods of [runner.Runner], which go-plugin calls.
 
-// Start starts the process, and the sampler of its memory.
+// Start starts the process and its memory sampler.
 func (c *child) Start(context.Context) error {
 	if err := c.cmd.Start(); err != nil {
 		return err
 	}
 	c.meter.start(c.cmd.Process.Pid, func() {
-		_ = killGroup(c.cmd.Process) // where it has ended there is nothing to kill
+		_ = killGroup(c.cmd.Process) // fails only if it has already ended
 	})
 	return nil
 }
 
-// Wait waits for the process's end. Only go-plugin calls it, once.
+// Wait waits until the process has ended. Only go-plugin calls it, once.
 func (c *child) Wait(context.Context) error {
 	err := c.cmd.Wait()
 	c.meter.stop()
@@ -227,7 +232,7 @@ func (c *child) Wait(context.Context) error {
 	return err
 }
 
-// Kill kills the process with what it has started.
+// Kill kills the process and its children.
 func (c *child) Kill(context.Context) error {
 	c.die()
 	return nil
@@ -239,12 +244,13 @@ func (c *child) Name() string                    { return c.name }
 func (c *child) ID() string                      { return c.name }
 func (c *child) Diagnose(context.Context) string { return "" }
 
-// PluginToHost and HostToPlugin are for plugins whose addresses are not ours.
+// PluginToHost and HostToPlugin return addresses unchanged: the plugin runs on this
+// machine.
 func (c *child) PluginToHost(network, addr string) (string, string, error) { return network, addr, nil }
 func (c *child) HostToPlugin(network, addr string) (string, string, error) { return network, addr, nil }
 
-// explain puts what go-plugin says of a process that did not start into one
-// line.
+// explain returns a one-line error for go-plugin's error about a process that did
+// not start.
 func (c *child) explain(err error) error {
 	unavailable := func(format string, args ...any) error {
 		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q "+format, append([]any{c.name}, args...)...)}
@@ -261,19 +267,23 @@ func (c *child) explain(err error) error {
 	text := err.Error()
 	switch {
 	case contains(text, "timeout while waiting for plugin to start"):
-		return unavailable("did not say hello in time: is it a penstock source?")
+		return unavailable("did not complete the handshake in time: is it a Penstock source?")
 	case contains(text, "ailed to read any lines", "exited before we could connect") && c.ended(time.Second):
-		return unavailable("%s before it said hello: is it a penstock source?", c.how())
+		reason := "is it a Penstock source?"
+		if said := lastLine(c.log.last()); said != "" {
+			reason = said
+		}
+		return unavailable("%s before the handshake: %s", c.exitReason(), reason)
 	case contains(text, "nrecognized remote plugin message", "unsupported plugin protocol", "rror parsing"):
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q does not say hello as a penstock source does: is it one?", c.name)}
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q wrote something else than a handshake: is it a Penstock source?", c.name)}
 	case contains(text, "ncompatible"):
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q says hello in another version: build it against this version of penstock", c.name)}
+		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q uses another version of the handshake: build it against this version of Penstock", c.name)}
 	}
 	return unavailable("did not start: %s", firstLine(text))
 }
 
-// how says in what way the process ended.
-func (c *child) how() string {
+// exitReason describes how the process ended, as in "exited with code 1".
+func (c *child) exitReason() string {
 	if c.exited() && c.cmd.ProcessState != nil {
 		return describe(c.cmd.ProcessState)
 	}
@@ -290,9 +300,9 @@ func (c *child) exited() bool {
 	}
 }
 
-// ended waits until the process is gone, no longer than that.
-func (c *child) ended(wait time.Duration) bool {
-	timer := time.NewTimer(wait)
+// ended reports whether the process ends within the timeout.
+func (c *child) ended(timeout time.Duration) bool {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-c.gone:
@@ -302,13 +312,13 @@ func (c *child) ended(wait time.Duration) bool {
 	}
 }
 
-// kill ends the process and removes what is left of it. Only the first call
-// does something. It asks nobody: go-plugin's own Kill asks a process to end, and
-// a stopped one never answers.
+// kill kills the process and removes its files. Only the first call has an effect.
+// It sends no request, as go-plugin's own Kill does: a stopped process never
+// answers.
 func (c *child) kill() {
 	c.once.Do(func() {
 		if c.conn != nil {
-			_ = c.conn.Close() // the peer is about to die
+			_ = c.conn.Close() // the other end is killed next
 		}
 		c.die()
 		if c.cmd.Process != nil {
@@ -316,11 +326,11 @@ func (c *child) kill() {
 		}
 		close(c.free)
 		if c.dir != "" {
-			_ = os.RemoveAll(c.dir) // a socket that is left there hurts nobody
+			_ = os.RemoveAll(c.dir) // at worst an unused socket remains
 		}
 	})
 }
 
-// nobody is the plugin that go-plugin's client must be told of. The connection
-// to it is our own: we need none of the client's further services.
-type nobody struct{ plugin.NetRPCUnsupportedPlugin }
+// noPlugin is the plugin that go-plugin's client requires. This package makes its
+// own connection and uses no other service of that client.
+type noPlugin struct{ plugin.NetRPCUnsupportedPlugin }

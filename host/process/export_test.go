@@ -1,4 +1,4 @@
 package process
 
-// NextLook is the sampler's next look.
-var NextLook = nextLook
+// NextInterval returns the interval until the next sample.
+var NextInterval = nextInterval

@@ -13,10 +13,11 @@ import (
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// hog opens the plugin that takes memory.
-func hog(t *testing.T, o process.Options, options map[string]string) *process.Source {
+// hog opens the plugin that allocates memory.
+func hog(t *testing.T, o wall.Options, options map[string]string) *process.Source {
 	t.Helper()
 	o.Command, o.Name = []string{hogFile(t)}, "hog"
 	clean(t)
@@ -34,12 +35,12 @@ func hog(t *testing.T, o process.Options, options map[string]string) *process.So
 
 const isolateCap = 256 << 20
 
-// TestHog: a plugin that takes memory is stopped at its cap, its stream says so,
-// others go on, and the next lease works.
+// TestHog checks that a plugin which allocates memory is killed at its cap, that its
+// stream reports this, that other streams continue, and that the next session works.
 func TestHog(t *testing.T) {
 	for _, rate := range []string{"200e6", "2e9"} {
 		t.Run(rate, func(t *testing.T) {
-			source := hog(t, process.Options{Isolate: isolateCap}, map[string]string{"rate": rate})
+			source := hog(t, wall.Options{Memory: isolateCap}, map[string]string{"rate": rate})
 			modest := func() {
 				stream, err := core.Open(t.Context(), source, core.Query{Table: "modest"}, core.Options{Memory: 4 << 20}, core.Resources{})
 				if err != nil {
@@ -92,21 +93,21 @@ func TestHog(t *testing.T) {
 	}
 }
 
-// TestHogWhileOpening: also a source that is not yet open is stopped.
+// TestHogWhileOpening checks that the cap also applies before the source is open.
 func TestHogWhileOpening(t *testing.T) {
 	file := hogFile(t)
 	clean(t)
-	_, err := process.Open(t.Context(), process.Options{Command: []string{file}, Isolate: 64 << 20}, sources.Config{Options: map[string]string{"rate": "1e9", "at": "open"}})
+	_, err := process.Open(t.Context(), wall.Options{Command: []string{file}, Memory: 64 << 20}, sources.Config{Options: map[string]string{"rate": "1e9", "at": "open"}})
 	if sources.KindOf(err) != sources.Exhausted || !strings.HasPrefix(err.Error(), `open: exhausted: plugin "hog" held `) {
 		t.Errorf("it opens with %v", err)
 	}
 }
 
-// TestPeaked: a process that came near to its cap is not used again, another is.
+// TestPeaked checks that a process that came close to its cap is not used again.
 func TestPeaked(t *testing.T) {
 	for until, reused := range map[string]bool{"50e6": true, "230e6": false} {
 		t.Run(until, func(t *testing.T) {
-			source := hog(t, process.Options{Isolate: isolateCap}, map[string]string{"rate": "1e9", "until": until})
+			source := hog(t, wall.Options{Memory: isolateCap}, map[string]string{"rate": "1e9", "until": until})
 			first := pids(source)
 			session := begin(t, source, memory.DefaultAllocator)
 			if n, err := rows(t.Context(), session, "hog"); err != nil || n != 10 {
@@ -122,10 +123,11 @@ func TestPeaked(t *testing.T) {
 	}
 }
 
-// TestNextLook: the nearer to the cap, the sooner.
-func TestNextLook(t *testing.T) {
+// TestNextInterval checks that the interval is the shorter, the closer a process is
+// to its cap.
+func TestNextInterval(t *testing.T) {
 	for room, want := range map[int64]time.Duration{0: 2 * time.Millisecond, 1 << 20: 2 * time.Millisecond, 128 << 20: 31250 * time.Microsecond, 8 << 30: 100 * time.Millisecond} {
-		if got := process.NextLook(room); got != want {
+		if got := process.NextInterval(room); got != want {
 			t.Errorf("with %d bytes of room the next look is after %s, want %s", room, got, want)
 		}
 	}

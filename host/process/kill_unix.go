@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// killGroup kills the process with everything that it has started.
+// killGroup kills the process and its children.
 func killGroup(p *os.Process) error {
 	return errors.Join(syscall.Kill(-p.Pid, syscall.SIGKILL), p.Kill())
 }

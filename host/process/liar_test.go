@@ -22,11 +22,13 @@ import (
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// liar is a plugin made of Arrow's own Flight server, as one in another language
-// would be. The table that is asked for says what it lies about.
+// liar is a plugin that is built with Arrow's own Flight server, as one in another
+// language would be. The name of the queried table selects how it violates the
+// protocol.
 type liar struct {
 	plugin.NetRPCUnsupportedPlugin
 	flight.BaseFlightServer
@@ -49,7 +51,7 @@ func (l *liar) DoAction(_ *flight.Action, to flight.FlightService_DoActionServer
 	return to.Send(&flight.Result{Body: b})
 }
 
-// spoil sends what a table's name says in the place of a record's message.
+// spoil changes the message of a record as the table's name selects.
 type spoil struct {
 	to    flight.FlightService_DoGetServer
 	table string
@@ -112,8 +114,8 @@ func actAsLiar() {
 	os.Exit(0)
 }
 
-// TestLies: what a plugin says of its messages is refused before memory is taken
-// for it; and a plugin that was built without this module is understood.
+// TestLies checks that malformed messages are refused before memory is allocated for
+// them, and that a plugin which was built without this module works.
 func TestLies(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -121,7 +123,7 @@ func TestLies(t *testing.T) {
 	}
 	clean(t)
 	t.Setenv("TEST_PLUGIN", "liar")
-	source, err := process.Open(t.Context(), process.Options{Command: []string{self}, Name: "liar"}, sources.Config{})
+	source, err := process.Open(t.Context(), wall.Options{Command: []string{self}, Name: "liar"}, sources.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +139,7 @@ func TestLies(t *testing.T) {
 		"short":      {memory: 4 << 20, kind: sources.Invalid, part: "a message says that its body has 800000 bytes, and it has 800064"},
 		"garbage":    {memory: 4 << 20, kind: sources.Invalid, part: "does not hold together"},
 		"meta":       {memory: 8 << 20, kind: sources.Invalid, part: "2097152 bytes of metadata"},
-		"large":      {memory: 1 << 20, kind: sources.Exhausted, part: `after 0 rows plugin "liar" sends a page of 0.8 MiB, and a stream takes one of half its memory at most, 0.5 MiB`},
+		"large":      {memory: 1 << 20, kind: sources.Exhausted, part: `after 0 rows plugin "liar" sent a page of 0.8 MiB, but a page may have at most half of the stream's memory limit, 0.5 MiB`},
 	} {
 		t.Run(table, func(t *testing.T) {
 			budget, err := budget.New("stream", want.memory, nil)
@@ -171,8 +173,8 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// TestRefusedPage: what the budget refuses is told in its own words, and nothing is
-// left of the page.
+// TestRefusedPage checks that the budget's refusal is the error of the scan, and
+// that the page's memory is released.
 func TestRefusedPage(t *testing.T) {
 	s := openPool(t, options("endless"))
 	mem, err := budget.New("stream", 4<<20, nil)

@@ -8,42 +8,42 @@ import (
 	"sync"
 )
 
-// lines logs what a process writes to standard error, line by line. A line that
-// is longer than most is logged in pieces: nothing is held back.
-type lines struct {
+// stderrLog logs what a process writes to standard error, line by line. Lines that
+// are longer than maxLine are logged in pieces.
+type stderrLog struct {
 	log    *slog.Logger
 	mu     sync.Mutex
-	rest   []byte
-	tail   []byte // the last of it, for the error of a process that ends
-	stream string // that reads from the process now; empty where it has no name
+	rest   []byte // the incomplete last line
+	tail   []byte // the last bytes, for the error of a process that ends
+	stream string // the stream that reads from the process now; may be empty
 }
 
 const (
-	longestLine = 16 << 10
-	tailBytes   = 64 << 10
+	maxLine = 16 << 10
+	maxTail = 64 << 10
 )
 
-// serve names the stream that the next lines are about.
-func (l *lines) serve(stream string) {
+// setStream sets the name of the stream with which the next lines are logged.
+func (l *stderrLog) setStream(stream string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stream = stream
 }
 
-// last is what was written last, at most so many bytes.
-func (l *lines) last() string {
+// last returns the last maxTail bytes that were written.
+func (l *stderrLog) last() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.ToValidUTF8(string(l.tail[max(0, len(l.tail)-tailBytes):]), "\uFFFD")
+	return strings.ToValidUTF8(string(l.tail[max(0, len(l.tail)-maxTail):]), "\uFFFD")
 }
 
-// Write takes text in pieces of any length.
-func (l *lines) Write(p []byte) (int, error) {
+// Write accepts text in pieces of any length.
+func (l *stderrLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rest = append(l.rest, p...)
-	if l.tail = append(l.tail, p...); len(l.tail) > 2*tailBytes {
-		l.tail = append(l.tail[:0], l.tail[len(l.tail)-tailBytes:]...)
+	if l.tail = append(l.tail, p...); len(l.tail) > 2*maxTail {
+		l.tail = append(l.tail[:0], l.tail[len(l.tail)-maxTail:]...)
 	}
 	log := l.log
 	if l.stream != "" {
@@ -51,11 +51,11 @@ func (l *lines) Write(p []byte) (int, error) {
 	}
 	for {
 		line, rest, found := bytes.Cut(l.rest, []byte{'\n'})
-		if !found && len(line) < longestLine {
+		if !found && len(line) < maxLine {
 			return len(p), nil
 		}
-		if len(line) > longestLine {
-			line, rest = l.rest[:longestLine], l.rest[longestLine:]
+		if len(line) > maxLine {
+			line, rest = l.rest[:maxLine], l.rest[maxLine:]
 		}
 		if text := strings.TrimSpace(strings.ToValidUTF8(string(line), "\uFFFD")); text != "" {
 			log.Info(text)
@@ -78,31 +78,37 @@ func firstLine(text string) string {
 	return line
 }
 
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
+}
+
 // Crash is the cause of the [sources.Unavailable] error of a stream whose process
 // has ended.
 type Crash struct {
-	Name   string // the plugin's
-	How    string // it ended, as in "was killed by signal 9"
-	Stderr string // the last 64 KiB of what it wrote to standard error
+	Name   string // the source's name, as in [wall.Options]
+	Reason string // how the process ended, as in "was killed by signal 9"
+	Stderr string // the last 64 KiB that it wrote to standard error
 }
 
-// Error says how the process ended, and what it wrote last.
+// Error returns how the process ended, and its panic or the last line that it
+// wrote.
 func (c *Crash) Error() string {
-	text := fmt.Sprintf("plugin %q %s", c.Name, c.How)
+	text := fmt.Sprintf("plugin %q %s", c.Name, c.Reason)
 	said := strings.TrimSpace(c.Stderr)
 	if at := strings.Index(said, "panic: "); at >= 0 {
-		said = firstLine(said[at:]) // what follows is its stack
+		said = firstLine(said[at:]) // the stack follows
 	} else {
-		said = strings.TrimSpace(said[strings.LastIndexByte(said, '\n')+1:])
+		said = lastLine(said)
 	}
 	if said == "" {
 		return text
 	}
-	if len(said) > longestSaid {
-		said = strings.ToValidUTF8(said[:longestSaid], "") + "..."
+	if len(said) > maxSaid {
+		said = strings.ToValidUTF8(said[:maxSaid], "") + "..."
 	}
 	return text + ": " + said
 }
 
-// longestSaid is how much of what a process said last is in an error's text.
-const longestSaid = 500
+// maxSaid is how much of a process's standard error an error text contains.
+const maxSaid = 500

@@ -9,29 +9,30 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// meter looks at what a process holds for itself alone, and ends it where that is
-// over its cap. It looks the more often the nearer the process is to the cap: no
-// process takes memory faster than hogRate, so none gets far between two looks.
+// meter samples the private memory of a process, and kills the process if it
+// exceeds its cap. The closer the process is to the cap, the shorter the interval
+// between samples: a process cannot allocate faster than maxRate, so it does not
+// exceed the cap by much.
 type meter struct {
 	name  string
 	limit atomic.Int64 // bytes
-	held  atomic.Int64 // at the last look
-	peak  atomic.Int64 // the most of all looks since begin
+	held  atomic.Int64 // bytes, the last sample
+	peak  atomic.Int64 // bytes, the highest sample since begin
 
 	exceeded atomic.Pointer[sources.Error]
-	wake     chan struct{} // look at once
-	quit     chan struct{} // the process is gone
+	wake     chan struct{} // requests a sample at once
+	quit     chan struct{} // closed when the process has ended
 	done     sync.WaitGroup
 
-	mu   sync.Mutex // of what follows
-	look func() (held, most int64, ok bool)
+	mu   sync.Mutex // guards the fields below
+	read func() (held, highest int64, ok bool)
 	kill func()
 }
 
 const (
-	hogRate   = 4 << 30 // bytes in a second
-	leastLook = 2 * time.Millisecond
-	mostLook  = 100 * time.Millisecond
+	maxRate     = 4 << 30 // bytes per second
+	minInterval = 2 * time.Millisecond
+	maxInterval = 100 * time.Millisecond
 )
 
 func newMeter(name string, limit int64) *meter {
@@ -40,22 +41,22 @@ func newMeter(name string, limit int64) *meter {
 	return m
 }
 
-// start begins to look at a process that has just started. It ends with stop, or
-// with the process.
+// start samples a process that has just started, until stop is called or the
+// process has ended.
 func (m *meter) start(pid int, kill func()) {
-	look, shut, ok := private(pid)
+	read, closeFile, ok := privateMemory(pid)
 	if !ok {
-		return // no such thing on this system
+		return // not supported on this system
 	}
 	m.mu.Lock()
-	m.look, m.kill = look, kill
+	m.read, m.kill = read, kill
 	m.mu.Unlock()
 	m.done.Go(func() {
 		defer func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.look = nil
-			shut()
+			m.read = nil
+			closeFile()
 		}()
 		timer := time.NewTimer(0)
 		defer timer.Stop()
@@ -66,30 +67,30 @@ func (m *meter) start(pid int, kill func()) {
 			case <-m.wake:
 			case <-timer.C:
 			}
-			held, ok := m.now()
+			held, ok := m.sample()
 			if !ok {
 				return
 			}
 			if m.over() != nil {
-				m.last()
+				m.sampleDying()
 				return
 			}
-			timer.Reset(nextLook(m.limit.Load() - held))
+			timer.Reset(nextInterval(m.limit.Load() - held))
 		}
 	})
 }
 
-// now looks, returns what it saw, and ends the process where that is over the cap.
-func (m *meter) now() (held int64, ok bool) {
+// sample takes a sample, returns it, and kills the process if it exceeds the cap.
+func (m *meter) sample() (held int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.look == nil {
+	if m.read == nil {
 		return 0, false
 	}
-	if held, _, ok = m.look(); !ok {
+	if held, _, ok = m.read(); !ok {
 		return 0, false
 	}
-	m.saw(held)
+	m.record(held)
 	if limit := m.limit.Load(); held > limit && m.over() == nil {
 		m.exceeded.Store(&sources.Error{Kind: sources.Exhausted, Err: &Excess{Name: m.name, Held: held, Limit: limit}})
 		m.kill()
@@ -97,28 +98,29 @@ func (m *meter) now() (held int64, ok bool) {
 	return held, true
 }
 
-// nextLook is how long a process with so much room cannot reach its cap.
-func nextLook(room int64) time.Duration {
-	return min(max(time.Duration(float64(room)/hogRate*float64(time.Second)), leastLook), mostLook)
+// nextInterval returns for how long a process that is that many bytes below its cap
+// cannot reach it.
+func nextInterval(room int64) time.Duration {
+	return min(max(time.Duration(float64(room)/maxRate*float64(time.Second)), minInterval), maxInterval)
 }
 
-func (m *meter) saw(held int64) {
+func (m *meter) record(held int64) {
 	m.held.Store(held)
 	for peak := m.peak.Load(); held > peak && !m.peak.CompareAndSwap(peak, held); peak = m.peak.Load() {
 	}
 }
 
-// last looks on while a process that was killed is dying: what it had taken by
-// then is its peak.
-func (m *meter) last() {
+// sampleDying samples a killed process until it has ended, so that the peak includes
+// what it allocated until then.
+func (m *meter) sampleDying() {
 	for range 100 {
 		m.mu.Lock()
-		_, most, ok := m.look()
+		_, highest, ok := m.read()
 		m.mu.Unlock()
 		if !ok {
 			return
 		}
-		m.saw(most)
+		m.record(highest)
 		select {
 		case <-m.quit:
 			return
@@ -127,25 +129,26 @@ func (m *meter) last() {
 	}
 }
 
-// stop ends the looking, once the process has ended.
+// stop ends the sampling. The process must have ended.
 func (m *meter) stop() {
 	close(m.quit)
 	m.done.Wait()
 	m.held.Store(0)
 }
 
-// begin sets another cap, and counts the peak anew. The next look is at once.
+// begin sets the cap, resets the peak, and takes a sample at once.
 func (m *meter) begin(limit int64) {
 	m.limit.Store(limit)
 	m.peak.Store(0)
-	m.now()
+	m.sample()
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
 }
 
-// over returns why the process was killed, or nil.
+// over returns the error of a process that was killed for exceeding its cap, else
+// nil.
 func (m *meter) over() error {
 	if e := m.exceeded.Load(); e != nil {
 		return e
@@ -153,22 +156,21 @@ func (m *meter) over() error {
 	return nil
 }
 
-// peaked reports whether the process came so near to its cap that a new one is
-// better: what a process once had it seldom gives back, and what it keeps the
-// next session lacks.
-func (m *meter) peaked() bool { return m.peak.Load() > m.limit.Load()/4*3 }
+// nearCap reports whether the process came so close to its cap that the next session
+// should have a new one: a process rarely returns memory to the system.
+func (m *meter) nearCap() bool { return m.peak.Load() > m.limit.Load()/4*3 }
 
 // Excess is the cause of the [sources.Exhausted] error of a process that was
-// killed for what it held.
+// killed because it exceeded its memory cap.
 type Excess struct {
-	Name  string // the plugin's
-	Held  int64  // private bytes when it was looked at last
-	Limit int64  // bytes
+	Name  string // the source's name, as in [wall.Options]
+	Held  int64  // private bytes in the last sample
+	Limit int64  // memory cap in bytes
 }
 
-// Error says who held what: `plugin "csv" held 259 MiB of its 256 MiB`.
+// Error returns how much memory the process held, and the remedy.
 func (e *Excess) Error() string {
-	return fmt.Sprintf("plugin %q held %d MiB of its %s; raise the isolate limit, or ask for less at once", e.Name, (e.Held+1<<20-1)>>20, mebibytes(e.Limit))
+	return fmt.Sprintf("plugin %q held %d MiB of its %s; raise the process's memory limit, or read less at once", e.Name, (e.Held+1<<20-1)>>20, mebibytes(e.Limit))
 }
 
 func mebibytes(n int64) string {

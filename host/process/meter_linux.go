@@ -7,16 +7,16 @@ import (
 	"strconv"
 )
 
-// private returns a function that tells how many bytes a process holds for
-// itself alone, in memory or swapped out, and the most that it held since it
-// began; and one that ends it.
+// privateMemory returns a function that reads how many private bytes a process
+// holds now, in memory or swapped out, and held at most since it started; and a
+// function that releases its file.
 //
-// It reads the counters that the kernel keeps, in some ten microseconds. The sums
-// of smaps_rollup are exact, but the kernel walks every page for them and holds
-// the process up meanwhile. Pages of files are not counted: they are shared with
-// whoever runs the same program, and the kernel drops them at need. Shared memory
-// that is no file's is counted, or a process could hide in it.
-func private(pid int) (look func() (held, most int64, ok bool), shut func(), ok bool) {
+// It reads the kernel's counters, which takes about ten microseconds. The sums in
+// smaps_rollup are exact, but the kernel walks all pages for them and blocks the
+// process meanwhile. Pages of files are not counted: they are shared with other
+// processes that run the same program, and the kernel can drop them. Shared memory
+// without a file is counted, as a process could hide memory there.
+func privateMemory(pid int) (read func() (held, highest int64, ok bool), closeFile func(), ok bool) {
 	status, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return nil, nil, false
@@ -31,12 +31,12 @@ func private(pid int) (look func() (held, most int64, ok bool), shut func(), ok 
 	}, func() { _ = status.Close() }, true
 }
 
-// parseStatus reads a process's status. One that has ended, and is not yet waited
-// for, has no memory.
-func parseStatus(text []byte) (held, most int64, ok bool) {
+// parseStatus parses a process's status. ok is false for a process that has ended
+// and was not yet waited for: it has no memory.
+func parseStatus(text []byte) (held, highest int64, ok bool) {
 	for _, field := range []struct {
-		name       string
-		held, most int64 // how it counts
+		name          string
+		held, highest int64 // factors by which it is added to each result
 	}{{"\nVmHWM:", 0, 1}, {"\nRssAnon:", 1, 0}, {"\nRssFile:", 0, -1}, {"\nRssShmem:", 1, 0}, {"\nVmSwap:", 1, 0}} {
 		_, rest, found := bytes.Cut(text, []byte(field.name))
 		if !found {
@@ -48,7 +48,7 @@ func parseStatus(text []byte) (held, most int64, ok bool) {
 			return 0, 0, false
 		}
 		held += field.held * kib << 10
-		most += field.most * kib << 10
+		highest += field.highest * kib << 10
 	}
-	return held, max(held, most), true
+	return held, max(held, highest), true
 }

@@ -2,7 +2,7 @@
 
 package process
 
-// private has nothing to look with: see Options.Isolate.
-func private(int) (look func() (held, most int64, ok bool), shut func(), ok bool) {
+// privateMemory is not supported on this system: see [wall.Options].
+func privateMemory(int) (read func() (held, highest int64, ok bool), closeFile func(), ok bool) {
 	return nil, nil, false
 }

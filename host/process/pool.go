@@ -10,85 +10,86 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// pool has the processes of one source: those that sessions lease, and a few that
-// wait for the next session.
+// pool holds the processes of one source: those that sessions lease, and some idle
+// ones for later sessions. It is safe for concurrent use.
 type pool struct {
-	options Options
+	options wall.Options
 	config  sources.Config
-	// turn is held by who starts a shared process: others wait for that one.
-	turn chan struct{}
+	// starting is a semaphore for the start of a shared process.
+	starting chan struct{}
 
 	mu     sync.Mutex
-	all    map[*isolate]struct{}
-	idle   []*isolate // of all; the one that waits longest is first
+	all    map[*sandbox]struct{}
+	idle   []*sandbox // those without sessions; the one that was idle longest is first
 	closed bool
-	ending sync.WaitGroup // isolates that end by themselves
+	ending sync.WaitGroup // sandboxes that end in the background
 }
 
-func newPool(o Options, c sources.Config) *pool {
-	return &pool{options: o, config: c, turn: make(chan struct{}, 1), all: map[*isolate]struct{}{}}
+func newPool(o wall.Options, c sources.Config) *pool {
+	return &pool{options: o, config: c, starting: make(chan struct{}, 1), all: map[*sandbox]struct{}{}}
 }
 
-// lease returns an isolate for a session, and whether it waited there: one that
-// waited may have died a moment ago.
-func (p *pool) lease(ctx context.Context, limit int64) (i *isolate, warm bool, err error) {
-	if i := p.take(limit); i != nil {
-		return i, true, nil
+// lease returns a sandbox for a session, and whether it is a reused one: its process
+// may have ended unnoticed.
+func (p *pool) lease(ctx context.Context, limit int64) (s *sandbox, reused bool, err error) {
+	if s := p.reuse(limit); s != nil {
+		return s, true, nil
 	}
 	if p.options.Share {
 		select {
-		case p.turn <- struct{}{}:
-			defer func() { <-p.turn }()
+		case p.starting <- struct{}{}:
+			defer func() { <-p.starting }()
 		case <-ctx.Done():
 			return nil, false, &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
 		}
-		if i := p.take(limit); i != nil {
-			return i, true, nil
+		if s := p.reuse(limit); s != nil {
+			return s, true, nil
 		}
 	}
-	i, err = p.open(ctx, limit)
-	return i, false, err
+	s, err = p.open(ctx, limit)
+	return s, false, err
 }
 
-// take leases an isolate that is there; nil is none.
-func (p *pool) take(limit int64) *isolate {
+// reuse leases a shared or idle sandbox, or returns nil if there is none.
+func (p *pool) reuse(limit int64) *sandbox {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.options.Share {
-		for i := range p.all {
-			if i.sessions > 0 && i.alive() && !i.spoilt {
-				i.sessions++
-				// The cap of all is that of the largest.
-				i.child.meter.limit.Store(max(i.child.meter.limit.Load(), limit))
-				return i
+		for s := range p.all {
+			if s.sessions > 0 && s.alive() && !s.unusable {
+				s.sessions++
+				// A shared process has the highest cap of its sessions.
+				s.child.meter.limit.Store(max(s.child.meter.limit.Load(), limit))
+				return s
 			}
 		}
 	}
 	for len(p.idle) > 0 {
-		i := p.idle[len(p.idle)-1]
+		s := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
-		i.timer.Stop()
-		if !i.alive() {
-			p.retire(i)
+		s.timer.Stop()
+		if !s.alive() {
+			p.retire(s)
 			continue
 		}
-		i.sessions = 1
-		i.child.meter.begin(limit)
-		return i
+		s.sessions = 1
+		s.child.meter.begin(limit)
+		return s
 	}
 	return nil
 }
 
 // open starts a process, opens its source, and leases it.
-func (p *pool) open(ctx context.Context, limit int64) (*isolate, error) {
+func (p *pool) open(ctx context.Context, limit int64) (*sandbox, error) {
 	c, err := start(ctx, p.options)
 	if err != nil {
 		return nil, err
 	}
-	i := &isolate{child: c, client: flight.NewFlightServiceClient(c.conn), call: p.options.Call, sessions: 1}
-	if err := i.open(ctx, p.options.Opening, p.config); err != nil {
+	s := &sandbox{child: c, client: flight.NewFlightServiceClient(c.conn), callTimeout: p.options.CallTimeout, sessions: 1}
+	if err := s.open(ctx, p.options.OpenMemory, p.config); err != nil {
 		c.kill()
 		return nil, err
 	}
@@ -96,61 +97,61 @@ func (p *pool) open(ctx context.Context, limit int64) (*isolate, error) {
 	p.mu.Lock()
 	closed := p.closed
 	if !closed {
-		p.all[i] = struct{}{}
+		p.all[s] = struct{}{}
 	}
 	p.mu.Unlock()
 	if closed {
-		return nil, errors.Join(&sources.Error{Kind: sources.Invalid, Err: errors.New("the source is closed")}, i.end())
+		return nil, errors.Join(&sources.Error{Kind: sources.Invalid, Err: errors.New("the source is closed")}, s.end())
 	}
-	return i, nil
+	return s, nil
 }
 
-// release takes an isolate back whose session has ended. It waits for the next
-// one, unless it is of no further use (spoilt: it did not end the session as it
-// should), or there are enough.
-func (p *pool) release(i *isolate, spoilt bool) {
+// release returns a sandbox whose session has ended. It becomes idle, unless it is
+// unusable (it did not end the session in order), close to its cap, or there are
+// enough idle ones.
+func (p *pool) release(s *sandbox, unusable bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i.spoilt = i.spoilt || spoilt
-	if i.sessions--; i.sessions > 0 || p.closed {
+	s.unusable = s.unusable || unusable
+	if s.sessions--; s.sessions > 0 || p.closed {
 		return
 	}
-	if i.spoilt || !i.alive() || i.child.meter.peaked() || len(p.idle) >= p.options.Warm {
-		p.retire(i)
+	if s.unusable || !s.alive() || s.child.meter.nearCap() || len(p.idle) >= p.options.MaxIdle {
+		p.retire(s)
 		return
 	}
-	p.idle = append(p.idle, i)
-	i.timer = time.AfterFunc(p.options.Idle, func() {
+	p.idle = append(p.idle, s)
+	s.timer = time.AfterFunc(p.options.IdleTimeout, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if at := slices.Index(p.idle, i); at >= 0 && !p.closed {
+		if at := slices.Index(p.idle, s); at >= 0 && !p.closed {
 			p.idle = slices.Delete(p.idle, at, at+1)
-			p.retire(i)
+			p.retire(s)
 		}
 	})
 }
 
-// retire ends an isolate in the background; the lock is held. Nobody waits for
-// it but close.
-func (p *pool) retire(i *isolate) {
-	delete(p.all, i)
-	p.ending.Go(func() { _ = i.end() }) // the source's Close is told by those that are left
+// retire ends a sandbox in the background. The caller holds the lock; only close
+// waits for the end.
+func (p *pool) retire(s *sandbox) {
+	delete(p.all, s)
+	p.ending.Go(func() { _ = s.end() }) // Close reports the errors of the remaining ones
 }
 
-// close ends all isolates, also those that are leased.
+// close ends all sandboxes, including leased ones.
 func (p *pool) close() error {
 	p.mu.Lock()
 	p.closed = true
-	for _, i := range p.idle {
-		i.timer.Stop()
+	for _, s := range p.idle {
+		s.timer.Stop()
 	}
 	var faults []error
 	var each sync.WaitGroup
 	var mu sync.Mutex
-	for i := range p.all {
-		i.spoilt = i.spoilt || i.sessions > 0 // it could wait for a scan that nobody reads
+	for s := range p.all {
+		s.unusable = s.unusable || s.sessions > 0 // it may be blocked in a scan that is not read
 		each.Go(func() {
-			if err := i.end(); err != nil {
+			if err := s.end(); err != nil {
 				mu.Lock()
 				faults = append(faults, err)
 				mu.Unlock()
@@ -168,28 +169,18 @@ func (p *pool) close() error {
 	return nil
 }
 
-// Usage is what one of a source's processes holds.
-type Usage struct {
-	Name     string `json:"name"`     // the plugin's
-	Pid      int    `json:"pid"`      // of the process
-	Sessions int    `json:"sessions"` // that lease it; 0: it waits for the next one
-	Held     int64  `json:"held"`     // private bytes at the last look, at most a tenth of a second ago
-	Peak     int64  `json:"peak"`     // the most of them since it was leased
-	Limit    int64  `json:"limit"`    // its cap, in bytes
-}
-
-// usage lists the isolates, the oldest process first.
-func (p *pool) usage() []Usage {
+// usage returns the memory use of the processes, in the order of their ids.
+func (p *pool) usage() []wall.Usage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make([]Usage, 0, len(p.all))
-	for i := range p.all {
-		m := i.child.meter
-		all = append(all, Usage{
-			Name: i.child.name, Pid: i.child.cmd.Process.Pid, Sessions: i.sessions,
+	all := make([]wall.Usage, 0, len(p.all))
+	for s := range p.all {
+		m := s.child.meter
+		all = append(all, wall.Usage{
+			Name: s.child.name, Pid: s.child.cmd.Process.Pid, Sessions: s.sessions,
 			Held: m.held.Load(), Peak: m.peak.Load(), Limit: m.limit.Load(),
 		})
 	}
-	slices.SortFunc(all, func(a, b Usage) int { return a.Pid - b.Pid })
+	slices.SortFunc(all, func(a, b wall.Usage) int { return a.Pid - b.Pid })
 	return all
 }

@@ -15,10 +15,11 @@ import (
 
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
-// openPool opens a source and closes it with the test.
-func openPool(t *testing.T, o process.Options) *process.Source {
+// openPool opens a source and closes it when the test ends.
+func openPool(t *testing.T, o wall.Options) *process.Source {
 	t.Helper()
 	clean(t)
 	source, err := process.Open(t.Context(), o, sources.Config{})
@@ -52,13 +53,13 @@ func end(t *testing.T, sessions ...sources.Session) {
 }
 
 func pids(s *process.Source) (pids []int) {
-	for _, u := range s.Isolates() {
+	for _, u := range s.Sandboxes() {
 		pids = append(pids, u.Pid)
 	}
 	return pids
 }
 
-// rows reads a table, and returns how many rows it has.
+// rows reads a table and returns the number of its rows.
 func rows(ctx context.Context, n sources.Session, table string) (rows int64, err error) {
 	for batch, err := range n.Scan(ctx, &sources.Query{Table: table}) {
 		if err != nil {
@@ -69,7 +70,8 @@ func rows(ctx context.Context, n sources.Session, table string) (rows int64, err
 	return rows, nil
 }
 
-// eventually waits for what another goroutine or process is about to do.
+// eventually waits until a condition holds that depends on another goroutine or
+// process.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
@@ -79,8 +81,9 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestLease: each session has a process of its own, the first one that which was
-// opened; as many as are to be kept warm wait for the next.
+// TestLease checks that each session has a process of its own, that the first
+// session uses the process that was opened first, and that MaxIdle processes are
+// kept for later sessions.
 func TestLease(t *testing.T) {
 	s := openPool(t, options("shop"))
 	opened := pids(s)
@@ -101,22 +104,23 @@ func TestLease(t *testing.T) {
 		}
 	}
 	end(t, sessions...)
-	eventually(t, "two processes are left", func() bool { return len(children(t, os.Getpid())) == process.DefaultWarm })
+	eventually(t, "two processes are left", func() bool { return len(children(t, os.Getpid())) == wall.DefaultMaxIdle })
 	warm := pids(s)
 	again := begin(t, s, memory.DefaultAllocator)
-	if len(warm) != process.DefaultWarm || !slices.Equal(pids(s), warm) {
+	if len(warm) != wall.DefaultMaxIdle || !slices.Equal(pids(s), warm) {
 		t.Errorf("the processes %v serve the next session, where %v waited", pids(s), warm)
 	}
-	if u := s.Isolates(); u[0].Sessions+u[1].Sessions != 1 {
+	if u := s.Sandboxes(); u[0].Sessions+u[1].Sessions != 1 {
 		t.Errorf("%+v serve one session", u)
 	}
 	end(t, again)
 }
 
-// TestIdle: what waits for too long is ended, and the next session has another.
+// TestIdle checks that an idle process is ended after IdleTimeout, and that the next
+// session gets another one.
 func TestIdle(t *testing.T) {
 	o := options("shop")
-	o.Idle = time.Millisecond
+	o.IdleTimeout = time.Millisecond
 	s := openPool(t, o)
 	eventually(t, "the idle process ends", func() bool { return len(pids(s)) == 0 && len(children(t, os.Getpid())) == 0 })
 	n := begin(t, s, memory.DefaultAllocator)
@@ -126,16 +130,16 @@ func TestIdle(t *testing.T) {
 	end(t, n)
 }
 
-// TestCold keeps nothing.
+// TestCold checks that a negative MaxIdle keeps no process.
 func TestCold(t *testing.T) {
 	o := options("shop")
-	o.Warm = -1
+	o.MaxIdle = -1
 	s := openPool(t, o)
 	end(t, begin(t, s, memory.DefaultAllocator))
 	eventually(t, "no process is left", func() bool { return len(children(t, os.Getpid())) == 0 })
 }
 
-// TestDeadWhileIdle: a process that died while nobody used it is nobody's fault.
+// TestDeadWhileIdle checks that an idle process that has died causes no error.
 func TestDeadWhileIdle(t *testing.T) {
 	s := openPool(t, options("shop"))
 	if _, err := s.Catalog(t.Context()); err != nil {
@@ -153,10 +157,11 @@ func TestDeadWhileIdle(t *testing.T) {
 	end(t, n)
 }
 
-// TestShare: all sessions have one process, also those that begin at once.
+// TestShare checks that all sessions use one process, even if they begin at the same
+// time.
 func TestShare(t *testing.T) {
 	o := options("shop")
-	o.Share, o.Idle = true, time.Millisecond
+	o.Share, o.IdleTimeout = true, time.Millisecond
 	s := openPool(t, o)
 	eventually(t, "the idle process ends", func() bool { return len(pids(s)) == 0 })
 	begun := make(chan sources.Session, 8)
@@ -175,14 +180,14 @@ func TestShare(t *testing.T) {
 			sessions = append(sessions, n)
 		}
 	}
-	if u := s.Isolates(); len(u) != 1 || u[0].Sessions != len(sessions) {
+	if u := s.Sandboxes(); len(u) != 1 || u[0].Sessions != len(sessions) {
 		t.Errorf("%d sessions have %+v", len(sessions), u)
 	}
 	end(t, sessions...)
 	eventually(t, "the idle process ends", func() bool { return len(pids(s)) == 0 })
 }
 
-// bounded is an allocator with a limit, as a stream's budget is one.
+// bounded is an allocator with a limit, as a stream's budget has.
 type bounded struct {
 	memory.Allocator
 	limit int64
@@ -190,11 +195,11 @@ type bounded struct {
 
 func (b bounded) Limit() int64 { return b.limit }
 
-// TestCapFollowsMemory: the cap is the session's own limit, where that is more
-// than the least.
+// TestCapFollowsMemory checks that the cap is the session's own limit if that is
+// above MinMemory.
 func TestCapFollowsMemory(t *testing.T) {
 	s := openPool(t, options("shop"))
-	for limit, want := range map[int64]int64{1 << 20: process.DefaultIsolate, 1 << 30: 1 << 30} {
+	for limit, want := range map[int64]int64{1 << 20: wall.DefaultMinMemory, 1 << 30: 1 << 30} {
 		n := begin(t, s, bounded{memory.DefaultAllocator, limit})
 		if _, _, got := n.(interface {
 			SandboxMemory() (held, peak, limit int64)
@@ -205,8 +210,8 @@ func TestCapFollowsMemory(t *testing.T) {
 	}
 }
 
-// TestClosedPool: a session that is open ends with the source, and none begins
-// after it.
+// TestClosedPool checks that closing a source ends its open session, and that no
+// session can begin afterwards.
 func TestClosedPool(t *testing.T) {
 	s := openPool(t, options("endless"))
 	n := begin(t, s, memory.DefaultAllocator)

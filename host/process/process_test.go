@@ -20,14 +20,14 @@ import (
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/sources"
-	"github.com/penstock-data/penstock/sources/serve"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// The plugins of these tests are this program, started once more: the source to
-// serve by its name, and what is no source by a variable.
+// The plugins of these tests are copies of this program: sources are selected by
+// their names, and programs that are no source by a variable.
 func TestMain(m *testing.M) {
-	serve.Main(map[string]sources.Open{
+	process.Main(map[string]sources.Open{
 		"shop":    shop,
 		"endless": endless,
 		"broken": func(context.Context, sources.Config) (sources.Source, error) {
@@ -59,11 +59,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binDir holds what hogFile builds, until the tests end.
+// binDir contains what hogFile builds, until the tests end.
 var binDir string
 
-// hogFile builds the plugin of testdata/hog, once, and without the race detector:
-// it takes memory of its own, and a tenth of a second to start.
+// hogFile builds the plugin of testdata/hog once, without the race detector: with it
+// a process needs more memory, and a tenth of a second to start.
 func hogFile(t *testing.T) string {
 	t.Helper()
 	if binDir == "" {
@@ -83,7 +83,7 @@ func shop(context.Context, sources.Config) (sources.Source, error) {
 	return testkit.Shop{Seed: 2, Orders: 40}.Memory()
 }
 
-// endless has a table that has no end.
+// endless is a source with an endless table.
 func endless(context.Context, sources.Config) (sources.Source, error) {
 	s, err := testkit.Shop{Seed: 2, Orders: 1}.Memory()
 	if err != nil {
@@ -113,11 +113,11 @@ func endless(context.Context, sources.Config) (sources.Source, error) {
 	}), nil
 }
 
-func options(self string) process.Options {
-	return process.Options{Self: self, Name: self, Call: 20 * time.Second, Stall: 500 * time.Millisecond}
+func options(self string) wall.Options {
+	return wall.Options{Self: self, Name: self, CallTimeout: 20 * time.Second, StallTimeout: 500 * time.Millisecond}
 }
 
-// clean holds that a test leaves no goroutine, process, socket or file.
+// clean checks that the test leaves no goroutine, process, socket or file behind.
 func clean(t *testing.T) {
 	t.Helper()
 	temp := t.TempDir()
@@ -135,7 +135,7 @@ func clean(t *testing.T) {
 	})
 }
 
-// children are the processes that a process has started.
+// children returns the ids of the processes that a process has started.
 func children(t *testing.T, parent int) (pids []int) {
 	t.Helper()
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,comm=").Output()
@@ -169,8 +169,8 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// TestLongTemporaryDirectory: the path of a socket has room for a hundred bytes,
-// that of a user's temporary files may have more.
+// TestLongTemporaryDirectory checks that plugins start even if the path of the
+// directory for temporary files is too long for a socket.
 func TestLongTemporaryDirectory(t *testing.T) {
 	clean(t)
 	for _, name := range []string{strings.Repeat("x", 40), strings.Repeat("x", 110)} {
@@ -192,7 +192,8 @@ func TestLongTemporaryDirectory(t *testing.T) {
 	}
 }
 
-// TestManyCycles leaves nothing, however often.
+// TestManyCycles checks that opening and closing a source many times leaves nothing
+// behind.
 func TestManyCycles(t *testing.T) {
 	file := hogFile(t)
 	clean(t)
@@ -201,7 +202,7 @@ func TestManyCycles(t *testing.T) {
 		cycles = 20
 	}
 	for range cycles {
-		source, err := process.Open(t.Context(), process.Options{Command: []string{file}}, sources.Config{Options: map[string]string{"rate": "1"}})
+		source, err := process.Open(t.Context(), wall.Options{Command: []string{file}}, sources.Config{Options: map[string]string{"rate": "1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,8 @@ func TestManyCycles(t *testing.T) {
 	}
 }
 
-// TestBadPlugins: each is one clear line, and nothing is left behind.
+// TestBadPlugins checks that each kind of bad plugin gives a clear error of one
+// line, and leaves nothing behind.
 func TestBadPlugins(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -233,19 +235,19 @@ func TestBadPlugins(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, variable string
-		options        process.Options
+		options        wall.Options
 		kind           sources.Kind
 		part           string
 	}{
-		{name: "exits", variable: "exits", options: process.Options{Command: []string{self}, Name: "p"}, kind: sources.Unavailable, part: `plugin "p" exited with code 7 before it said hello`},
-		{name: "garbage", variable: "garbage", options: process.Options{Command: []string{self}, Name: "p"}, kind: sources.Invalid, part: `plugin "p" does not say hello as a penstock source does`},
-		{name: "silent", variable: "silent", options: process.Options{Command: []string{self}, Name: "p", Call: 300 * time.Millisecond}, kind: sources.Unavailable, part: "did not say hello in time"},
-		{name: "missing", options: process.Options{Command: []string{"/nowhere/p"}}, kind: sources.NotFound, part: "/nowhere/p"},
-		{name: "not a program", options: process.Options{Command: []string{text}}, kind: sources.Internal, part: "exec format error"},
-		{name: "a directory", options: process.Options{Command: []string{os.TempDir()}}, kind: sources.Invalid, part: "is a directory"},
+		{name: "exits", variable: "exits", options: wall.Options{Command: []string{self}, Name: "p"}, kind: sources.Unavailable, part: `plugin "p" exited with code 7 before the handshake`},
+		{name: "garbage", variable: "garbage", options: wall.Options{Command: []string{self}, Name: "p"}, kind: sources.Invalid, part: `plugin "p" wrote something else than a handshake`},
+		{name: "silent", variable: "silent", options: wall.Options{Command: []string{self}, Name: "p", CallTimeout: 300 * time.Millisecond}, kind: sources.Unavailable, part: "did not complete the handshake in time"},
+		{name: "missing", options: wall.Options{Command: []string{"/nowhere/p"}}, kind: sources.NotFound, part: "/nowhere/p"},
+		{name: "not a program", options: wall.Options{Command: []string{text}}, kind: sources.Internal, part: "exec format error"},
+		{name: "a directory", options: wall.Options{Command: []string{os.TempDir()}}, kind: sources.Invalid, part: "is a directory"},
 		{name: "none", kind: sources.Invalid, part: "no executable is named"},
 		{name: "panics in open", options: options("broken"), kind: sources.Internal, part: "panic: no luck today"},
-		{name: "hangs in open", options: process.Options{Self: "hangs", Name: "p", Call: 2 * time.Second}, kind: sources.Unavailable, part: `plugin "p" did not answer within 2s`},
+		{name: "hangs in open", options: wall.Options{Self: "hangs", Name: "p", CallTimeout: 2 * time.Second}, kind: sources.Unavailable, part: `plugin "p" did not answer within 2s`},
 		{name: "refuses", options: options("picky"), kind: sources.Denied, part: "open: denied: no entry with 1 options"},
 		{name: "unknown", options: options("unknown"), kind: sources.Unavailable, part: "exited with code 1"},
 	} {
@@ -263,8 +265,8 @@ func TestBadPlugins(t *testing.T) {
 	}
 }
 
-// TestDeath: a process that dies or stops in the middle of a stream is
-// unavailable, within the deadline, and the receipt says that it is not whole.
+// TestDeath checks that a stream whose process is killed or stopped fails with
+// Unavailable within the timeout, and that its receipt is not complete.
 func TestDeath(t *testing.T) {
 	for signal, part := range map[syscall.Signal]string{
 		syscall.SIGKILL: `plugin "endless" was killed by signal 9`,
@@ -305,7 +307,7 @@ func TestDeath(t *testing.T) {
 	}
 }
 
-// actAsHost opens a source, says so, and waits for its end.
+// actAsHost opens a source, prints "ready", and waits until it is killed.
 func actAsHost() {
 	source, err := process.Open(context.Background(), options("endless"), sources.Config{})
 	if err != nil {
@@ -328,7 +330,8 @@ func actAsHost() {
 	}
 }
 
-// TestKilledHost leaves no child, idle or streaming.
+// TestKilledHost checks that a killed host leaves no child process, whether idle or
+// streaming.
 func TestKilledHost(t *testing.T) {
 	for _, streams := range []string{"", "yes"} {
 		t.Run("streams "+streams, func(t *testing.T) {
@@ -366,7 +369,7 @@ func TestKilledHost(t *testing.T) {
 	}
 }
 
-// running reports whether a process is there and no zombie.
+// running reports whether a process exists and is not a zombie.
 func running(pid int) bool {
 	out, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
 	return err == nil && !strings.HasPrefix(strings.TrimSpace(string(out)), "Z")

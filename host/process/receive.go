@@ -14,14 +14,14 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// codec takes the messages of a scan as gRPC has them, in pieces, so that the
-// bytes of a record are copied once: from there into the session's memory, which
-// refuses before anything is copied. All other messages are protobuf's.
+// codec leaves the messages of a scan in gRPC's buffers, so that the bytes of a
+// record are copied only once: into the session's memory, which is allocated (or
+// refused) before the copy. It decodes all other messages as protobuf.
 type codec struct{ encoding.CodecV2 }
 
 var scanCodec = codec{encoding.GetCodecV2("proto")}
 
-// Unmarshal keeps the pieces until the message is closed.
+// Unmarshal keeps the buffers until the message is closed.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if m, ok := v.(*incoming); ok {
 		m.open(data)
@@ -30,23 +30,23 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// incoming is one message of Flight's DoGet: protobuf's FlightData, whose body
-// comes last. One is used for all messages of a scan, one after the other.
+// incoming is a message of Flight's DoGet: a protobuf FlightData, whose body comes
+// last. A scan uses one for all its messages in turn.
 type incoming struct {
 	reader mem.Reader
-	header []byte // Arrow's metadata; empty where the message has no record
+	header []byte // Arrow's metadata; empty if the message has no record
 	meta   []byte // app_metadata
-	body   int    // bytes that are still to be read
+	body   int    // bytes of the body, not yet read
 }
 
-// The fields of FlightData.
+// The field numbers of FlightData.
 const (
 	fieldHeader = 2
 	fieldMeta   = 3
 	fieldBody   = 1000
 )
 
-// What a message may have beside its body.
+// The sizes to which the fields beside the body are limited, in bytes.
 const (
 	maxHeader = 16 << 20
 	maxMeta   = 1 << 20
@@ -57,20 +57,20 @@ func (m *incoming) open(data mem.BufferSlice) {
 	m.header, m.meta, m.body = m.header[:0], m.meta[:0], 0
 }
 
-// close gives gRPC's pieces back. Header and meta stay until the next open.
+// close releases gRPC's buffers. header and meta stay valid until the next open.
 func (m *incoming) close() { _ = m.reader.Close() }
 
-// parse reads up to the body, for whose bytes nothing is allocated.
+// parse reads the message up to the body. It allocates no memory for the body.
 func (m *incoming) parse() error {
 	for m.reader.Remaining() > 0 {
 		tag, err := binary.ReadUvarint(&m.reader)
 		if err != nil {
-			return malformed("a field's tag is cut")
+			return malformed("a field's tag is truncated")
 		}
 		field, kind := protowire.DecodeTag(tag)
 		switch {
 		case field < 1:
-			return malformed("%d is no field", field)
+			return malformed("invalid field number %d", field)
 		case kind == protowire.VarintType:
 			_, err = binary.ReadUvarint(&m.reader)
 		case kind == protowire.Fixed32Type:
@@ -78,20 +78,20 @@ func (m *incoming) parse() error {
 		case kind == protowire.Fixed64Type:
 			_, err = m.reader.Discard(8)
 		case kind != protowire.BytesType:
-			return malformed("field %d is of kind %d", field, kind)
+			return malformed("field %d has the unexpected wire type %d", field, kind)
 		default:
 			var n uint64
 			if n, err = binary.ReadUvarint(&m.reader); err == nil && n > uint64(m.reader.Remaining()) {
-				return malformed("field %d says that it has %d bytes, and %d are left", field, n, m.reader.Remaining())
+				return malformed("field %d has a length of %d bytes, but only %d remain", field, n, m.reader.Remaining())
 			}
 			switch field {
 			case fieldHeader:
-				m.header, err = m.take(m.header, n, maxHeader)
+				m.header, err = m.readField(m.header, n, maxHeader)
 			case fieldMeta:
-				m.meta, err = m.take(m.meta, n, maxMeta)
+				m.meta, err = m.readField(m.meta, n, maxMeta)
 			case fieldBody:
 				if n < uint64(m.reader.Remaining()) {
-					return malformed("%d bytes follow the record's body, which comes last", uint64(m.reader.Remaining())-n)
+					return malformed("%d bytes follow the record's body, which must be last", uint64(m.reader.Remaining())-n)
 				}
 				m.body = int(n)
 				return nil
@@ -104,16 +104,16 @@ func (m *incoming) parse() error {
 			if errors.As(err, &e) {
 				return err
 			}
-			return malformed("field %d is cut", field)
+			return malformed("field %d is truncated", field)
 		}
 	}
 	return nil
 }
 
-// take reads a field of n bytes into b.
-func (m *incoming) take(b []byte, n, most uint64) ([]byte, error) {
-	if n > most {
-		return b, malformed("%d bytes of metadata, at most %d are taken", n, most)
+// readField reads a field of n bytes into b.
+func (m *incoming) readField(b []byte, n, limit uint64) ([]byte, error) {
+	if n > limit {
+		return b, malformed("%d bytes of metadata exceed the limit of %d", n, limit)
 	}
 	if uint64(cap(b)) < n {
 		b = make([]byte, n)
@@ -123,8 +123,8 @@ func (m *incoming) take(b []byte, n, most uint64) ([]byte, error) {
 	return b, err
 }
 
-// fill reads the body, which has as many bytes as b.
-func (m *incoming) fill(b []byte) error {
+// readBody reads the body into b, which has its length.
+func (m *incoming) readBody(b []byte) error {
 	_, err := io.ReadFull(&m.reader, b)
 	return err
 }

@@ -16,10 +16,9 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// Scan asks the process for a scan, and gives its pages in memory of the
-// session's. Leaving the loop cancels the call, which ends the scan in the
-// process; gRPC holds a window of a megabyte, and the process waits when nobody
-// reads on.
+// Scan requests a scan from the process and yields its pages in the session's
+// memory. Leaving the loop cancels the call and with it the scan in the process.
+// gRPC buffers up to its window; then the process waits for the loop.
 func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
 		if err := n.scan(ctx, q, yield); err != nil {
@@ -35,7 +34,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := scan{session: n, cancel: cancel, decoder: wire.NewDecoder(n.mem)}
-	defer s.leave()
+	defer s.close()
 	if err := s.begin(ctx, &flight.Ticket{Ticket: ticket}); err != nil {
 		return s.fault(ctx, err)
 	}
@@ -56,7 +55,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 				return err
 			}
 			if meta.Trailer == nil {
-				return &sources.Error{Kind: sources.Invalid, Err: errors.New("a page has no record")}
+				return &sources.Error{Kind: sources.Invalid, Err: errors.New("a page without a record")}
 			}
 			return s.tally.Check(meta.Trailer)
 		}
@@ -67,7 +66,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	}
 }
 
-// scan is one call of DoGet.
+// scan is a call of DoGet.
 type scan struct {
 	session *session
 	cancel  context.CancelCauseFunc
@@ -80,8 +79,8 @@ type scan struct {
 var doGet = grpc.StreamDesc{StreamName: "DoGet", ServerStreams: true}
 
 func (s *scan) begin(ctx context.Context, ticket *flight.Ticket) (err error) {
-	s.stream, err = s.session.isolate.child.conn.NewStream(ctx, &doGet, "/arrow.flight.protocol.FlightService/DoGet",
-		grpc.ForceCodecV2(scanCodec), grpc.MaxCallRecvMsgSize(int(s.session.largest())))
+	s.stream, err = s.session.sandbox.child.conn.NewStream(ctx, &doGet, "/arrow.flight.protocol.FlightService/DoGet",
+		grpc.ForceCodecV2(scanCodec), grpc.MaxCallRecvMsgSize(int(s.session.maxPage())))
 	if err == nil {
 		err = s.stream.SendMsg(ticket)
 	}
@@ -91,11 +90,10 @@ func (s *scan) begin(ctx context.Context, ticket *flight.Ticket) (err error) {
 	return err
 }
 
-// leave ends the call, and frees what it held. When it returns gRPC has put the
-// end of the call on its way, and whatever the session asks next comes after it:
-// the process then knows that the scan was left, and does not take the next one of
-// a table with one scan at a time for a second.
-func (s *scan) leave() {
+// close ends the call and releases its memory. When it returns, gRPC has sent the
+// end of the call, so the session's next request arrives after it: a source that
+// allows one scan of a table at a time then knows that this one has ended.
+func (s *scan) close() {
 	s.cancel(nil)
 	if s.stream != nil {
 		for s.stream.RecvMsg(&s.message) == nil {
@@ -106,33 +104,33 @@ func (s *scan) leave() {
 	s.decoder.Release()
 }
 
-// largest is the largest message that a scan takes. While its bytes go over into
-// the session's memory they are there twice, so it is half of what that may hold;
-// a page is far smaller, but for one of a single row.
-func (n *session) largest() int64 {
+// maxPage returns the size of the largest message that a scan accepts, in bytes.
+// While a message is copied into the session's memory its bytes exist twice, so the
+// size is half of the memory limit. Only a page of a single row can come near it.
+func (n *session) maxPage() int64 {
 	if bounded, ok := n.mem.(interface{ Limit() int64 }); ok {
 		return min(max(bounded.Limit()/2, 64<<10), 1<<31-1)
 	}
 	return maxMessage
 }
 
-// receive waits for a message while the stall clock runs.
+// receive waits for a message, at most for the stall timeout.
 func (s *scan) receive() error {
 	n := s.session
-	stall := n.source.pool.options.Stall
-	clock := time.AfterFunc(stall, func() {
-		s.cancel(&sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q sent nothing for %s", n.isolate.child.name, stall)})
+	timeout := n.source.pool.options.StallTimeout
+	timer := time.AfterFunc(timeout, func() {
+		s.cancel(&sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q sent nothing for %s", n.sandbox.child.name, timeout)})
 	})
-	defer clock.Stop()
+	defer timer.Stop()
 	return s.stream.RecvMsg(&s.message)
 }
 
-// page decodes a message, and yields its record where it has one: a schema and a
-// dictionary have none.
+// page decodes a message and yields its record. A schema or dictionary message has
+// none.
 func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 	s.tally.AddBytes(s.message.header)
 	record, err := s.decoder.ReadMessage(s.message.header, int64(s.message.body), func(body []byte) error {
-		err := s.message.fill(body)
+		err := s.message.readBody(body)
 		s.tally.AddBytes(body)
 		return err
 	})
@@ -149,23 +147,23 @@ func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 		return false, err
 	}
 	if meta.Page == nil || meta.Page.Rows != record.NumRows() {
-		return false, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("a record of %d rows comes with a %s", record.NumRows(), meta)}
+		return false, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("a record of %d rows has the metadata of a %s", record.NumRows(), meta)}
 	}
 	s.tally.AddPage(record.NumRows())
 	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Skipped: meta.Page.Skipped}, nil), nil
 }
 
-// fault says what a failed call means. What gRPC did not take in, because it is
-// larger than the session could hold, is said with both sizes.
+// fault returns the error of a failed call. For a page that is too large it names
+// both sizes.
 func (s *scan) fault(ctx context.Context, err error) error {
 	n := s.session
-	var size, most int64
+	var size, limit int64
 	if ctx.Err() == nil && status.Code(err) == codes.ResourceExhausted {
-		if _, e := fmt.Sscanf(status.Convert(err).Message(), "grpc: received message larger than max (%d vs. %d)", &size, &most); e == nil {
+		if _, e := fmt.Sscanf(status.Convert(err).Message(), "grpc: received message larger than max (%d vs. %d)", &size, &limit); e == nil {
 			return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf(
-				"after %d rows plugin %q sends a page of %s, and a stream takes one of half its memory at most, %s; give the stream more memory",
-				s.tally.Rows(), n.isolate.child.name, mebibytes(size), mebibytes(most))}
+				"after %d rows plugin %q sent a page of %s, but a page may have at most half of the stream's memory limit, %s; raise the memory limit",
+				s.tally.Rows(), n.sandbox.child.name, mebibytes(size), mebibytes(limit))}
 		}
 	}
-	return n.isolate.fault(ctx, err)
+	return n.sandbox.fault(ctx, err)
 }

@@ -18,13 +18,13 @@ type metrics struct {
 	host         *host.Host
 	registration metric.Registration
 
-	opened, ended, chunks, rows, size, lookups metric.Int64Counter
-	faults, levels, steered, circuits, checks  metric.Int64Counter
-	duration, checkDuration                    metric.Float64Histogram
-	chunkRows                                  metric.Int64Histogram
+	opened, ended, chunks, rows, size, lookups   metric.Int64Counter
+	faults, levels, controlled, circuits, checks metric.Int64Counter
+	duration, checkDuration                      metric.Float64Histogram
+	chunkRows                                    metric.Int64Histogram
 
 	open, circuitOpen, held, limit metric.Int64ObservableGauge
-	isolates, isolateMemory        metric.Int64ObservableGauge
+	sandboxes, sandboxMemory       metric.Int64ObservableGauge
 	cacheEntries, cacheSize        metric.Int64ObservableGauge
 	cacheRequests, cacheEvictions  metric.Int64ObservableCounter
 }
@@ -36,23 +36,23 @@ func newMetrics(h *host.Host, meter metric.Meter) (*metrics, error) {
 		c, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(text))
 		*to, faults = c, append(faults, err)
 	}
-	counter(&m.opened, "penstock.stream.opened", "{stream}", "Streams that were opened.")
-	counter(&m.ended, "penstock.stream.ended", "{stream}", "Streams that have ended.")
-	counter(&m.chunks, "penstock.chunk.count", "{chunk}", "Chunks that consumers are done with.")
-	counter(&m.rows, "penstock.row.count", "{row}", "Rows of those chunks.")
+	counter(&m.opened, "penstock.stream.opened", "{stream}", "Streams opened.")
+	counter(&m.ended, "penstock.stream.ended", "{stream}", "Streams ended.")
+	counter(&m.chunks, "penstock.chunk.count", "{chunk}", "Chunks that consumers have finished.")
+	counter(&m.rows, "penstock.row.count", "{row}", "Rows of finished chunks.")
 	counter(&m.size, "penstock.row.size", "By", "Bytes of the values of those rows.")
-	counter(&m.lookups, "penstock.lookup.count", "{lookup}", "Look-ups of relations, of streams that have ended.")
-	counter(&m.faults, "penstock.fault.count", "{fault}", "Faults of sources that did not end their streams.")
-	counter(&m.levels, "penstock.level.changes", "{change}", "Changes of streams to a level of memory.")
-	counter(&m.steered, "penstock.stream.steered", "{action}", "Streams that somebody paused, resumed or cancelled.")
-	counter(&m.circuits, "penstock.circuit.changes", "{change}", "Changes of sources' breakers to a state.")
+	counter(&m.lookups, "penstock.lookup.count", "{lookup}", "Look-ups of relations, added when a stream ends.")
+	counter(&m.faults, "penstock.fault.count", "{fault}", "Faults of sources from which streams have recovered.")
+	counter(&m.levels, "penstock.level.changes", "{change}", "Changes of streams to a memory level.")
+	counter(&m.controlled, "penstock.stream.steered", "{action}", "Pauses, resumptions and cancellations of streams.")
+	counter(&m.circuits, "penstock.circuit.changes", "{change}", "Changes of circuit breakers to a state.")
 	counter(&m.checks, "penstock.check.count", "{check}", "Health checks of sources.")
 	seconds := func(to *metric.Float64Histogram, name, text string) {
 		c, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text))
 		*to, faults = c, append(faults, err)
 	}
-	seconds(&m.duration, "penstock.stream.duration", "From the opening of streams to their end.")
-	seconds(&m.checkDuration, "penstock.check.duration", "How long health checks took.")
+	seconds(&m.duration, "penstock.stream.duration", "Duration of streams, from opening to end.")
+	seconds(&m.checkDuration, "penstock.check.duration", "Duration of health checks.")
 	var err error
 	m.chunkRows, err = meter.Int64Histogram("penstock.chunk.rows", metric.WithUnit("{row}"), metric.WithDescription("Rows of a chunk."),
 		metric.WithExplicitBucketBoundaries(100, 500, 1000, 5000, 10_000, 50_000))
@@ -63,95 +63,97 @@ func newMetrics(h *host.Host, meter metric.Meter) (*metrics, error) {
 	}
 	gauge(&m.open, "penstock.stream.open", "{stream}", "Streams that have not ended.")
 	gauge(&m.circuitOpen, "penstock.circuit.open", "{source}", "Sources whose circuits are open.")
-	gauge(&m.held, "penstock.memory.held", "By", "Memory of all streams, by who holds it.")
-	gauge(&m.limit, "penstock.memory.limit", "By", "What all streams may hold together.")
-	gauge(&m.isolates, "penstock.isolate.count", "{process}", "Processes of sources.")
-	gauge(&m.isolateMemory, "penstock.isolate.memory", "By", "Private memory of those processes.")
-	gauge(&m.cacheEntries, "penstock.cache.entries", "{entry}", "Answers in the cache.")
+	gauge(&m.held, "penstock.memory.held", "By", "Memory of all streams, by owner.")
+	gauge(&m.limit, "penstock.memory.limit", "By", "Memory limit of all streams together.")
+	gauge(&m.sandboxes, "penstock.isolate.count", "{process}", "Processes that run sources.")
+	gauge(&m.sandboxMemory, "penstock.isolate.memory", "By", "Private memory of those processes.")
+	gauge(&m.cacheEntries, "penstock.cache.entries", "{entry}", "Entries in the cache.")
 	gauge(&m.cacheSize, "penstock.cache.size", "By", "Memory that the cache holds.")
-	seen := func(to *metric.Int64ObservableCounter, name, unit, text string) {
+	observedCounter := func(to *metric.Int64ObservableCounter, name, unit, text string) {
 		c, err := meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(text))
 		*to, faults = c, append(faults, err)
 	}
-	seen(&m.cacheRequests, "penstock.cache.requests", "{request}", "Questions that the cache was asked first.")
-	seen(&m.cacheEvictions, "penstock.cache.evictions", "{entry}", "Answers that the cache dropped.")
+	observedCounter(&m.cacheRequests, "penstock.cache.requests", "{request}", "Queries that the cache looked up.")
+	observedCounter(&m.cacheEvictions, "penstock.cache.evictions", "{entry}", "Entries that the cache removed.")
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	m.registration, err = meter.RegisterCallback(m.collect, m.open, m.circuitOpen, m.held, m.limit, m.isolates, m.isolateMemory,
+	m.registration, err = meter.RegisterCallback(m.collect, m.open, m.circuitOpen, m.held, m.limit, m.sandboxes, m.sandboxMemory,
 		m.cacheEntries, m.cacheSize, m.cacheRequests, m.cacheEvictions)
 	return m, err
 }
 
-// of are the attributes of a source, and more.
-func of(source string, wall host.Wall, more ...attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(append(more, attribute.String("source", source), attribute.String("wall", string(wall)))...))
+// withSource returns the attributes of a source, and more.
+func withSource(source string, isolation host.Isolation, more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(append(more, attribute.String("source", source), attribute.String("wall", string(isolation)))...))
 }
 
-// observe counts an event. It is called by streams, and does not wait.
+// observe records an event. Streams call it, so it must not block.
 func (m *metrics) observe(e host.Event) {
 	ctx := context.Background()
-	with := func(more ...attribute.KeyValue) metric.MeasurementOption { return of(e.Source, e.Wall, more...) }
+	with := func(more ...attribute.KeyValue) metric.MeasurementOption {
+		return withSource(e.Source, e.Isolation, more...)
+	}
 	switch e.Kind {
-	case host.Opened:
+	case host.EventOpened:
 		m.opened.Add(ctx, 1, with())
-	case host.Chunked:
+	case host.EventChunk:
 		source := with()
 		m.chunks.Add(ctx, 1, source)
 		m.rows.Add(ctx, e.Rows, source)
 		m.size.Add(ctx, e.Bytes, source)
 		m.chunkRows.Record(ctx, e.Rows, source)
-	case host.Levelled:
+	case host.EventLevel:
 		m.levels.Add(ctx, 1, with(attribute.String("level", e.Level.To.String())))
-	case host.Faulted:
+	case host.EventFault:
 		m.faults.Add(ctx, 1, with(attribute.String("kind", string(e.Fault.Kind))))
-	case host.Held, host.Released, host.Cancelled:
-		m.steered.Add(ctx, 1, with(attribute.String("action", string(e.Kind))))
-	case host.Ended:
+	case host.EventPaused, host.EventResumed, host.EventCanceled:
+		m.controlled.Add(ctx, 1, with(attribute.String("action", string(e.Kind))))
+	case host.EventEnded:
 		status := with(attribute.String("status", string(e.Status)))
 		m.ended.Add(ctx, 1, status)
 		m.duration.Record(ctx, e.Receipt.Elapsed.Seconds(), status)
 		m.lookups.Add(ctx, e.Receipt.Lookups, with())
-	case host.Circuit:
+	case host.EventCircuit:
 		m.circuits.Add(ctx, 1, with(attribute.String("circuit", string(e.To))))
-	case host.Checked:
+	case host.EventHealth:
 		m.checks.Add(ctx, 1, with(attribute.Bool("good", e.Err == nil)))
 		m.checkDuration.Record(ctx, e.Took.Seconds(), with())
 	}
 }
 
-// collect looks at the host when somebody reads the metrics.
+// collect reads the host's state when the metrics are collected.
 func (m *metrics) collect(_ context.Context, o metric.Observer) error {
 	health := m.host.Health()
 	open := map[[3]string]int64{}
 	for _, s := range health.Streams {
 		if !s.Status.Ended() {
-			open[[3]string{s.Source, string(s.Wall), string(s.Status)}]++
+			open[[3]string{s.Source, string(s.Isolation), string(s.Status)}]++
 		}
 	}
-	for at, n := range open {
-		o.ObserveInt64(m.open, n, of(at[0], host.Wall(at[1]), attribute.String("status", at[2])))
+	for key, n := range open {
+		o.ObserveInt64(m.open, n, withSource(key[0], host.Isolation(key[1]), attribute.String("status", key[2])))
 	}
-	type place struct {
-		source string
-		wall   host.Wall
+	type labels struct {
+		source    string
+		isolation host.Isolation
 	}
-	broken, isolates, memory := map[place]int64{}, map[place]int64{}, map[place]int64{}
+	broken, sandboxes, memory := map[labels]int64{}, map[labels]int64{}, map[labels]int64{}
 	for _, s := range health.Sources {
-		at := place{s.Source, s.Wall}
-		broken[at] += 0
+		l := labels{s.Source, s.Isolation}
+		broken[l] += 0
 		if s.Circuit == retry.CircuitOpen {
-			broken[at]++
+			broken[l]++
 		}
-		for _, i := range s.Isolates {
-			isolates[at]++
-			memory[at] += i.Held
+		for _, sandbox := range s.Sandboxes {
+			sandboxes[l]++
+			memory[l] += sandbox.Held
 		}
 	}
-	for at, n := range broken {
-		o.ObserveInt64(m.circuitOpen, n, of(at.source, at.wall))
-		o.ObserveInt64(m.isolates, isolates[at], of(at.source, at.wall))
-		o.ObserveInt64(m.isolateMemory, memory[at], of(at.source, at.wall))
+	for l, n := range broken {
+		o.ObserveInt64(m.circuitOpen, n, withSource(l.source, l.isolation))
+		o.ObserveInt64(m.sandboxes, sandboxes[l], withSource(l.source, l.isolation))
+		o.ObserveInt64(m.sandboxMemory, memory[l], withSource(l.source, l.isolation))
 	}
 	for i, n := range m.host.Holding() {
 		o.ObserveInt64(m.held, n, metric.WithAttributes(attribute.String("holder", budget.Owner(i).String())))

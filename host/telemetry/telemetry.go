@@ -14,20 +14,21 @@ import (
 	"github.com/penstock-data/penstock/host"
 )
 
-// Options are where telemetry goes. What is nil is not made.
+// Options configures telemetry. A nil provider turns its part off.
 type Options struct {
 	Meter  metric.MeterProvider
 	Tracer trace.TracerProvider
 }
 
-// scope names this instrumentation.
+// scope is the name of this instrumentation scope.
 const scope = "github.com/penstock-data/penstock/host/telemetry"
 
-// Watch begins to tell what happens in the host. The result ends that, and the
-// spans of streams that are still open. Errors are the providers'.
+// Watch reports what happens in the host to the options' providers. The caller calls
+// stop to end this, which also ends the spans of streams that are still open.
+// Errors are those of the providers.
 func Watch(h *host.Host, o Options) (stop func() error, err error) {
 	var removes []func()
-	closes := []func() error{}
+	var closes []func() error
 	if o.Meter != nil {
 		m, err := newMetrics(h, o.Meter.Meter(scope))
 		if err != nil {
@@ -51,7 +52,7 @@ func Watch(h *host.Host, o Options) (stop func() error, err error) {
 	}, nil
 }
 
-// traces has a span for each stream that is open. It is safe for concurrent use.
+// traces holds a span for each open stream. It is safe for concurrent use.
 type traces struct {
 	tracer trace.Tracer
 	mu     sync.Mutex
@@ -68,14 +69,14 @@ func (t *traces) observe(e host.Event) {
 	if t.ended {
 		return
 	}
-	if e.Kind == host.Opened {
+	if e.Kind == host.EventOpened {
 		ctx := e.Context
 		if ctx == nil {
 			ctx = context.Background()
 		}
 		_, t.open[e.Stream] = t.tracer.Start(ctx, "penstock.stream", trace.WithTimestamp(e.At), trace.WithAttributes(
 			attribute.String("penstock.stream", e.Stream), attribute.String("penstock.source", e.Source),
-			attribute.String("penstock.wall", string(e.Wall)), attribute.String("penstock.table", e.Table)))
+			attribute.String("penstock.wall", string(e.Isolation)), attribute.String("penstock.table", e.Table)))
 		return
 	}
 	span := t.open[e.Stream]
@@ -84,15 +85,15 @@ func (t *traces) observe(e host.Event) {
 	}
 	at := trace.WithTimestamp(e.At)
 	switch e.Kind {
-	case host.Faulted:
+	case host.EventFault:
 		span.AddEvent(string(e.Fault.Kind), at, trace.WithAttributes(
 			attribute.String("fault", e.Fault.Text), attribute.Int("try", e.Fault.Try), attribute.Float64("wait", e.Fault.Wait.Seconds())))
-	case host.Levelled:
+	case host.EventLevel:
 		span.AddEvent("level", at, trace.WithAttributes(
 			attribute.String("from", e.Level.From.String()), attribute.String("to", e.Level.To.String()), attribute.String("why", e.Level.Why)))
-	case host.Held, host.Released, host.Cancelled:
+	case host.EventPaused, host.EventResumed, host.EventCanceled:
 		span.AddEvent(string(e.Kind), at)
-	case host.Ended:
+	case host.EventEnded:
 		r := e.Receipt
 		span.SetAttributes(
 			attribute.Int64("penstock.rows", r.Rows), attribute.Int64("penstock.chunks", r.Chunks), attribute.Int64("penstock.bytes", r.Bytes),
@@ -106,7 +107,7 @@ func (t *traces) observe(e host.Event) {
 	}
 }
 
-// end ends the spans of streams that nobody watches any more.
+// end ends the spans of streams that are still open.
 func (t *traces) end() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -26,7 +26,7 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// figures reads the metrics: the sum of each name and its attributes.
+// figures collects the metrics and returns the sum for each name and its attributes.
 func figures(t *testing.T, reader metric.Reader) (map[string]int64, []metricdata.Metrics) {
 	t.Helper()
 	var all metricdata.ResourceMetrics
@@ -60,8 +60,8 @@ func figures(t *testing.T, reader metric.Reader) (map[string]int64, []metricdata
 	return sums, metrics
 }
 
-// TestWatch: streams that complete, fail after retries and are cancelled, as
-// metrics and as spans.
+// TestWatch checks the metrics and spans of streams that complete, fail after
+// retries, and are canceled.
 func TestWatch(t *testing.T) {
 	cut := &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")}
 	left := 0 // faults to come
@@ -129,7 +129,7 @@ func TestWatch(t *testing.T) {
 	if err := source.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// One that is open while the metrics are read.
+	// This stream is open while the metrics are collected.
 	stream, err := source.Stream(t.Context(), core.Query{Table: "orders"}, core.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestWatch(t *testing.T) {
 		"penstock.stream.open source=shop status=open wall=inproc":       1,
 		"penstock.chunk.count" + shop:                                    6,
 		"penstock.row.count" + shop:                                      600,
-		"penstock.stream.steered action=cancelled" + shop:                1,
+		"penstock.stream.steered action=canceled" + shop:                 1,
 		"penstock.check.count good=true" + shop:                          1,
 		"penstock.memory.limit":                                          host.DefaultMemory,
 	} {
@@ -182,15 +182,15 @@ func TestWatch(t *testing.T) {
 	}
 	want := []string{
 		codes.Unset.String() + " below a request true: retried", codes.Error.String() + " below a request false: retried",
-		codes.Unset.String() + " below a request false: cancelled", codes.Unset.String() + " below a request false: ",
+		codes.Unset.String() + " below a request false: canceled", codes.Unset.String() + " below a request false: ",
 	}
 	if d := cmp.Diff(want, told); d != "" {
 		t.Error(d)
 	}
 }
 
-// documented holds the instruments against the package's documentation: each with
-// its unit and kind.
+// documented checks that the package's documentation lists the instruments with
+// their units and kinds.
 func documented(t *testing.T, metrics []metricdata.Metrics) {
 	t.Helper()
 	text, err := os.ReadFile("doc.go")
@@ -215,7 +215,7 @@ func documented(t *testing.T, metrics []metricdata.Metrics) {
 	}
 }
 
-// TestNothing: a host that nobody watches, and options without providers.
+// TestNothing checks that options without providers are valid.
 func TestNothing(t *testing.T) {
 	h, err := host.New(host.Options{})
 	if err != nil {

@@ -33,11 +33,6 @@ var Handshake = plugin.HandshakeConfig{
 	MagicCookieValue: "b6c5a2b0-9f0e-4d3f-8f4e-2d4f0a7d9c11",
 }
 
-// SelfVariable is the environment's variable by which a program that starts
-// itself as a plugin tells its child which of its sources to serve. It holds the
-// source's name and nothing else.
-const SelfVariable = "PENSTOCK_SERVE"
-
 // Serve is the whole main of a source's program: it answers the host's requests
 // until the host is gone, and ends the program. Started by hand it says what it
 // is, and exits with code 2.
@@ -59,34 +54,6 @@ func Serve(open sources.Open) {
 		Logger: hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Error, DisableTime: true}),
 	})
 	os.Exit(0)
-}
-
-// Main serves one of a program's own sources, where the program was started for
-// that by itself, and does not return then. Else it returns at once. A program
-// that starts itself calls it first in its main.
-func Main(linked map[string]sources.Open) {
-	name, ok := os.LookupEnv(SelfVariable)
-	if !ok {
-		return
-	}
-	// What this process starts is none of its own plugins.
-	if err := os.Unsetenv(SelfVariable); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	open := linked[name]
-	if open == nil {
-		fmt.Fprintf(os.Stderr, "this program has no source %q to serve\n", name)
-		os.Exit(1)
-	}
-	Serve(open)
-}
-
-// InChild reports whether this process was started by its own program to serve
-// a source, and [Main] has not been called.
-func InChild() bool {
-	_, ok := os.LookupEnv(SelfVariable)
-	return ok
 }
 
 // watchParent ends the process when its host is gone. On Linux the kernel does,

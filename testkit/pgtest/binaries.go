@@ -3,20 +3,16 @@ package pgtest
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-
-	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// binaries returns the directory of initdb and postgres: that of PATH, else the
-// newest one where Debian and Homebrew put them, else one downloaded.
+// binaries returns the directory of initdb and postgres: the one on PATH, or else the
+// newest one in the places where distributions and Homebrew install them.
 func binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -39,12 +35,12 @@ func binaries() (string, error) {
 	if len(found) > 0 {
 		return slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(version(a), version(b)) }), nil
 	}
-	return download()
+	return "", errors.New("no PostgreSQL server binaries found: install them (Debian: apt-get install postgresql; macOS: brew install postgresql), or add the directory of initdb to PATH")
 }
 
 var digits = regexp.MustCompile(`\d+`)
 
-// version is the major version that a path names, or 0.
+// version returns the major version that a path contains, or 0.
 func version(path string) int {
 	n, err := strconv.Atoi(digits.FindString(path))
 	if err != nil {
@@ -60,34 +56,4 @@ func complete(dir string) bool {
 		}
 	}
 	return true
-}
-
-// download has the embedded-postgres module fetch its binaries, which it does
-// as it starts a server of its own. That server is stopped again: as root it
-// does not even come up, but the binaries are there by then.
-func download() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "penstock-pgtest", string(embeddedpostgres.V16))
-	bin := filepath.Join(dir, "bin")
-	if complete(bin) {
-		return bin, nil
-	}
-	runtime, err := os.MkdirTemp("", "pgtest")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = os.RemoveAll(runtime) }()
-	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Version(embeddedpostgres.V16).BinariesPath(dir).RuntimePath(runtime).Port(0).Logger(io.Discard))
-	err = server.Start()
-	if err == nil {
-		err = server.Stop()
-	}
-	if complete(bin) {
-		return bin, nil
-	}
-	return "", errors.Join(errors.New("there is no PostgreSQL here: install it (Debian: apt-get install postgresql; macOS: brew install postgresql), or let initdb be in PATH"), fmt.Errorf("downloading it failed: %w", err))
 }

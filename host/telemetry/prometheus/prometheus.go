@@ -1,5 +1,5 @@
-// Package prometheus shows a host's metrics to Prometheus. It is a package of its
-// own so that only those who import it carry what it needs.
+// Package prometheus serves a host's metrics to Prometheus. It is a separate package
+// so that only its importers carry the dependencies.
 package prometheus
 
 import (
@@ -16,17 +16,17 @@ import (
 	"github.com/penstock-data/penstock/host/telemetry"
 )
 
-// Handler serves the metrics of package telemetry in Prometheus's text format,
-// with underscores for dots and units in the names, as in
-// penstock_row_count_total. The application mounts it where it likes; closing it
-// ends the watch, and it serves no figures any more.
+// Handler serves the metrics of package telemetry in Prometheus's text format. Names
+// have underscores instead of dots and include units, as in
+// penstock_row_count_total. The application mounts the handler at a path of its
+// choice. After Close it serves no metrics.
 type Handler struct {
 	http.Handler
 	provider *metric.MeterProvider
 	stop     func() error
 }
 
-// NewHandler watches a host. The caller closes the handler.
+// NewHandler returns a handler for the metrics of a host. The caller closes it.
 func NewHandler(h *host.Host) (*Handler, error) {
 	registry := prometheus.NewRegistry()
 	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo(), exporter.WithoutTargetInfo())
@@ -41,7 +41,7 @@ func NewHandler(h *host.Host) (*Handler, error) {
 	return &Handler{Handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), provider: provider, stop: stop}, nil
 }
 
-// Close ends the watch.
+// Close stops collecting metrics.
 func (h *Handler) Close() error {
 	return errors.Join(h.stop(), h.provider.Shutdown(context.Background()))
 }

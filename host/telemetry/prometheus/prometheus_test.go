@@ -14,7 +14,7 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// TestHandler: what a stream did can be scraped.
+// TestHandler checks that the figures of a stream can be scraped.
 func TestHandler(t *testing.T) {
 	h, err := host.New(host.Options{Sources: map[string]sources.Open{"shop": func(context.Context, sources.Config) (sources.Source, error) {
 		return testkit.Shop{Seed: 1, Orders: 300}.Memory()

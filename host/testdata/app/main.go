@@ -1,5 +1,5 @@
-// Command app embeds penstock: it reads a table of the directory that it is
-// given, whose files it opens in a process of their own.
+// Command app embeds Penstock: it reads a table of the directory that it is given,
+// from a process of its own.
 package main
 
 import (
@@ -10,15 +10,19 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open}
 
+var walls = []wall.Wall{process.Wall()}
+
 func main() {
-	host.Main(linked)
-	h, err := host.New(host.Options{Sources: linked, Isolation: host.Process})
+	process.Main(linked, walls...)
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Process})
 	if err != nil {
 		log.Fatal(err)
 	}

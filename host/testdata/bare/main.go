@@ -1,5 +1,5 @@
-// Command bare is app without host.Main: it reads a table of the directory that it is
-// given, whose files it opens in a process of their own.
+// Command bare is command app without the call of process.Main: it reads a table of
+// the directory that it is given, from a process of its own.
 package main
 
 import (
@@ -10,15 +10,18 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open}
 
-func main() {
+var walls = []wall.Wall{process.Wall()}
 
-	h, err := host.New(host.Options{Sources: linked, Isolation: host.Process})
+func main() {
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Process})
 	if err != nil {
 		log.Fatal(err)
 	}

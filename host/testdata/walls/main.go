@@ -1,7 +1,7 @@
-// Command walls reads every table of the CSV directories that it is given through
-// WebAssembly modules on $PENSTOCK_PLUGIN_PATH, holds the first one against the
-// contract, and writes the receipts as JSON. Tests run it without the race
-// detector, under which loading a module takes seconds, and compiling it minutes.
+// Command walls reads every table of the CSV directories that it is given, through
+// WebAssembly modules on $PENSTOCK_PLUGIN_PATH. It tests the first directory's source
+// with testkit and writes the receipts as JSON. Tests build it without the race
+// detector, with which loading a module takes seconds, and compiling it minutes.
 package main
 
 import (
@@ -13,22 +13,27 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wall"
 	"github.com/penstock-data/penstock/testkit"
+	"github.com/penstock-data/penstock/wasm"
 )
 
 var linked = map[string]sources.Open{"csv": csv.Open}
 
+var walls = []wall.Wall{process.Wall(), wasm.Wall()}
+
 func main() {
-	host.Main(linked)
-	if err := walls(context.Background()); err != nil {
+	process.Main(linked, walls...)
+	if err := run(context.Background()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func walls(ctx context.Context) (err error) {
-	h, err := host.New(host.Options{Sources: linked, Isolation: host.Module})
+func run(ctx context.Context) (err error) {
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Module})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
-// Command probe tries what a module may do: it answers each request with an error
-// that tells what came of the open request's URI. It is as small as a Go program
-// gets, for it is loaded often.
+// Command probe tests what a module can access. It replies to each request with an
+// error that reports the result of the action which the open request's URI names. It
+// is small, because tests load it often.
 package main
 
 import (

@@ -1,7 +1,6 @@
-// Command replay answers the n-th request with the bytes of the file /data/n,
-// whatever they are. It ends where there is no such file; where the file is
-// called n.wait it sends the bytes and no more, ever; where it is called n.spin
-// it then computes without end.
+// Command replay replies to the n-th request with the bytes of the file /data/n,
+// whatever they are, and ends if there is no such file. After the bytes of a file
+// n.wait it writes nothing more; after those of n.spin it computes for ever.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command rows is a source without an Arrow library, or any other: it answers
-// requests with JSON, and sends rows as lines.
+// Command rows is a source without an Arrow library or any other: it replies in JSON
+// and sends rows as lines of JSON.
 package main
 
 import (
@@ -61,7 +61,7 @@ func main() {
 	}
 }
 
-// scan sends two rows in a page.
+// scan sends pages of two rows.
 func scan(in *bufio.Reader, table string) {
 	rows := people
 	if table == "nobody" {

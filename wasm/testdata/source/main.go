@@ -1,5 +1,4 @@
-// Command source is a source of numbers that can be told, by its URI, to behave
-// badly.
+// Command source is a source of numbers. Its URI can make it misbehave.
 package main
 
 import (

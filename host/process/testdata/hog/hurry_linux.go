@@ -2,5 +2,5 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// hurry asks for huge pages, which come faster.
+// hurry requests huge pages, which are faster to allocate.
 func hurry(b []byte) { _ = unix.Madvise(b, unix.MADV_HUGEPAGE) }

@@ -1,9 +1,10 @@
 //go:build unix
 
-// Command hog is a source that takes memory as fast as it is told, to see it
-// stopped: its table "hog" gives two rows and then takes rate bytes in each second,
-// for ever or until it has so many; its table "modest" just gives ten rows. With
-// the option at=open the source takes memory before it is open.
+// Command hog is a source that allocates memory at a given rate, so that tests can
+// watch it being stopped. Its table "hog" yields two rows and then allocates rate
+// bytes per second, for ever or until it has allocated as many as the option until.
+// Its table "modest" only yields ten rows. With the option at=open, the source
+// allocates before it is open.
 package main
 
 import (
@@ -57,7 +58,7 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 	}), nil
 }
 
-// hog takes memory and keeps it.
+// hog allocates memory and keeps it.
 func hog(rate, until float64) error {
 	const piece = 2 << 20
 	taken, began := 0.0, time.Now()

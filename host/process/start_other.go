@@ -8,7 +8,7 @@ import (
 	"os/exec"
 )
 
-func isolateProcess(*exec.Cmd) {}
+func detach(*exec.Cmd) {}
 
 func killGroup(p *os.Process) error { return p.Kill() }
 
