@@ -8,10 +8,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Check holds a query against the catalogue and returns the query's table. It
-// names every fault at once: a missing table or column is [NotFound], a part of
-// the query that the table did not say it takes is [Invalid]. A source calls it
-// first in Plan and in Scan, and trusts the query after that.
+// Check checks a query and returns its table. A missing table or column is an error
+// of kind [NotFound]; a feature that the table does not declare is an error of kind
+// [Invalid]. The error lists all faults. A source calls Check at the beginning of
+// Plan and Scan, and need not check the query further.
 func (c *Catalog) Check(q *Query) (*Table, error) {
 	t := c.Table(q.Table)
 	if t == nil {
@@ -19,19 +19,19 @@ func (c *Catalog) Check(q *Query) (*Table, error) {
 		for i := range c.Tables {
 			names[i] = c.Tables[i].Name
 		}
-		return nil, &Error{Table: q.Table, Kind: NotFound, Err: errors.New("there is no such table" + Suggest(q.Table, names))}
+		return nil, NewError(NotFound, "", q.Table, errors.New("there is no such table"+Suggest(q.Table, names)))
 	}
 	check := checker{table: t}
 	check.query(q)
 	if len(check.faults) == 0 {
 		return t, nil
 	}
-	return nil, &Error{Table: q.Table, Kind: check.kind, Err: errors.Join(check.faults...)}
+	return nil, NewError(check.kind, "", q.Table, errors.Join(check.faults...))
 }
 
 type checker struct {
 	table  *Table
-	kind   Kind // of the first fault
+	kind   Kind // the kind of the first fault
 	faults []error
 }
 
@@ -42,7 +42,7 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 }
 
-// column returns the type of a column, or nil where there is none.
+// column returns the type of a column, or nil if there is none.
 func (c *checker) column(name, where string) arrow.DataType {
 	i := c.table.Column(name)
 	if i < 0 {
@@ -54,7 +54,7 @@ func (c *checker) column(name, where string) arrow.DataType {
 
 func (c *checker) can(a Capability, what string, asked bool) {
 	if asked && !c.table.Capabilities.Has(a) {
-		c.fault(Invalid, "%s: the table does not take it", what)
+		c.fault(Invalid, "%s: the table does not support it", what)
 	}
 }
 
@@ -70,7 +70,7 @@ func (c *checker) query(q *Query) {
 		before := len(c.faults)
 		Leaves(p, c.leaf)
 		if len(c.faults) == before && !c.table.Accepts(p) {
-			c.fault(Invalid, "where: the table does not take %s", p)
+			c.fault(Invalid, "where: the table does not accept %s", p)
 		}
 	}
 	if q.Keys != nil {
@@ -79,7 +79,7 @@ func (c *checker) query(q *Query) {
 	c.can(CapSort, "order", len(q.OrderBy) > 0)
 	for _, s := range q.OrderBy {
 		if t := c.column(s.Column, "order"); t != nil && !Comparable(t, t) {
-			c.fault(Invalid, "order: values of column %q (%s) do not compare", s.Column, t)
+			c.fault(Invalid, "order: values of column %q (%s) cannot be compared", s.Column, t)
 		}
 	}
 	c.can(CapLimit, "limit", q.Limit != 0)
@@ -98,7 +98,7 @@ func (c *checker) leaf(p Predicate) {
 	}
 	literal := func(v Value) {
 		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(storage(v.Type), storage(t))) {
-			c.fault(Invalid, "where: the literal %s in %s has type %s, the column %s", v, p, v.Type, t)
+			c.fault(Invalid, "where: the literal %s in %s has type %s, but the column has type %s", v, p, v.Type, t)
 		}
 	}
 	switch p := p.(type) {
@@ -121,28 +121,27 @@ func (c *checker) leaf(p Predicate) {
 func (c *checker) keys(k *Keys) {
 	found := slices.IndexFunc(c.table.Lookups, func(l Lookup) bool { return slices.Equal(l.Columns, k.Columns) })
 	if found < 0 {
-		c.fault(Invalid, "keys: the table has no look-up by %q", k.Columns)
+		c.fault(Invalid, "keys: the table has no lookup by %q", k.Columns)
 		return
 	}
 	if k.Values == nil || int(k.Values.NumCols()) != len(k.Columns) {
-		c.fault(Invalid, "keys: the values do not have a column for each of %q", k.Columns)
+		c.fault(Invalid, "keys: the values must have a column for each of %q", k.Columns)
 		return
 	}
 	if most := c.table.Lookups[found].MaxKeys; most > 0 && k.Values.NumRows() > int64(most) {
-		c.fault(Invalid, "keys: %d at once, the table takes %d", k.Values.NumRows(), most)
+		c.fault(Invalid, "keys: %d keys, but the table accepts at most %d", k.Values.NumRows(), most)
 	}
 	for i, name := range k.Columns {
 		if t := c.column(name, "keys"); t != nil && !arrow.TypeEqual(storage(t), storage(k.Values.Column(i).DataType())) {
-			c.fault(Invalid, "keys: the values for %q have type %s, the column %s", name, k.Values.Column(i).DataType(), t)
+			c.fault(Invalid, "keys: the values for %q have type %s, but the column has type %s", name, k.Values.Column(i).DataType(), t)
 		}
 	}
 	if k.LimitPerKey < 0 {
-		c.fault(Invalid, "keys: %d rows for each key is negative", k.LimitPerKey)
+		c.fault(Invalid, "keys: the limit of rows for each key must not be negative (got %d)", k.LimitPerKey)
 	}
 }
 
-// storage is the type that a literal of a column has: a dictionary's values, an
-// extension's storage.
+// storage returns the type that literals of a column of type t have.
 func storage(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case arrow.ExtensionType:
@@ -161,8 +160,9 @@ func (t *Table) columns() []string {
 	return names
 }
 
-// ScanSchema returns the schema of a scan's batches: the table's, or the given
-// columns of it in their order. The names must exist, as [Catalog.Check] says.
+// ScanSchema returns the schema of the batches of a scan: that of the given columns,
+// or if columns is nil that of the table. The columns must exist; see
+// [Catalog.Check].
 func (t *Table) ScanSchema(columns []string) *arrow.Schema {
 	if columns == nil {
 		return t.Schema

@@ -11,10 +11,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// Convert returns v as a value of type t, where t can hold it exactly. It is
-// how a literal gets its column's type: 5 becomes an int16 or a decimal, 1.5
-// does not become an integer. It reports false where the types are not
-// [Comparable] or t cannot hold the very same value. NULL converts to any type.
+// Convert returns v as a value of type t, for example to give a literal the type of
+// its column. It returns false if the types are not [Comparable] or t cannot
+// represent the value exactly: 5 converts to an int16 or a decimal, but 1.5 does not
+// convert to an integer. NULL converts to any type.
 func Convert(v Value, t arrow.DataType) (Value, bool) {
 	switch x := t.(type) {
 	case arrow.ExtensionType:
@@ -54,9 +54,8 @@ func Convert(v Value, t arrow.DataType) (Value, bool) {
 
 func convertNumber(v Value, t arrow.DataType) (Value, bool) {
 	id := t.ID()
-	// Most values are of the column's sort already and need no exact arithmetic,
-	// which costs many times as much. A float that stays one keeps the sign
-	// of its zero too.
+	// Most values are of a type of the same sort and do not need exact arithmetic,
+	// which is much slower. A float that stays a float also keeps the sign of zero.
 	switch x := v.V.(type) {
 	case int64:
 		if arrow.IsSignedInteger(id) {
@@ -116,11 +115,11 @@ func convertNumber(v Value, t arrow.DataType) (Value, bool) {
 	return Value{}, false
 }
 
-// floatFits reports whether a float type holds f, which is not NaN, exactly.
+// floatFits reports whether a float type represents f exactly. f is not NaN.
 func floatFits(f float64, id arrow.Type) bool {
 	switch id {
 	case arrow.FLOAT16:
-		// Arrow mistakes what lies between 0 and 2^-14 for other numbers.
+		// Arrow converts numbers between 0 and 2^-14 to wrong ones.
 		if f != 0 && math.Abs(f) < 1.0/(1<<14) {
 			return false
 		}

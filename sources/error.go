@@ -3,27 +3,28 @@ package sources
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 )
 
-// Kind says what sort of fault an error is, and so what can be done about it.
+// Kind classifies an error by what can be done about it.
 type Kind uint8
 
 // The kinds of errors. They are wire constants: append only.
 const (
-	Internal    Kind = iota // a fault of the program; also what nobody classified
-	Invalid                 // the question or the data is wrong: asking again will not help
-	NotFound                // a table, a column or a file is not there
+	Internal    Kind = iota // a bug, or an unclassified error
+	Invalid                 // the query or the data is not valid; retrying does not help
+	NotFound                // a table, a column or a file does not exist
 	Unavailable             // the source cannot be reached now; the only kind that is retried
-	Exhausted               // a limit was reached: memory, a field's size, a number of connections
-	Denied                  // the permission is missing
-	Canceled                // the caller gave up
+	Exhausted               // a limit was reached, such as memory or connections
+	Denied                  // permission denied
+	Canceled                // the caller canceled the operation
 )
 
 var kindNames = [...]string{"internal", "invalid", "not found", "unavailable", "exhausted", "denied", "canceled"}
 
-// String returns the kind's name, as it stands in errors.
+// String returns the kind's name as errors contain it.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]
@@ -31,13 +32,25 @@ func (k Kind) String() string {
 	return kindNames[Internal]
 }
 
-// Error is what every function of the contract returns for a fault. It reads
+// Error is the error type of sources and of the engine. Its text has the form
 // "scan shop.orders: unavailable: connection reset".
 type Error struct {
-	Op    string // what was attempted: open, catalog, begin, plan, scan, close
-	Table string // the table it was about, or empty
+	Op    string // the operation: open, catalog, begin, plan, scan or close
+	Table string // the table, or empty
 	Kind  Kind
-	Err   error // the cause; it names file, line, column or field where there is one, and holds no secret
+	Err   error // the cause; it must not contain secrets
+}
+
+// NewError returns an [*Error] with the given kind, operation, table and cause. The
+// operation and the table may be empty; [WithOp] sets them later.
+func NewError(kind Kind, op, table string, err error) *Error {
+	return &Error{Op: op, Table: table, Kind: kind, Err: err}
+}
+
+// Errorf returns an [*Error] as [NewError] does, with the cause
+// fmt.Errorf(format, args...). The verb %w wraps an error.
+func Errorf(kind Kind, op, table, format string, args ...any) *Error {
+	return NewError(kind, op, table, fmt.Errorf(format, args...))
 }
 
 // Error returns "op table: kind: cause".
@@ -64,9 +77,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf returns the kind of the first [*Error] in err's chain. For an error
-// without one it knows the standard library's: a cancelled context, a missing
-// file, a missing permission. All else is [Internal].
+// KindOf returns the kind of the first [*Error] in err's chain. Without one, the kind
+// is [Canceled] for an error of a context, [NotFound] for [fs.ErrNotExist], [Denied]
+// for [fs.ErrPermission], and [Internal] otherwise.
 func KindOf(err error) Kind {
 	var e *Error
 	switch {
@@ -82,16 +95,16 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// WithOp returns err as an [*Error] that says op and table. An error that has
-// both already is returned as it is, so that the innermost words stand and no
-// line says them twice; nil stays nil.
+// WithOp returns err as an [*Error] with the operation and the table. It does not
+// replace an operation or a table that err, if it is an [*Error], already has. If
+// err is nil, WithOp returns nil.
 func WithOp(op, table string, err error) error {
 	if err == nil {
 		return nil
 	}
 	e, ok := err.(*Error)
 	if !ok {
-		return &Error{Op: op, Table: table, Kind: KindOf(err), Err: err}
+		return NewError(KindOf(err), op, table, err)
 	}
 	if e.Op != "" && (e.Table != "" || table == "") {
 		return err

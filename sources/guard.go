@@ -5,28 +5,28 @@ import (
 	"runtime/debug"
 )
 
-// Guard makes a source's scan safe to range over: what panics in the source
-// becomes the scan's error, what panics in the loop's own body passes through
-// untouched, as does the goroutine's exit. Every error says op and table. A
-// second range is refused. A panic with an [*Error], which is how [Env.Mem]
-// refuses memory, keeps its kind; any other is [Internal] with its stack.
+// Guard returns a sequence that enforces the rules of [Batches] on scan:
 //
-// Guard also holds the scan to its word: a batch after an error is dropped, and
-// a scan that ends without a batch and without an error is [Internal].
+//   - A panic in scan becomes an error. If its value is an [*Error], such as that of
+//     [Env.Mem], that is the error; otherwise the error is of kind [Internal] and
+//     contains the stack. A panic in the body of the consumer's range loop passes
+//     through, as does runtime.Goexit.
+//   - Errors get op and table by [WithOp].
+//   - Batches after an error are dropped.
+//   - A scan without any batch or error yields an error of kind [Internal].
+//   - Ranging again yields an error of kind [Invalid].
 //
-// A goroutine that the source starts itself is beyond its reach: a panic there
-// ends the process.
+// Guard does not recover panics in goroutines that scan starts.
 func Guard(op, table string, scan Batches) Batches {
 	used := false
 	return func(yield func(Batch, error) bool) {
 		if used {
-			yield(Batch{}, &Error{Op: op, Table: table, Kind: Invalid, Err: errRanged})
+			yield(Batch{}, NewError(Invalid, op, table, errRangedTwice))
 			return
 		}
 		used = true
-		// A plain recover around an iterator would also catch the panics of the
-		// loop's body, and the runtime would call that a fault of the loop. So
-		// the guard knows whether it is inside the body.
+		// Recovering a panic of the loop body would be reported by the runtime as a
+		// misbehaving loop, so keep track of whether the body is running.
 		var inBody, ended, yielded bool
 		fail := func(err error) {
 			ended, inBody = true, true
@@ -56,18 +56,18 @@ func Guard(op, table string, scan Batches) Batches {
 			return more
 		})
 		if !yielded && !ended {
-			fail(&Error{Kind: Internal, Err: errSilent})
+			fail(NewError(Internal, "", "", errSilent))
 		}
 	}
 }
 
 var (
-	errRanged = fmt.Errorf("the scan was already ranged over; a scan is single use")
-	errSilent = fmt.Errorf("the scan ended without a batch and without an error")
+	errRangedTwice = fmt.Errorf("the scan was already ranged over; a scan is single-use")
+	errSilent      = fmt.Errorf("the scan ended without a batch and without an error")
 )
 
-// Call runs one call into a source and turns its panic into an error, as
-// [Guard] does for a scan.
+// GuardCall calls f and returns its results. As in [Guard], a panic becomes an error,
+// and the error gets op and table.
 func GuardCall[T any](op, table string, f func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -78,10 +78,10 @@ func GuardCall[T any](op, table string, f func() (T, error)) (result T, err erro
 	return f()
 }
 
-// PanicError returns the error for what recover returned.
+// PanicError returns the error for r, a value that recover returned.
 func PanicError(r any) error {
 	if e, ok := r.(*Error); ok {
 		return e
 	}
-	return &Error{Kind: Internal, Err: fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
+	return Errorf(Internal, "", "", "panic: %v\n%s", r, debug.Stack())
 }

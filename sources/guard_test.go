@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// heard ranges over a scan and writes down what it yields.
+// heard ranges over a scan and describes what it yields.
 func heard(scan Batches) []string {
 	var out []string
 	for b, err := range scan {
@@ -45,7 +45,7 @@ func TestGuardHoldsAScanToItsWord(t *testing.T) {
 			[]string{"batch 1", "scan shop: internal: connection reset"}},
 		{"an error with a batch", func(yield func(Batch, error) bool) { yield(batch("1"), broken) }, []string{"scan shop: internal: connection reset"}},
 		{"an error with words of its own", func(yield func(Batch, error) bool) {
-			yield(Batch{}, &Error{Op: "query", Table: "view", Kind: Denied, Err: broken})
+			yield(Batch{}, NewError(Denied, "query", "view", broken))
 		}, []string{"query view: denied: connection reset"}},
 		{"more after an error", func(yield func(Batch, error) bool) {
 			yield(Batch{}, broken)
@@ -57,7 +57,7 @@ func TestGuardHoldsAScanToItsWord(t *testing.T) {
 		{"a panic", func(func(Batch, error) bool) { panic("boom") }, []string{"scan shop: internal: panic: boom"}},
 		{"a panic behind a batch", func(yield func(Batch, error) bool) { yield(batch("1"), nil); panic(broken) },
 			[]string{"batch 1", "scan shop: internal: panic: connection reset"}},
-		{"a refusal", func(func(Batch, error) bool) { panic(&Error{Kind: Exhausted, Err: errors.New("no memory")}) }, []string{"scan shop: exhausted: no memory"}},
+		{"a refusal", func(func(Batch, error) bool) { panic(Errorf(Exhausted, "", "", "no memory")) }, []string{"scan shop: exhausted: no memory"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			scan := Guard("scan", "shop", c.scan)
@@ -141,7 +141,7 @@ func TestCall(t *testing.T) {
 	}{
 		{func() (int, error) { return 5, nil }, ""},
 		{func() (int, error) { return 0, context.Canceled }, "plan shop: canceled: context canceled"},
-		{func() (int, error) { panic(&Error{Kind: Exhausted, Err: errors.New("no memory")}) }, "plan shop: exhausted: no memory"},
+		{func() (int, error) { panic(Errorf(Exhausted, "", "", "no memory")) }, "plan shop: exhausted: no memory"},
 		{func() (int, error) { panic("no luck") }, "plan shop: internal: panic: no luck"},
 	} {
 		n, err := GuardCall("plan", "shop", c.f)
@@ -162,11 +162,11 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("read: %w", context.DeadlineExceeded), Canceled, "scan shop: canceled: read: context deadline exceeded"},
 		{fs.ErrNotExist, NotFound, "scan shop: not found: file does not exist"},
 		{fs.ErrPermission, Denied, "scan shop: denied: permission denied"},
-		{&Error{Kind: Unavailable, Err: cause}, Unavailable, "scan shop: unavailable: x"},
-		{&Error{Op: "open", Kind: Invalid, Err: cause}, Invalid, "open shop: invalid: x"},
+		{NewError(Unavailable, "", "", cause), Unavailable, "scan shop: unavailable: x"},
+		{NewError(Invalid, "open", "", cause), Invalid, "open shop: invalid: x"},
 		{&Error{Op: "open", Table: "t", Kind: Invalid}, Invalid, "open t: invalid"},
-		{fmt.Errorf("wrapped: %w", &Error{Kind: Denied, Err: cause}), Denied, "scan shop: denied: wrapped: denied: x"},
-		{&Error{Kind: Kind(200), Err: cause}, Kind(200), "scan shop: internal: x"},
+		{fmt.Errorf("wrapped: %w", NewError(Denied, "", "", cause)), Denied, "scan shop: denied: wrapped: denied: x"},
+		{NewError(Kind(200), "", "", cause), Kind(200), "scan shop: internal: x"},
 	} {
 		err := WithOp("scan", "shop", c.err)
 		if KindOf(c.err) != c.kind || KindOf(err) != c.kind {
@@ -218,7 +218,7 @@ func TestSimple(t *testing.T) {
 		{&Query{Table: "t"}, "2", []string{"batch "}},
 		{where, "-1", []string{"scan t: internal: panic: boom"}},
 		{&Query{Table: "missing"}, "plan missing: not found: there is no such table", []string{"scan missing: not found: there is no such table; there are t"}},
-		{&Query{Table: "t", Limit: 1}, "plan t: invalid: limit", []string{"scan t: invalid: limit: the table does not take it"}},
+		{&Query{Table: "t", Limit: 1}, "plan t: invalid: limit", []string{"scan t: invalid: limit: the table does not support it"}},
 	} {
 		plan, err := session.Plan(ctx, c.q)
 		got := fmt.Sprint(err)

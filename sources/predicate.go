@@ -6,21 +6,20 @@ import (
 	"strings"
 )
 
-// Predicate is a condition on a row, as data. It is one of [Comparison], [In],
-// [IsNull], [HasPrefix], [Like], [And], [Or] and [Not]. A predicate is true,
-// false or unknown for a row, with the three-valued logic of SQL; [Eval] is its
-// definition. Predicates are immutable and safe for concurrent use.
+// Predicate is a condition on a row: a [Comparison], [In], [IsNull], [HasPrefix],
+// [Like], [And], [Or] or [Not]. For a row it is true, false or unknown, by the
+// three-valued logic of SQL; [Eval] defines the result. Predicates are immutable and
+// safe for concurrent use.
 type Predicate interface {
-	// String writes the predicate for people, in the manner of SQL.
+	// String returns the predicate for display, in a form similar to SQL.
 	String() string
 	predicate()
 }
 
-// Op is an operator between a column and literals. Ops are wire constants:
-// append only.
+// Op is an operator on a column and literals.
 type Op uint8
 
-// The operators.
+// The operators. They are wire constants: append only.
 const (
 	OpEq      Op = iota // Comparison
 	OpNe                // Comparison
@@ -37,7 +36,7 @@ const (
 
 var opNames = []string{"=", "<>", "<", "<=", ">", ">=", "in", "is null", "is not null", "has prefix", "like"}
 
-// String returns the operator as it stands in a predicate's text.
+// String returns the operator as predicates write it.
 func (o Op) String() string {
 	if int(o) < len(opNames) {
 		return opNames[o]
@@ -57,55 +56,57 @@ func OpsOf(ops ...Op) Ops {
 	return s
 }
 
-// Has reports whether the operator is in the set.
+// Has reports whether o is in the set.
 func (s Ops) Has(o Op) bool { return s&(1<<o) != 0 }
 
 // String lists the operators, as in "=, <>, in".
 func (s Ops) String() string { return bitNames(uint32(s), opNames) }
 
-// Comparison is true where the column's value compares so with the literal,
-// and unknown where either is NULL.
+// Comparison compares the value of a column with a literal by [Compare]. It is
+// unknown if either is NULL.
 type Comparison struct {
 	Column string
-	Op     Op // Eq, Ne, Lt, Le, Gt or Ge
+	Op     Op // OpEq, OpNe, OpLt, OpLe, OpGt or OpGe
 	Value  Value
 }
 
-// In is true where the column's value equals one of the literals. It is
-// unknown where the column is NULL, and where nothing matches and a literal is
-// NULL. A list of no values is false.
+// In is true if the value of the column equals one of the literals. It is unknown
+// if the column is NULL, or if no literal matches and one of them is NULL. With no
+// literals it is false.
 type In struct {
 	Column string
 	Values []Value
 }
 
-// IsNull is true where the column is NULL; with Not, where it is not.
+// IsNull is true if the column is NULL, or with Not if it is not NULL.
 type IsNull struct {
 	Column string
 	Not    bool
 }
 
-// HasPrefix is true where the text column begins with these very bytes.
+// HasPrefix is true if the text of the column begins with the bytes of Prefix. It is
+// unknown if the column is NULL.
 type HasPrefix struct {
 	Column string
 	Prefix string
 }
 
-// Like is true where the whole text matches the pattern: % stands for any
-// characters, _ for one, and \ takes the meaning from what follows. Upper and
-// lower case differ. A pattern that ends in a lone \ matches nothing.
+// Like is true if the whole text of the column matches the pattern: % matches any
+// number of characters, _ matches one, and \ escapes the next character. Matching
+// is case-sensitive. A pattern that ends in a single \ matches nothing. Like is
+// unknown if the column is NULL.
 type Like struct {
 	Column  string
 	Pattern string
 }
 
-// And is true where every predicate is; an And of none is true.
+// And is true if all predicates are true. An empty And is true.
 type And []Predicate
 
-// Or is true where at least one predicate is; an Or of none is false.
+// Or is true if at least one predicate is true. An empty Or is false.
 type Or []Predicate
 
-// Not is true where the predicate is false, and unknown where it is unknown.
+// Not is true if the predicate is false, and unknown if it is unknown.
 type Not struct {
 	Predicate Predicate
 }
@@ -119,10 +120,10 @@ func (And) predicate()        {}
 func (Or) predicate()         {}
 func (Not) predicate()        {}
 
-// String writes "column op value".
+// String returns "column op value".
 func (p Comparison) String() string { return fmt.Sprintf("%s %s %s", p.Column, p.Op, p.Value) }
 
-// String writes "column in (value, ...)".
+// String returns "column in (value, ...)".
 func (p In) String() string {
 	values := make([]string, len(p.Values))
 	for i, v := range p.Values {
@@ -131,7 +132,7 @@ func (p In) String() string {
 	return p.Column + " in (" + strings.Join(values, ", ") + ")"
 }
 
-// String writes "column is null" or "column is not null".
+// String returns "column is null" or "column is not null".
 func (p IsNull) String() string {
 	if p.Not {
 		return p.Column + " is not null"
@@ -139,19 +140,19 @@ func (p IsNull) String() string {
 	return p.Column + " is null"
 }
 
-// String writes "column has prefix text".
+// String returns "column has prefix text".
 func (p HasPrefix) String() string { return p.Column + " has prefix " + strconv.Quote(p.Prefix) }
 
-// String writes "column like pattern".
+// String returns "column like pattern".
 func (p Like) String() string { return p.Column + " like " + strconv.Quote(p.Pattern) }
 
-// String writes "(a and b)".
+// String returns "(a and b)".
 func (p And) String() string { return junction(p, " and ", "true") }
 
-// String writes "(a or b)".
+// String returns "(a or b)".
 func (p Or) String() string { return junction(p, " or ", "false") }
 
-// String writes "not (a)".
+// String returns "not (a)".
 func (p Not) String() string { return "not (" + p.Predicate.String() + ")" }
 
 func junction(ps []Predicate, word, none string) string {
@@ -165,8 +166,8 @@ func junction(ps []Predicate, word, none string) string {
 	return "(" + strings.Join(parts, word) + ")"
 }
 
-// Leaf returns the column and the operator of a predicate on one column; ok is
-// false for And, Or and Not.
+// Leaf returns the column and the operator of a predicate on one column. ok is false
+// for And, Or and Not.
 func Leaf(p Predicate) (column string, op Op, ok bool) {
 	switch p := p.(type) {
 	case Comparison:
@@ -186,8 +187,7 @@ func Leaf(p Predicate) (column string, op Op, ok bool) {
 	return "", 0, false
 }
 
-// Leaves calls visit for every predicate on one column within p, from left to
-// right.
+// Leaves calls visit for every predicate on one column in p, from left to right.
 func Leaves(p Predicate, visit func(Predicate)) {
 	switch p := p.(type) {
 	case nil:
@@ -206,8 +206,8 @@ func Leaves(p Predicate, visit func(Predicate)) {
 	}
 }
 
-// Conjuncts returns the predicates of which p is the And: itself, where it is
-// something else.
+// Conjuncts returns the predicates that p combines by And, at any depth. If p is not
+// an And, Conjuncts returns p; if p is nil, it returns nil.
 func Conjuncts(p Predicate) []Predicate {
 	switch p := p.(type) {
 	case nil:
@@ -223,9 +223,9 @@ func Conjuncts(p Predicate) []Predicate {
 	}
 }
 
-// Takes reports whether the table takes p as a conjunct of [Query.Where]: its
-// operator is among the column's [Table.Filters], or the table can [CapLogic] and
-// this holds for every leaf.
+// Accepts reports whether the table accepts p as a conjunct of [Query.Where]: the
+// operator of p is among the column's [Table.Filters], or the table has [CapLogic]
+// and accepts every leaf of p.
 func (t *Table) Accepts(p Predicate) bool {
 	column, op, leaf := Leaf(p)
 	if leaf {
@@ -234,25 +234,26 @@ func (t *Table) Accepts(p Predicate) bool {
 	if !t.Capabilities.Has(CapLogic) {
 		return false
 	}
-	takes := true
-	Leaves(p, func(q Predicate) { takes = takes && t.Accepts(q) })
-	return takes
+	accepts := true
+	Leaves(p, func(q Predicate) { accepts = accepts && t.Accepts(q) })
+	return accepts
 }
 
 // Truth is a value of three-valued logic.
 type Truth int8
 
-// The truth values, ordered so that And is the minimum and Or the maximum.
+// The truth values, in an order in which And is the minimum and Or the maximum.
 const (
 	False   Truth = -1
 	Unknown Truth = 0
 	True    Truth = 1
 )
 
-// Eval is what a predicate means: it evaluates p for the row whose values the
-// function gives. The literals must be comparable with their columns, as
-// [Comparable] says. It is made to be right rather than fast: the engine and
-// the sources have vectorised equals of it.
+// Eval evaluates p for a row; at returns the row's value of a column. A nil predicate
+// is true. Literals must be [Comparable] with their columns.
+//
+// Eval defines the meaning of predicates and is not fast. The engine and the sources
+// have vectorized implementations.
 func Eval(p Predicate, at func(column string) Value) Truth {
 	switch p := p.(type) {
 	case Comparison:
@@ -312,8 +313,8 @@ func truth(b bool) Truth {
 	return False
 }
 
-// Holds reports whether what [Compare] returned satisfies o, one of Eq, Ne, Lt,
-// Le, Gt and Ge; no other operator holds.
+// Holds reports whether the result c of [Compare] satisfies o, which is one of OpEq,
+// OpNe, OpLt, OpLe, OpGt and OpGe. For other operators it is false.
 func (o Op) Holds(c int) bool {
 	switch o {
 	case OpEq:
@@ -332,12 +333,12 @@ func (o Op) Holds(c int) bool {
 	return false
 }
 
-// MatchLike reports whether the whole of s matches the pattern, as [Like] says.
-// Its time is linear in len(s) for a pattern with one %, and never worse than
-// the product of both lengths.
+// MatchLike reports whether s matches the pattern of a [Like]. Its running time is at
+// most proportional to the product of both lengths, and linear in len(s) for a
+// pattern with one %.
 func MatchLike(s, pattern string) bool {
-	// The classic greedy walk: on a mismatch, go back to the last % and let it
-	// take one character more.
+	// The usual greedy algorithm: on a mismatch, return to the last % and let it match
+	// one more character.
 	var i, j int
 	starI, starJ := -1, -1
 	for i < len(s) {

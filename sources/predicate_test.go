@@ -44,7 +44,7 @@ func TestEval(t *testing.T) {
 	}
 }
 
-// TestEvalLogic is SQL's truth table.
+// TestEvalLogic checks SQL's truth tables.
 func TestEvalLogic(t *testing.T) {
 	row := map[string]Value{"n": Int(1), "none": Null(arrow.PrimitiveTypes.Int64)}
 	at := func(column string) Value { return row[column] }
@@ -106,7 +106,7 @@ func TestPredicateText(t *testing.T) {
 	}
 }
 
-func TestTakes(t *testing.T) {
+func TestAccepts(t *testing.T) {
 	table := Table{Filters: map[string]Ops{"n": OpsOf(OpEq, OpIsNull)}}
 	equal, less, null := Comparison{"n", OpEq, Int(1)}, Comparison{"n", OpLt, Int(1)}, IsNull{"n", false}
 	for _, c := range []struct {
@@ -145,13 +145,14 @@ func TestMatchLike(t *testing.T) {
 			t.Errorf("%q like %q is %t", c.s, c.pattern, got)
 		}
 	}
-	// A walk that tried every division among many % would not come back.
+	// An algorithm that tried every division among many % would not finish.
 	if MatchLike(strings.Repeat("a", 20000), strings.Repeat("%a", 100)+"b") {
 		t.Error("it matches")
 	}
 }
 
-// likeRegexp says the same as a LIKE pattern; false for one that matches nothing.
+// likeRegexp converts a LIKE pattern to a regular expression, or returns false for
+// one that matches nothing.
 func likeRegexp(pattern string) (*regexp.Regexp, bool) {
 	var b strings.Builder
 	b.WriteString(`(?s)\A`)
@@ -230,18 +231,18 @@ func TestCheck(t *testing.T) {
 		{name: "no column", q: Query{Table: "people", Columns: []string{"nme"}, Where: IsNull{"xxxxx", false}}, kind: NotFound,
 			want: []string{`columns: there is no column "nme"; the nearest is "name"`, `where: there is no column "xxxxx"; there are id, name`}},
 		{name: "twice", q: Query{Table: "people", Columns: []string{"id", "id"}}, kind: Invalid, want: []string{`"id" is there twice`}},
-		{name: "not taken", q: Query{Table: "people", Where: Comparison{"id", OpLt, Int(1)}}, kind: Invalid, want: []string{"does not take id < 1"}},
+		{name: "not taken", q: Query{Table: "people", Where: Comparison{"id", OpLt, Int(1)}}, kind: Invalid, want: []string{"does not accept id < 1"}},
 		{name: "another type", q: Query{Table: "people", Where: In{"id", []Value{Int(1), Text("x")}}}, kind: Invalid, want: []string{`literal "x"`, "utf8", "int64"}},
 		{name: "not converted", q: Query{Table: "people", Where: Comparison{"id", OpEq, Float(1)}}, kind: Invalid, want: []string{"literal 1", "float64"}},
 		{name: "no comparison", q: Query{Table: "people", Where: Comparison{"name", OpLike, Text("x")}}, kind: Invalid, want: []string{"like is not a comparison"}},
 		{name: "not text", q: Query{Table: "people", Where: HasPrefix{"id", "x"}}, kind: Invalid, want: []string{"wants text"}},
-		{name: "no order", q: Query{Table: "people", OrderBy: []Sort{{Column: "tags"}}}, kind: Invalid, want: []string{`"tags"`, "do not compare"}},
+		{name: "no order", q: Query{Table: "people", OrderBy: []Sort{{Column: "tags"}}}, kind: Invalid, want: []string{`"tags"`, "cannot be compared"}},
 		{name: "negative", q: Query{Table: "people", Limit: -1}, kind: Invalid, want: []string{"-1 is negative"}},
-		{name: "no look-up", q: Query{Table: "people", Keys: &Keys{Columns: []string{"name"}}}, kind: Invalid, want: []string{`no look-up by ["name"]`}},
+		{name: "no lookup", q: Query{Table: "people", Keys: &Keys{Columns: []string{"name"}}}, kind: Invalid, want: []string{`no lookup by ["name"]`}},
 		{name: "no keys", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}}}, kind: Invalid, want: []string{"a column for each"}},
-		{name: "many keys", q: Query{Table: "people", Keys: keys(Int(1), Int(2), Int(3))}, kind: Invalid, want: []string{"3 at once, the table takes 2"}},
+		{name: "many keys", q: Query{Table: "people", Keys: keys(Int(1), Int(2), Int(3))}, kind: Invalid, want: []string{"3 keys, but the table accepts at most 2"}},
 		{name: "keys of another type", q: Query{Table: "people", Keys: keys(Text("1"))}, kind: Invalid, want: []string{`for "id" have type utf8`}},
-		{name: "per key", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}, Values: keys(Int(1)).Values, LimitPerKey: -1}}, kind: Invalid, want: []string{"-1 rows for each key"}},
+		{name: "per key", q: Query{Table: "people", Keys: &Keys{Columns: []string{"id"}, Values: keys(Int(1)).Values, LimitPerKey: -1}}, kind: Invalid, want: []string{"rows for each key must not be negative (got -1)"}},
 		{name: "a table that takes nothing", q: Query{Table: "log", Columns: []string{}, OrderBy: []Sort{{Column: "id"}}, Limit: 1, After: Cursor{}, Part: Part{}}, kind: Invalid,
 			want: []string{"columns: the table", "order: the table", "limit: the table", "cursor: the table", "partition: the table"}},
 	} {

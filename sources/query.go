@@ -2,53 +2,51 @@ package sources
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// Query is one question to one table. What it asks beyond the bare table is
-// always something that the table said it can do. The conditions combine: rows
-// that satisfy Where and Keys and lie in Part, after After, in the order of
-// OrderBy, and of those the first Limit.
+// Query is a query of one table. It uses only features that the table declares.
+// The result consists of the rows that satisfy both Where and Keys and belong to
+// Part, in the order of OrderBy, after the position After, limited to Limit rows.
 type Query struct {
 	Table string
-	// Columns are the ones to give, in this order, each once; nil is all of them
-	// in the table's order, and a list of no columns gives rows without columns.
-	// Where, Keys and OrderBy may name columns that are not given.
+	// Columns lists the columns of the result in order, each once. Nil means all
+	// columns in the table's order; an empty list means rows without columns. Where,
+	// Keys and OrderBy may use columns that are not listed.
 	Columns []string
-	// Where keeps the rows for which it is true (not those for which it is NULL);
-	// nil keeps all. Its literals have the types of their columns.
+	// Where selects the rows for which it is true, not those for which it is unknown.
+	// Nil selects all rows. Its literals have the types of their columns.
 	Where Predicate
-	// Keys keeps the rows whose columns equal one of the listed keys; nil keeps
-	// all.
+	// Keys selects the rows whose columns equal one of the keys. Nil selects all rows.
 	Keys *Keys
-	// OrderBy is the order of the rows; nil leaves it to the table.
+	// OrderBy is the order of the rows. If it is empty, the table chooses the order.
 	OrderBy []Sort
-	// Limit is the number of rows at most; 0 is no limit. It is set only where
-	// the table took all of Where and OrderBy.
+	// Limit is the maximum number of rows; 0 means no limit. It is set only if the
+	// table also evaluates the whole filter and the whole order of the stream.
 	Limit int64
-	// After resumes right after the batch that carried this cursor; nil starts at
-	// the beginning. The rest of the query is what it was then. Limit counts only
-	// the rows that are still to come.
+	// After resumes the scan after the batch that had this cursor. Nil starts at the
+	// beginning. Except for Limit, the query must be the one that the cursor came
+	// from. Limit counts only the remaining rows.
 	After Cursor
-	// Part restricts the scan to one partition of the plan of this query; nil is
-	// the whole.
+	// Part restricts the scan to one partition of the plan of this query. Nil means
+	// the whole result.
 	Part Part
 }
 
-// Sort is one term of an order. Values compare as [Compare] says.
+// Sort is one term of an order. Values are compared by [Compare].
 type Sort struct {
 	Column     string
 	Desc       bool
-	NullsFirst bool // NULL comes before every value, else after every value, whatever Desc says
+	NullsFirst bool // NULL comes before all values, otherwise after them, regardless of Desc
 }
 
-// Keys is an In list over one or more columns: typed and compact. A row that
-// matches is given once for however many equal keys are listed. A key with a
-// NULL in it matches nothing.
+// Keys is a list of keys of one or more columns. It selects every row that equals a
+// key exactly once, even if the key is listed several times. A key that contains a
+// NULL matches nothing.
 type Keys struct {
-	// Columns are a set that one of [Table.Lookups] names, in its order.
+	// Columns is one of the [Table.Lookups], in its order.
 	Columns []string
-	// Values has one column for each of Columns, of its type, and one row for
-	// each key. It belongs to the caller and is valid until the scan ends.
+	// Values has a column of the same type for each of Columns, and a row for each
+	// key. It belongs to the caller and is valid until the scan ends.
 	Values arrow.RecordBatch
-	// PerKey is how many rows to give for each key at most, the first ones in
-	// OrderBy, or in the table's order without it; 0 is no limit.
+	// LimitPerKey is the maximum number of rows for each key, the first ones in
+	// OrderBy or else in the table's order; 0 means no limit.
 	LimitPerKey int
 }

@@ -7,32 +7,32 @@ import (
 	"strings"
 )
 
-// ForeignKey says that the Columns of a table hold keys of a Target table.
+// ForeignKey is a reference of the Columns of a table to the columns of another.
 type ForeignKey struct {
-	// Name is the constraint's name; empty means TABLE_COLUMNS_fkey, which is
-	// PostgreSQL's choice too.
+	// Name is the name of the constraint. Empty means TABLE_COLUMNS_fkey, as in
+	// PostgreSQL.
 	Name          string
 	Table         string
 	Columns       []string
 	TargetTable   string
-	TargetColumns []string // empty means the target's primary key
+	TargetColumns []string // empty means the primary key of TargetTable
 }
 
-// Relate fills in the relations of the catalogue's tables from foreign keys, so
-// that every source gives them the same names. A name is never that of a column
-// of the table or of another relation; the first free one of these is taken,
-// with the keys in the order of their names:
+// Relate sets the relations of all tables of the catalog from foreign keys, with the
+// same names for every source. It makes the relations of one kind after the other, in
+// the order of the keys' names. Each gets the first of these names that is not yet a
+// column or a relation of its table, or else the last one with a number:
 //
-//   - to one: the key's single column without _id or Id, then the target table,
-//     then TARGET_by_COLUMNS;
-//   - back, to one where the key is unique, else to many: the referencing table,
-//     unless that table points here with several keys, then TABLE_by_COLUMNS,
-//     the columns again without _id;
-//   - across a join table whose two foreign keys make its primary key: the far
-//     table, then FAR_by_JOINTABLE.
+//   - [BelongsTo], from the referencing table: the key's column without _id or Id, if
+//     it is a single column; the target table; TARGET_by_COLUMNS.
+//   - [HasOne], if the key is unique, or [HasMany], from the target table: the
+//     referencing table, unless it has several keys to the target; TABLE_by_COLUMNS,
+//     where the columns are also without _id.
+//   - [ManyToMany], across a join table whose primary key consists of two foreign
+//     keys: the table at the far end; FAR_by_JOINTABLE; FAR_by_COLUMNS.
 //
-// A key that names a table or column which the catalogue lacks is an [Invalid]
-// error that says which.
+// If a key names a table or a column that does not exist, the error is of kind
+// [Invalid].
 func Relate(c *Catalog, keys []ForeignKey) error {
 	keys = slices.Clone(keys)
 	for i := range keys {
@@ -71,26 +71,26 @@ func Relate(c *Catalog, keys []ForeignKey) error {
 	return nil
 }
 
-// complete fills in a key's defaults and checks it.
+// complete sets a key's defaults and checks it.
 func complete(c *Catalog, k *ForeignKey) error {
 	if k.Name == "" {
 		k.Name = k.Table + "_" + strings.Join(k.Columns, "_") + "_fkey"
 	}
 	fault := func(format string, args ...any) error {
-		return &Error{Op: "catalog", Table: k.Table, Kind: Invalid, Err: fmt.Errorf("foreign key %s: %s", k.Name, fmt.Sprintf(format, args...))}
+		return Errorf(Invalid, "catalog", k.Table, "foreign key %s: %s", k.Name, fmt.Sprintf(format, args...))
 	}
 	from, to := c.Table(k.Table), c.Table(k.TargetTable)
 	if from == nil {
 		return fault("there is no table %q", k.Table)
 	}
 	if to == nil {
-		return fault("there is no table %q to point to", k.TargetTable)
+		return fault("there is no target table %q", k.TargetTable)
 	}
 	if len(k.TargetColumns) == 0 {
 		k.TargetColumns = to.Key
 	}
 	if len(k.Columns) == 0 || len(k.Columns) != len(k.TargetColumns) {
-		return fault("%d columns point to %d", len(k.Columns), len(k.TargetColumns))
+		return fault("%d columns refer to %d", len(k.Columns), len(k.TargetColumns))
 	}
 	for i, column := range k.Columns {
 		a, b := from.Column(column), to.Column(k.TargetColumns[i])
@@ -101,13 +101,14 @@ func complete(c *Catalog, k *ForeignKey) error {
 			return fault("table %q has no column %q", k.TargetTable, k.TargetColumns[i])
 		}
 		if x, y := from.Schema.Field(a).Type, to.Schema.Field(b).Type; !Comparable(x, y) {
-			return fault("%s (%s) does not compare with %s.%s (%s)", column, x, k.TargetTable, k.TargetColumns[i], y)
+			return fault("%s (%s) cannot be compared with %s.%s (%s)", column, x, k.TargetTable, k.TargetColumns[i], y)
 		}
 	}
 	return nil
 }
 
-// relateAcross adds the many_to_many relations of a join table to both ends.
+// relateAcross adds the many_to_many relations of a join table to the tables at both
+// ends.
 func relateAcross(c *Catalog, join *Table, keys []ForeignKey) {
 	var own []ForeignKey
 	for _, k := range keys {
@@ -127,8 +128,8 @@ func relateAcross(c *Catalog, join *Table, keys []ForeignKey) {
 	}
 }
 
-// relate adds a relation under the first free name; where none is, with a
-// number behind the last.
+// relate adds a relation under the first free name. If none is free, it appends a
+// number to the last one.
 func (t *Table) relate(r Relation, names ...string) {
 	free := func(name string) bool { return name != "" && t.Column(name) < 0 && t.Relation(name) == nil }
 	i := slices.IndexFunc(names, free)
@@ -143,7 +144,7 @@ func (t *Table) relate(r Relation, names ...string) {
 	t.Relations = append(t.Relations, r)
 }
 
-// Relation returns the relation of that exact name, or nil.
+// Relation returns the relation with the exact name, or nil.
 func (t *Table) Relation(name string) *Relation {
 	for i := range t.Relations {
 		if t.Relations[i].Name == name {
@@ -153,7 +154,7 @@ func (t *Table) Relation(name string) *Relation {
 	return nil
 }
 
-// identifies reports whether the columns hold a key of the table.
+// identifies reports whether the columns are a key of the table.
 func (t *Table) identifies(columns []string) bool {
 	if t.Key != nil && sameSet(t.Key, columns) {
 		return true
@@ -161,7 +162,7 @@ func (t *Table) identifies(columns []string) bool {
 	return slices.ContainsFunc(t.Unique, func(u []string) bool { return sameSet(u, columns) })
 }
 
-// siblings counts the keys that lead between the same two tables as k.
+// siblings counts the keys between the same two tables as k, including k.
 func siblings(keys []ForeignKey, k ForeignKey) int {
 	n := 0
 	for _, other := range keys {
@@ -172,7 +173,7 @@ func siblings(keys []ForeignKey, k ForeignKey) int {
 	return n
 }
 
-// stem is a column's name without _id or Id at its end.
+// stem returns a column's name without a final _id or Id.
 func stem(column string) string {
 	for _, suffix := range []string{"_id", "Id", "_ID", "ID"} {
 		if s, ok := strings.CutSuffix(column, suffix); ok && s != "" {

@@ -9,8 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// relTable makes a table of integer columns; the key is its first columns, up
-// to the semicolon.
+// relTable returns a table of integer columns. Those before the semicolon are its key.
 func relTable(name, columns string) Table {
 	key, rest, _ := strings.Cut(columns, ";")
 	t := Table{Name: name, Key: strings.Fields(key)}
@@ -158,13 +157,13 @@ func TestRelateErrors(t *testing.T) {
 		want string
 	}{
 		{fk("x", "a_id", "a"), `foreign key x_a_id_fkey: there is no table "x"`},
-		{fk("b", "a_id", "x"), `there is no table "x" to point to`},
+		{fk("b", "a_id", "x"), `there is no target table "x"`},
 		{fk("b", "x", "a"), `there is no column "x"`},
-		{fk("b", "a_id a_id", "a"), "2 columns point to 1"},
-		{fk("b", "", "a"), "0 columns point to 1"},
-		{fk("b", "a_id", "keyless"), "1 columns point to 0"},
+		{fk("b", "a_id a_id", "a"), "2 columns refer to 1"},
+		{fk("b", "", "a"), "0 columns refer to 1"},
+		{fk("b", "a_id", "keyless"), "1 columns refer to 0"},
 		{ForeignKey{Table: "b", Columns: []string{"a_id"}, TargetTable: "a", TargetColumns: []string{"y"}}, `table "a" has no column "y"`},
-		{fk("b", "a_id", "text"), "a_id (int64) does not compare with text.id (utf8)"},
+		{fk("b", "a_id", "text"), "a_id (int64) cannot be compared with text.id (utf8)"},
 	} {
 		catalog := &Catalog{Tables: []Table{relTable("a", "id;"), relTable("b", "id; a_id"), relTable("keyless", "; id"), text}}
 		err := Relate(catalog, []ForeignKey{c.key})

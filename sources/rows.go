@@ -14,26 +14,26 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// Row is one row on its way into a page.
+// Row is one row of the result of a scan, for [FromRows].
 type Row struct {
-	// Values has one value for each column of the schema: nil for NULL, else
-	// a bool, any Go integer or float, a string, []byte, time.Time (for dates and
-	// timestamps), time.Duration (for times of day and durations),
-	// decimal128.Num or decimal256.Num (unscaled), a [Value], and []any for the
-	// elements of a list or the fields of a struct.
+	// Values has a value for each column of the schema: nil for NULL, a bool, an
+	// integer or float of any Go type, a string, []byte, time.Time for dates and
+	// timestamps, time.Duration for times of day and durations, decimal128.Num or
+	// decimal256.Num (unscaled), a [Value], or []any for the elements of a list or the
+	// fields of a struct.
 	//
-	// A value must fit its column exactly: 5 fits an int16 and a decimal, 1.5
-	// does not fit an integer, and nothing is rounded.
+	// A value must fit its column exactly. For example, 5 fits an int16 and a decimal,
+	// but 1.5 does not fit an integer. Values are never rounded.
 	Values []any
-	// Cursor resumes after this row, where the table can [CapResume].
+	// Cursor resumes the scan after this row, if the table has [CapResume].
 	Cursor Cursor
 }
 
-// FromRows makes pages of rows: each under the session's ceilings, their bytes
-// from env.Mem. A value that does not fit its column is an [Invalid] error that
-// names row and column. The slices of a Row are read before the next one is
-// asked for, so the producer may reuse them. The rows of an error are not lost:
-// what came before it is yielded first.
+// FromRows returns a scan with pages built from rows. Pages respect env.Page, and
+// their memory comes from env.Mem. FromRows does not retain the slices of a Row, so
+// the producer may reuse them. If a value does not fit its column, the error is of
+// kind [Invalid] and names the row and the column. Rows before an error are yielded
+// first.
 func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches {
 	limits := env.Page.OrDefault()
 	return func(yield func(Batch, error) bool) {
@@ -78,17 +78,17 @@ func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches
 type pager struct {
 	builder *array.RecordBuilder
 	schema  *arrow.Schema
-	row     []any // converted, of the row to append
+	row     []any // the converted values of the row to append
 	rows    int64
 	bytes   int64
 	cursor  Cursor
 }
 
-// convert brings the values of the row at a position (from 1) into their
-// columns' types, and returns how much they add to the page's [Size].
+// convert converts the values of a row to the types of their columns, and returns
+// their [Size]. The position of the row counts from 1.
 func (p *pager) convert(position int64, values []any) (int64, error) {
 	if len(values) != p.schema.NumFields() {
-		return 0, &Error{Kind: Invalid, Err: fmt.Errorf("row %d has %d values, the table %d columns", position, len(values), p.schema.NumFields())}
+		return 0, Errorf(Invalid, "", "", "row %d has %d values, but the table has %d columns", position, len(values), p.schema.NumFields())
 	}
 	p.row = p.row[:0]
 	var size int64
@@ -99,7 +99,7 @@ func (p *pager) convert(position int64, values []any) (int64, error) {
 			err = errors.New("NULL in a column that has none")
 		}
 		if err != nil {
-			return 0, &Error{Kind: Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, f.Name, err)}
+			return 0, Errorf(Invalid, "", "", "row %d, column %q: %w", position, f.Name, err)
 		}
 		p.row = append(p.row, x)
 		size += n
@@ -115,17 +115,17 @@ func (p *pager) append(size int64) {
 	p.bytes += size
 }
 
-var errNull = errors.New("NULL where there is none")
+var errNull = errors.New("NULL in a field that is not nullable")
 
-// convertAny returns v in the form that appendAny takes for the type (nil, a
-// Value's V, or a slice of such), and its Size.
+// convertAny returns v in the form that appendAny accepts for type t, and its Size.
+// The form is nil, the V of a Value, or a slice of such.
 func convertAny(v any, t arrow.DataType) (any, int64, error) {
 	if e, ok := t.(arrow.ExtensionType); ok {
 		t = e.StorageType()
 	}
 	switch t := t.(type) {
 	case arrow.ListLikeType:
-		// What the list itself takes up, as Size counts it.
+		// The size of the list without its elements, as Size counts it.
 		size, fixed := int64(4), -1
 		switch t := t.(type) {
 		case *arrow.LargeListType:
@@ -134,7 +134,7 @@ func convertAny(v any, t arrow.DataType) (any, int64, error) {
 			size, fixed = 0, int(t.Len())
 		}
 		if v == nil {
-			if fixed > 0 { // a NULL has its elements all the same
+			if fixed > 0 { // even a NULL has its elements
 				_, n, err := convertAny(nil, t.Elem())
 				return nil, int64(fixed) * n, err
 			}
@@ -209,8 +209,8 @@ func scalarSize(v Value, t arrow.DataType) int64 {
 	return 0
 }
 
-// toValue types a Go value, with a look at the column where the Go type alone
-// does not tell.
+// toValue returns a Go value as a Value. The column's type t decides if the Go type
+// is ambiguous.
 func toValue(v any, t arrow.DataType) (Value, error) {
 	switch x := v.(type) {
 	case nil:
@@ -276,9 +276,8 @@ func toValue(v any, t arrow.DataType) (Value, error) {
 	return Value{}, fmt.Errorf("%T does not fit %s", v, t)
 }
 
-// ticks returns an instant in units since 1970; false where it is not a whole
-// number of them or out of range. Without a zone the caller's wall clock is
-// expected to be in UTC.
+// ticks returns t in units since 1970-01-01 UTC, and whether it is an integral number
+// in range.
 func ticks(t time.Time, unit arrow.TimeUnit) (int64, bool) {
 	perSecond := int64(time.Second / unit.Multiplier())
 	nanos := int64(t.Nanosecond())
@@ -362,10 +361,10 @@ func appendAny(b array.Builder, x any) {
 			appendAny(b.FieldBuilder(i), field)
 		}
 	default:
-		panic(&Error{Kind: Invalid, Err: fmt.Errorf("rows cannot build a column of type %s", b.Type())})
+		panic(Errorf(Invalid, "", "", "rows cannot build a column of type %s", b.Type()))
 	}
 }
 
-// AppendValue appends a value to a builder of its own type, as [Convert] made
-// it.
+// AppendValue appends v to b. The value must have the type of the builder; see
+// [Convert].
 func AppendValue(b array.Builder, v Value) { appendAny(b, v.V) }

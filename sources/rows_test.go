@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// record makes a record of columns of scalar values.
+// record returns a record with the given columns of scalar values.
 func record(t interface{ Helper() }, schema *arrow.Schema, columns ...[]Value) arrow.RecordBatch {
 	t.Helper()
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -95,11 +95,11 @@ func TestFromRowsConverts(t *testing.T) {
 		{arrow.ListOf(arrow.PrimitiveTypes.Int8), []any{1, nil}, "[1,null]"},
 		{arrow.ListOf(arrow.PrimitiveTypes.Int8), []any{1, 300}, "element 2: 300 does not fit int8"},
 		{arrow.ListOf(arrow.PrimitiveTypes.Int8), 1, "int does not fit list"},
-		{arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int8), []any{nil}, "element 1: NULL where there is none"},
+		{arrow.ListOfNonNullable(arrow.PrimitiveTypes.Int8), []any{nil}, "element 1: NULL in a field that is not nullable"},
 		{arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8), []any{1, 2}, "[1,2]"},
 		{arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8), []any{1}, "1 elements do not fit fixed_size_list"},
 		{nestedType, []any{5, []any{"x"}}, `{"l":["x"],"n":5}`},
-		{nestedType, []any{nil, nil}, `field "n": NULL where there is none`},
+		{nestedType, []any{nil, nil}, `field "n": NULL in a field that is not nullable`},
 		{nestedType, []any{5}, "does not fit struct"},
 		{nestedType, nil, "(null)"},
 		{arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8), []any{[]any{"a", 1}, []any{"b", nil}}, `[{"key":"a","value":1},{"key":"b","value":null}]`},
@@ -138,7 +138,7 @@ func TestFromRowsErrors(t *testing.T) {
 	}{
 		{"none", rowsOf(), []string{"0 rows"}},
 		{"null", rowsOf([]any{1, nil}, []any{2, "x"}, []any{nil, "y"}), []string{"2 rows", `invalid: row 3, column "a": NULL in a column that has none`}},
-		{"ragged", rowsOf([]any{1}), []string{"invalid: row 1 has 1 values, the table 2 columns"}},
+		{"ragged", rowsOf([]any{1}), []string{"invalid: row 1 has 1 values, but the table has 2 columns"}},
 		{"the producer's", func(yield func(Row, error) bool) {
 			if yield(Row{Values: []any{1, "x"}}, nil) {
 				yield(Row{}, broken)
@@ -161,8 +161,8 @@ func TestFromRowsErrors(t *testing.T) {
 	}
 }
 
-// TestFromRowsPages finds every row once and in order in pages that are under
-// both limits, and its cursor on each.
+// TestFromRowsPages checks that every row comes once and in order, that pages respect
+// both limits, and that each has its cursor.
 func TestFromRowsPages(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
@@ -216,7 +216,7 @@ func TestFromRowsPages(t *testing.T) {
 	})
 }
 
-// refusing refuses what is asked for after so many times.
+// refusing is an allocator that fails after a number of allocations.
 type refusing struct {
 	memory.Allocator
 	left int
@@ -224,7 +224,7 @@ type refusing struct {
 
 func (r *refusing) spend() {
 	if r.left--; r.left < 0 {
-		panic(&Error{Kind: Exhausted, Err: errors.New("no more")})
+		panic(Errorf(Exhausted, "", "", "no more"))
 	}
 }
 

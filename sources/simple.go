@@ -1,14 +1,12 @@
 package sources
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
-// Simple makes a source of a catalogue and a function that scans, for sources
-// that need no session: an HTTP API, a slice in memory. The catalogue must not
-// change afterwards; the function must be safe for concurrent use, and is asked
-// only for what the catalogue says. Panics of the function become errors.
+// Simple returns a source with the given catalog whose scans are made by a function.
+// It suits sources that need neither sessions nor snapshots, such as an HTTP API.
+// The catalog must not be modified afterwards. The function must be safe for
+// concurrent use; it gets only queries that [Catalog.Check] has accepted, and its
+// result is guarded by [Guard].
 func Simple(catalog *Catalog, scan func(ctx context.Context, env Env, q *Query) Batches) Source {
 	return &simple{catalog: catalog, scan: scan}
 }
@@ -22,7 +20,7 @@ func (s *simple) Catalog(context.Context) (*Catalog, error) { return s.catalog, 
 
 func (s *simple) Begin(_ context.Context, env Env) (Session, error) {
 	if env.Snapshot != "" {
-		return nil, &Error{Op: "begin", Kind: Invalid, Err: errors.New("this source has no snapshots to join")}
+		return nil, Errorf(Invalid, "begin", "", "this source has no snapshots")
 	}
 	env.Page = env.Page.OrDefault()
 	return &simpleSession{source: s, env: env}, nil

@@ -4,14 +4,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Size is how many bytes of data the rows of a record hold: the width of its
-// fixed-width columns, and for text, binary and lists 4 bytes (8 for the large
-// ones) plus the contents. A boolean is a byte, validity is not counted, and
-// dictionaries are counted as their indices.
+// Size returns the size of a record's values in bytes: the width of fixed-width
+// types, and for text, binary and lists 4 bytes, or 8 for the large types, plus the
+// contents. A boolean counts as one byte, a dictionary-encoded value as its index.
+// Validity is not counted.
 //
-// It depends on the values alone, not on how they lie in memory: the sizes of a
-// record's slices add up to the record's. What a record really holds is for the
-// budget to count.
+// The size depends only on the values, not on their representation in memory: the
+// sizes of a record's slices add up to that of the record. The memory that a record
+// occupies is counted by the allocator.
 func Size(r arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range r.Columns() {
@@ -20,7 +20,7 @@ func Size(r arrow.RecordBatch) int64 {
 	return n
 }
 
-// arraySize counts rows [from, from+n) of the data's buffers.
+// arraySize returns the size of rows [from, from+n) of the data's buffers.
 func arraySize(d arrow.ArrayData, from, n int64) int64 {
 	if n == 0 {
 		return 0
@@ -58,8 +58,8 @@ func arraySize(d arrow.ArrayData, from, n int64) int64 {
 	case arrow.FixedWidthDataType:
 		return n * int64(t.BitWidth()/8)
 	}
-	// Views, unions and run-ends, which no source of ours makes: what the
-	// buffers hold.
+	// Views, unions and run-end encoded arrays, which the sources of this module do
+	// not make, count as the size of their buffers.
 	var sum int64
 	for _, b := range d.Buffers() {
 		if b != nil {
@@ -73,7 +73,7 @@ func arraySize(d arrow.ArrayData, from, n int64) int64 {
 	return sum
 }
 
-// childSize counts rows of a child. A child has an offset of its own.
+// childSize returns the size of rows of a child, which has an offset of its own.
 func childSize(d arrow.ArrayData, i int, from, n int64) int64 {
 	c := d.Children()[i]
 	return arraySize(c, from+int64(c.Offset()), n)

@@ -1,36 +1,34 @@
 package sources
 
-import "fmt"
-
-// MaxSkipped is how many places of skipped records are kept.
+// MaxSkippedLocations is the maximum number of locations that a scan reports.
 const MaxSkippedLocations = 10
 
-// Skipped counts the records that a source could not read and was told to leave
-// out. It is beside the data and no error: the scan goes on. A source that was
-// not told so ends in an error instead.
+// Skipped reports records that a source could not read and left out because its
+// options allow that. Otherwise such a record is an error.
 type Skipped struct {
-	// Records is how many there were.
+	// Records is the number of records left out.
 	Records int64
-	// First are the places and faults of the first ones of the scan, at most
-	// [MaxSkippedLocations] of all its batches together, as in "orders.csv:17:4: the record has 3 fields, the table 4 columns".
+	// Locations has the place and the error of the first ones, such as
+	// "orders.csv:17:4: the record has 3 fields, but the table has 4 columns". All
+	// batches of a scan together have at most [MaxSkippedLocations].
 	Locations []string
 }
 
-// Add counts what another part of the same scan left out after this one.
+// Add adds the records that a later part of the same scan left out.
 func (s *Skipped) Add(more Skipped) {
 	s.Records += more.Records
-	for _, place := range more.Locations {
+	for _, location := range more.Locations {
 		if len(s.Locations) < MaxSkippedLocations {
-			s.Locations = append(s.Locations, place)
+			s.Locations = append(s.Locations, location)
 		}
 	}
 }
 
-// Check returns what is wrong with s, an error of kind [Invalid]: a negative
-// count, or more places than there are records or than [MaxSkippedLocations].
+// Check returns an error of kind [Invalid] if the count is negative, or if there are
+// more locations than records or than [MaxSkippedLocations].
 func (s Skipped) Check() error {
 	if s.Records < 0 || int64(len(s.Locations)) > min(s.Records, MaxSkippedLocations) {
-		return &Error{Kind: Invalid, Err: fmt.Errorf("%d records were skipped, and there are the places of %d", s.Records, len(s.Locations))}
+		return Errorf(Invalid, "", "", "%d records were skipped, but there are %d locations", s.Records, len(s.Locations))
 	}
 	return nil
 }

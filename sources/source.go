@@ -1,20 +1,21 @@
-// Package sources is the contract between penstock and its data sources.
+// Package sources defines the interface between the engine and its data sources.
 //
-// Read this file first: it is the specification. A source is three things:
+// The documentation of this package is the specification for authors of sources.
+// A source consists of:
 //
-//   - an [Open] function, which turns a [Config] into a [Source];
-//   - a [Source], shared by streams, which shows its [Catalog] and begins sessions;
-//   - a [Session], one stream's reading, which plans and scans.
+//   - an [Open] function, which opens a [Config] and returns a [Source];
+//   - a [Source], which is shared by streams, has a [Catalog] and begins sessions;
+//   - a [Session], in which one stream plans and scans.
 //
-// The same source runs linked into the host, as a process of its own, or as a
-// WebAssembly module, without a line changed. What a table can do is data in
-// its catalogue, never a type assertion, so it crosses every wall and no
-// wrapper can hide it. The engine asks a table only for what it says it can do,
+// The same code runs linked into the host, as a separate process, and as a
+// WebAssembly module. A table declares its capabilities as data in the catalog,
+// not by implementing optional interfaces, so that they work in every isolation
+// mode and through wrappers. The engine pushes down only what a table declares,
 // and does the rest itself.
 //
-// An author without sessions or snapshots needs only [Simple], and [FromRows]
-// where the data comes row by row. The package testkit checks a source against
-// every rule written here.
+// A source that needs neither sessions nor snapshots can be made by [Simple], and
+// a scan that produces single rows by [FromRows]. The function TestSource of
+// package testkit checks a source against this specification.
 package sources
 
 import (
@@ -26,138 +27,139 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Config says what to open. It crosses the wall in the open call, so no secret
-// of it appears in an argument list or in an environment. Nothing in it may be
-// written to a log or into an error without care: both fields can hold secrets.
+// Config is what an [Open] function opens. Both fields may contain secrets: do not
+// write them to logs or into errors. A source in a separate process receives its
+// Config in a message, not by its command line or environment.
 type Config struct {
-	// URI is the data's address as the user wrote it, without the source's name
-	// where the name is a mere prefix ("csv:DIR" opens with URI "DIR"), and
-	// whole where it is part of a URL ("postgres://host/db").
+	// URI is the address of the data as the user wrote it. A prefix that only names
+	// the source is removed: "csv:DIR" becomes "DIR", while "postgres://host/db"
+	// stays as it is.
 	URI string
-	// Options are the source's own settings. A key that the source does not
-	// know is an error of kind [Invalid] that names the nearest one.
+	// Options holds the source's own settings. Open must return an error of kind
+	// [Invalid] for an unknown key; see [Suggest].
 	Options map[string]string
 }
 
-// Open opens a source. It should fail fast on what can never work (a bad URI,
-// a missing directory, a wrong password), with an [*Error] of a fitting kind.
-// What it started, it stops when it returns an error.
+// Open opens a source. It should detect permanent problems, such as an invalid URI,
+// a missing directory or a wrong password, and return an [*Error] of a suitable
+// kind. If it returns an error, it has released all resources.
 type Open func(ctx context.Context, c Config) (Source, error)
 
-// Source is opened once and shared by streams: it is safe for concurrent use.
+// Source is an open data source. It is shared by streams and must be safe for
+// concurrent use.
 type Source interface {
-	// Catalog describes the tables. The catalogue belongs to the source: callers
-	// must not change it. Two calls without a change of the data's structure
-	// between them give equal catalogues.
+	// Catalog returns a description of the tables. The catalog belongs to the source;
+	// callers must not modify it. Two calls return equal catalogs unless the structure
+	// of the data has changed in between.
 	Catalog(ctx context.Context) (*Catalog, error)
 
-	// Begin starts the reading of one stream. The caller closes the session. The
-	// context bounds Begin itself, not the session.
+	// Begin starts a session for one stream. The caller must close it. The context
+	// applies to Begin only, not to the session.
 	Begin(ctx context.Context, env Env) (Session, error)
 
-	// Close frees what the source holds. Every session is closed before. A second
-	// Close does nothing.
+	// Close releases the source's resources. Callers close all sessions first. A
+	// second Close does nothing.
 	Close() error
 }
 
-// Session is one stream's reading of a source. Where the table can [CapSnapshot],
-// everything that a session reads is of one moment. Plan and Scan may be called
-// from several goroutines; how many scans may run at once is the table's
-// [Table.Scans].
+// Session is one stream's view of a source. If a table has [CapSnapshot], the whole
+// session sees that table as of one point in time. Plan and Scan may be called from
+// several goroutines; [Table.MaxScans] limits how many scans may run concurrently.
 type Session interface {
-	// Plan says what a scan of q would be like, and reads no rows. The query is
-	// checked: a fault in it is of kind [Invalid], a missing table or column of
+	// Plan describes how a scan of q would run. It reads no rows. If q is not valid,
+	// the error is of kind [Invalid]; if a table or column does not exist, it is of
 	// kind [NotFound].
 	Plan(ctx context.Context, q *Query) (*Plan, error)
 
-	// Scan reads. It is lazy: nothing is done before the result is ranged over,
-	// and everything is undone when the range ends, however it ends. The source
-	// must not keep q or change it.
+	// Scan returns the result of q. It is lazy: work starts when the caller ranges
+	// over the result, and all resources are released when the range loop ends, for
+	// whatever reason. The source must not modify q or retain it.
 	//
-	// The context cancels: a scan that waits returns an error of kind [Canceled]
-	// within a second of the context's end.
+	// When the context is canceled, a blocked scan yields an error of kind [Canceled]
+	// within one second.
 	Scan(ctx context.Context, q *Query) Batches
 
-	// Close ends the session's snapshot and frees what it held. Every scan has
-	// ended before. A second Close does nothing.
+	// Close ends the snapshot and releases the session's resources. Callers end all
+	// scans first. A second Close does nothing.
 	Close() error
 }
 
-// Batches are the pages of one scan. A scan that succeeds yields at least one
-// batch; an empty result is one batch of no rows, so that its schema is known.
-// An error comes once, and last, with a zero Batch: after it nothing is
-// yielded. Leaving the loop early is the way to stop, and frees everything.
+// Batches is the sequence of pages of one scan. A successful scan yields at least
+// one batch; an empty result is one batch without rows, which still has a schema.
+// An error is yielded at most once, with a zero Batch, and ends the sequence. The
+// consumer stops a scan by leaving the range loop, which releases all resources.
 //
-// The sequence is single use: ranging over it again yields an [Invalid] error.
-// It must be ranged over by one goroutine at a time.
+// The sequence is single-use: ranging over it again yields an error of kind
+// [Invalid]. It is not safe for concurrent use.
 type Batches = iter.Seq2[Batch, error]
 
 // Batch is one page of a scan.
 type Batch struct {
-	// Record holds the rows. It belongs to the scan and is valid in its iteration
-	// of the loop: Retain it to keep it longer, and Release it then.
+	// Record holds the rows. It belongs to the scan and is valid during its iteration
+	// of the range loop. To keep it longer, call Retain, and later Release.
 	//
-	// Its schema is the table's, or the queried columns of it in the query's
-	// order: the same names, types and nullability for every batch of the scan.
+	// Its schema is that of the table, or of the queried columns in the query's order.
+	// Names, types and nullability are the same in every batch of a scan.
 	Record arrow.RecordBatch
-	// Cursor resumes the scan right after this batch's last row, where the table
-	// can [CapResume]; else it is nil. A batch of no rows ends where the scan began:
-	// it may have the query's own cursor, and nil at the beginning.
+	// Cursor resumes the scan after the last row of this batch. It is nil unless the
+	// table has [CapResume]. A batch without rows ends where the one before it
+	// ended; in the first batch, its cursor may be that of the query or nil.
 	Cursor Cursor
-	// Skipped are the records that the scan left out between the batch before and
-	// this one, or among this one's rows. What it left out at its end comes with
-	// a last batch, which may have no rows.
+	// Skipped counts the records left out since the previous batch, and among the
+	// rows of this one. If records are left out at the end of a scan, a last batch
+	// reports them; it may have no rows.
 	Skipped Skipped
 }
 
-// Cursor is a place in the result of a scan: opaque outside its source. It is
-// good for the same query on the same data, also in another session and in
-// another process. A cursor that does not fit is refused as [Invalid].
+// Cursor is a position in the result of a scan. Its contents are known only to the
+// source. A cursor is valid for the same query on the same data, also in another
+// session or process. A source rejects any other cursor with an error of kind
+// [Invalid].
 type Cursor []byte
 
-// Part is one of the partitions that a [Plan] names: opaque outside its source.
+// Part identifies one partition of a [Plan]. Its contents are known only to the
+// source.
 type Part []byte
 
-// Env is what a session works with.
+// Env is the environment of a session.
 type Env struct {
-	// Mem allocates every byte that batches hold: the stream's budget. It is safe
-	// for concurrent use. Where it refuses, it panics with an [*Error] of kind
-	// [Exhausted]; [Guard] turns that into the scan's error. A source that holds
-	// much memory outside of batches should take it from here too.
+	// Mem allocates all memory of batches; it is the stream's memory budget. It is
+	// safe for concurrent use. If the budget is exhausted, it panics with an [*Error]
+	// of kind [Exhausted], which [Guard] turns into the scan's error. A source should
+	// also use it for other large allocations.
 	Mem memory.Allocator
-	// Page is the ceiling of each page, fixed for the session. The zero value
-	// means [DefaultLimits].
+	// Page limits the size of each page. It does not change during the session. The
+	// zero value means [DefaultLimits].
 	Page Limits
-	// Join is the [Plan.Snapshot] of another session of the same source, whose
-	// moment this session is to see. Empty starts a snapshot of its own.
+	// Snapshot is the [Plan.Snapshot] of another session of the same source. This
+	// session then sees the same point in time. Empty means a new snapshot.
 	Snapshot string
-	// Scratch is a directory for spills, emptied after the session. Empty means
-	// that there is none.
+	// Scratch is a directory for temporary files, which is emptied after the session.
+	// Empty means that there is none.
 	Scratch string
-	// Stream names the stream that reads, for logs; empty where it has no name.
+	// Stream is the name of the stream, for logs. It may be empty.
 	Stream string
-	// Scans is how many scans the session will run at once at most, and no more
-	// than a [Table.Scans] of what it reads; 0 means two, a scan and a look-up
-	// beside it. A source whose scans cost something that is scarce, as a
-	// database's connections are, sets aside so many in Begin, all together: two
-	// sessions that took theirs one by one could each wait for the other's for
-	// ever. It waits until they are free, and refuses as [Exhausted] what it can
-	// never have.
+	// MaxScans is how many scans the session may run concurrently. It is at most the
+	// [Table.MaxScans] of the tables that it reads. Zero means two: a scan and a
+	// lookup.
+	//
+	// A source whose scans need a scarce resource, such as database connections,
+	// reserves all MaxScans of them in Begin at once; sessions that reserved them one
+	// by one could deadlock. Begin waits until they are available, and returns an
+	// error of kind [Exhausted] if they never can be.
 	MaxScans int
 }
 
-// Limits bound one page.
+// Limits limits the size of a page.
 type Limits struct {
-	Bytes int64 // at most so many bytes as [Size] counts them; a page of one row may be larger
-	Rows  int64 // at most so many rows
+	Bytes int64 // as counted by [Size]; a page of one row may be larger
+	Rows  int64
 }
 
-// DefaultLimits are what a page holds when nobody says otherwise: 1 MiB and
-// 64 Ki rows.
+// DefaultLimits is the default of [Env.Page]: 1 MiB and 65,536 rows.
 var DefaultLimits = Limits{Bytes: 1 << 20, Rows: 64 << 10}
 
-// OrDefault returns l with its zero fields replaced by those of
-// [DefaultLimits].
+// OrDefault returns l with zero fields replaced by those of [DefaultLimits].
 func (l Limits) OrDefault() Limits {
 	if l.Bytes <= 0 {
 		l.Bytes = DefaultLimits.Bytes
@@ -168,13 +170,13 @@ func (l Limits) OrDefault() Limits {
 	return l
 }
 
-// Catalog describes what a source holds, in an order that does not change
-// between calls.
+// Catalog describes the tables of a source. Their order does not change between
+// calls of [Source.Catalog].
 type Catalog struct {
 	Tables []Table
 }
 
-// Table returns the table of that exact name, or nil.
+// Table returns the table with the exact name, or nil.
 func (c *Catalog) Table(name string) *Table {
 	for i := range c.Tables {
 		if c.Tables[i].Name == name {
@@ -184,48 +186,44 @@ func (c *Catalog) Table(name string) *Table {
 	return nil
 }
 
-// Table describes one table: what it holds, and what it can do by itself.
+// Table describes a table: its contents and its capabilities.
 type Table struct {
 	Name string
-	// Schema has the columns with their types and nullability. A column's
-	// comment and its type in the source, where there are such, are in the
-	// field's metadata under [MetaComment] and [MetaType].
+	// Schema has the columns with their types and nullability. The metadata of a field
+	// may hold a comment, the type in the source and more; see [MetaComment].
 	Schema *arrow.Schema
-	// Key is the primary key's columns; nil where there is none.
+	// Key lists the columns of the primary key. It is nil if there is none.
 	Key []string
-	// Unique are further column sets whose values identify a row.
+	// Unique lists further sets of columns whose values identify a row.
 	Unique [][]string
-	// Relations lead from a row of this table to rows of others. [Relate] makes
-	// them from foreign keys, with the same names for every source.
+	// Relations lead from a row of this table to rows of other tables. [Relate]
+	// derives them from foreign keys, with the same names for every source.
 	Relations []Relation
-	// Can is what the table does by itself.
+	// Capabilities is what the table supports.
 	Capabilities Capability
-	// Filters says, for each column, which operators the table takes in a
-	// conjunct at the top of [Query.Where]. What is not here is never sent.
+	// Filters lists, for each column, the operators that the table accepts in a
+	// conjunct of [Query.Where]. Operators not listed are never pushed down.
 	Filters map[string]Ops
-	// Lookups are the column sets that [Query.Keys] may name.
+	// Lookups lists the sets of columns that [Query.Keys] may use.
 	Lookups []Lookup
-	// Scans is how many scans may run at once in one session that asked for so
-	// many by [Env.Scans]; 0 is any number.
+	// MaxScans is how many scans may run concurrently in one session; see
+	// [Env.MaxScans]. Zero means any number.
 	MaxScans int
-	// Rows is an estimate of the table's rows; -1 where it is not known.
+	// Rows is an estimate of the number of rows, or -1 if it is not known.
 	Rows int64
-	// Comment is the source's own words about the table.
+	// Comment describes the table for people.
 	Comment string
 }
 
-// Metadata keys of a table's fields.
+// Metadata keys of the fields of a table's schema.
 const (
-	MetaComment = "penstock.comment" // the source's own words about the column
-	MetaType    = "penstock.type"    // the column's type in the source's own terms
-	// MetaDefault is what a new row has in the column where nobody gives a value,
-	// and MetaGenerated how the source makes the column's values itself, both in
-	// the source's own terms.
-	MetaDefault   = "penstock.default"
-	MetaGenerated = "penstock.generated"
+	MetaComment   = "penstock.comment"   // a description of the column
+	MetaType      = "penstock.type"      // the column's type in the source's own terms
+	MetaDefault   = "penstock.default"   // the column's default value in the source's own terms
+	MetaGenerated = "penstock.generated" // how the source generates the column's values, in its own terms
 )
 
-// Column returns the index of the column of that exact name, or -1.
+// Column returns the index of the column with the exact name, or -1.
 func (t *Table) Column(name string) int {
 	if i := t.Schema.FieldIndices(name); len(i) > 0 {
 		return i[0]
@@ -233,28 +231,28 @@ func (t *Table) Column(name string) int {
 	return -1
 }
 
-// Ability is a set of things that a table does by itself.
+// Capability is a set of features that a table supports.
 type Capability uint32
 
-// The abilities. They are wire constants: append only.
+// The capabilities. They are wire constants: append only.
 const (
-	CapProject   Capability = 1 << iota // takes [Query.Columns]; else every column comes, in the table's order
-	CapSort                             // takes [Query.OrderBy], any columns, with the order of [Compare]
-	CapLimit                            // takes [Query.Limit]
-	CapResume                           // its batches carry cursors, and [Query.After] takes them
-	CapStable                           // two scans of one query give the same rows in the same order while the data is the same
-	CapPartition                        // its plans have [Plan.Parts], and [Query.Part] takes them
-	CapSnapshot                         // a session sees one moment of it
-	CapLogic                            // takes And, Or and Not over what Filters lists, not conjuncts alone
+	CapProject   Capability = 1 << iota // supports [Query.Columns]; otherwise a scan yields all columns in the table's order
+	CapSort                             // supports [Query.OrderBy] for any columns, in the order of [Compare]
+	CapLimit                            // supports [Query.Limit]
+	CapResume                           // batches have cursors, and [Query.After] is supported
+	CapStable                           // while the data is the same, a query always returns the same rows in the same order
+	CapPartition                        // plans have [Plan.Parts], and [Query.Part] is supported
+	CapSnapshot                         // a session sees one point in time
+	CapLogic                            // accepts And, Or and Not over the operators of Filters, not only conjuncts
 )
 
-var abilityNames = []string{"project", "sort", "limit", "resume", "stable", "partition", "snapshot", "logic"}
+var capabilityNames = []string{"project", "sort", "limit", "resume", "stable", "partition", "snapshot", "logic"}
 
-// Has reports whether every ability of b is in a.
+// Has reports whether a contains all capabilities of b.
 func (a Capability) Has(b Capability) bool { return a&b == b }
 
-// String lists the abilities by name, as in "project, limit".
-func (a Capability) String() string { return bitNames(uint32(a), abilityNames) }
+// String lists the capabilities by name, as in "project, limit".
+func (a Capability) String() string { return bitNames(uint32(a), capabilityNames) }
 
 func bitNames(bits uint32, names []string) string {
 	var out []string
@@ -266,21 +264,21 @@ func bitNames(bits uint32, names []string) string {
 	return strings.Join(out, ", ")
 }
 
-// Lookup is a set of columns that a table finds rows by.
+// Lookup is a set of columns by which a table finds rows.
 type Lookup struct {
 	Columns []string
-	MaxKeys int // how many keys one query may name; 0 is any number
+	MaxKeys int // how many keys a query may have; 0 means any number
 }
 
-// RelationKind says how many rows a relation leads to.
+// RelationKind is the cardinality of a relation.
 type RelationKind uint8
 
 // The kinds of relations. They are wire constants: append only.
 const (
-	BelongsTo  RelationKind = 1 + iota // this row holds the key of at most one other
-	HasOne                             // at most one other row holds this one's key
-	HasMany                            // any number of other rows hold this one's key
-	ManyToMany                         // rows of a third table hold both keys
+	BelongsTo  RelationKind = 1 + iota // this row has the key of at most one other row
+	HasOne                             // at most one other row has this row's key
+	HasMany                            // any number of other rows have this row's key
+	ManyToMany                         // rows of a join table have both keys
 )
 
 // String returns the kind's name, as in "belongs_to".
@@ -301,39 +299,39 @@ func (k RelationKind) String() string {
 // ToOne reports whether the relation leads to at most one row.
 func (k RelationKind) ToOne() bool { return k == BelongsTo || k == HasOne }
 
-// Relation leads from a row of its table to those rows of another table whose
-// Target columns equal this row's Columns, pairwise. NULL equals nothing.
+// Relation leads from a row of its table to the rows of the target table whose
+// TargetColumns equal this row's Columns, pairwise. NULL equals nothing.
 type Relation struct {
 	Name          string // unique among the table's relations and columns
 	Kind          RelationKind
-	Columns       []string // of the table that has the relation
-	TargetTable   string   // the other table
-	TargetColumns []string // of the other table
-	Through       *Through // of a many_to_many, else nil
+	Columns       []string // columns of the table that has the relation
+	TargetTable   string
+	TargetColumns []string // columns of the target table
+	Through       *Through // the join table of a many_to_many relation; otherwise nil
 }
 
-// Through is the join table of a many_to_many relation: its Near columns equal
-// [Relation.Columns], its Far columns equal [Relation.Target].
+// Through is the join table of a many_to_many relation. Its Near columns equal
+// [Relation.Columns]; its Far columns equal [Relation.TargetColumns].
 type Through struct {
 	Table string
 	Near  []string
 	Far   []string
 }
 
-// Plan is what a session expects of a scan.
+// Plan describes how a scan would run.
 type Plan struct {
-	Rows  int64 // estimate; -1 where it is not known
-	Bytes int64 // estimate, as [Size] counts; -1 where it is not known
-	// Version names the state of the table's data: while it is the same, so is
-	// every answer. Empty where the source cannot tell.
+	Rows  int64 // an estimate, or -1 if it is not known
+	Bytes int64 // an estimate, as counted by [Size], or -1 if it is not known
+	// Version identifies the state of the table's data: scans of equal versions
+	// return the same rows. It is empty if the source cannot tell.
 	Version string
-	// Parts are partitions that together hold every row of the result once; nil
-	// where the scan cannot be divided.
+	// Parts divides the result into partitions, which together contain every row
+	// exactly once. It is nil if the scan cannot be divided.
 	Parts []Part
-	// Snapshot names the session's moment for [Env.Join] of another; empty where
-	// it cannot be joined.
+	// Snapshot identifies the session's snapshot, for [Env.Snapshot] of another
+	// session. It is empty if another session cannot use the snapshot.
 	Snapshot string
-	// Detail is for people: how the source goes about it, as in the SQL it sends.
-	// It holds no secret.
+	// Detail describes for people how the source runs the scan, for example as SQL.
+	// It must not contain secrets.
 	Detail string
 }

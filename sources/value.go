@@ -16,12 +16,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
 )
 
-// Value is a typed scalar: a literal of a predicate, or one value of a column.
-// The zero Value is a NULL without a type.
+// Value is a typed scalar: a literal of a predicate, or a value of a column. The zero
+// Value is NULL without a type.
 type Value struct {
-	// Type is the Arrow type; an extension type stands for its storage type.
+	// Type is the Arrow type. For an extension type it is the storage type.
 	Type arrow.DataType
-	// V is nil for NULL, else by type:
+	// V is nil for NULL. Otherwise its Go type depends on Type:
 	//
 	//	bool                      bool
 	//	int8 .. int64             int64
@@ -33,44 +33,44 @@ type Value struct {
 	//	date, time, timestamp,
 	//	duration                  int64 in the type's unit
 	//
-	// Types that are not here (lists, structs, intervals) do not compare; their
-	// values have a nil V only where they are NULL, else Type's text form.
+	// Values of other types, such as lists, structs and intervals, cannot be compared;
+	// their V is a string for display.
 	V any
 }
 
-// Null returns a NULL of the type.
+// Null returns NULL of type t.
 func Null(t arrow.DataType) Value { return Value{Type: t} }
 
-// Bool returns a boolean.
+// Bool returns a boolean value.
 func Bool(b bool) Value { return Value{Type: arrow.FixedWidthTypes.Boolean, V: b} }
 
 // Int returns a 64-bit integer.
 func Int(i int64) Value { return Value{Type: arrow.PrimitiveTypes.Int64, V: i} }
 
-// Uint returns a 64-bit unsigned integer.
+// Uint returns an unsigned 64-bit integer.
 func Uint(u uint64) Value { return Value{Type: arrow.PrimitiveTypes.Uint64, V: u} }
 
 // Float returns a 64-bit float.
 func Float(f float64) Value { return Value{Type: arrow.PrimitiveTypes.Float64, V: f} }
 
-// Text returns a text.
+// Text returns a text value.
 func Text(s string) Value { return Value{Type: arrow.BinaryTypes.String, V: s} }
 
 // Bytes returns a binary value.
 func Bytes(b []byte) Value { return Value{Type: arrow.BinaryTypes.Binary, V: string(b)} }
 
-// Timestamp returns an instant in UTC, to the microsecond.
+// Timestamp returns t as a timestamp in UTC, truncated to microseconds.
 func Timestamp(t time.Time) Value {
 	return Value{Type: arrow.FixedWidthTypes.Timestamp_us, V: t.UnixMicro()}
 }
 
-// Date returns the calendar day of t in t's own location.
+// Date returns the calendar date of t in t's location.
 func Date(t time.Time) Value {
 	y, m, d := t.Date()
 	return Value{Type: arrow.FixedWidthTypes.Date32, V: time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400}
 }
 
-// Decimal returns unscaled / 10^scale as a decimal of 38 digits.
+// Decimal returns unscaled / 10^scale as a decimal with 38 digits.
 func Decimal(unscaled decimal128.Num, scale int32) Value {
 	return Value{Type: &arrow.Decimal128Type{Precision: 38, Scale: scale}, V: unscaled}
 }
@@ -78,7 +78,7 @@ func Decimal(unscaled decimal128.Num, scale int32) Value {
 // IsNull reports whether the value is NULL.
 func (v Value) IsNull() bool { return v.V == nil }
 
-// String writes the value for people: text quoted, NULL as NULL.
+// String returns the value for display. Text is quoted; NULL is "NULL".
 func (v Value) String() string {
 	switch x := v.V.(type) {
 	case nil:
@@ -103,13 +103,13 @@ func (v Value) String() string {
 	return fmt.Sprint(v.V)
 }
 
-// ValueAt returns the i-th value of a column. It copies what it returns.
+// ValueAt returns a copy of the value at index i of a.
 func ValueAt(a arrow.Array, i int) Value {
 	if e, ok := a.(array.ExtensionArray); ok {
 		a = e.Storage()
 	}
 	v := Value{Type: a.DataType()}
-	// A column of nothing but NULLs has no bitmap, so IsNull does not know.
+	// An array of type null has no validity bitmap, so IsNull is false.
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return v
 	}
@@ -176,7 +176,7 @@ func ValueAt(a arrow.Array, i int) Value {
 	return v
 }
 
-// class groups the types whose values compare with each other.
+// class is a set of types whose values can be compared with each other.
 type class uint8
 
 const (
@@ -187,8 +187,8 @@ const (
 	binaryClass
 	dateClass
 	timeClass
-	localClass   // timestamps without a zone
-	instantClass // timestamps with one
+	localClass   // timestamps without a time zone
+	instantClass // timestamps with a time zone
 	durationClass
 )
 
@@ -227,21 +227,21 @@ func classOf(t arrow.DataType) class {
 
 func isBinary(t arrow.DataType) bool { return classOf(t) == binaryClass }
 
-// Comparable reports whether values of the two types compare with each other:
-// numbers with numbers of any type, text with text, binary with binary, dates
-// with dates, times with times, durations with durations, timestamps with
-// timestamps where both have a zone or neither has.
+// Comparable reports whether values of the two types can be compared: both are
+// boolean, numbers of any types, text, binary, dates, times, durations, timestamps
+// with a time zone, or timestamps without one.
 func Comparable(a, b arrow.DataType) bool {
 	c := classOf(a)
 	return c != noClass && c == classOf(b)
 }
 
-// Compare orders two values that are not NULL and whose types are [Comparable];
-// it returns -1, 0 or +1. Numbers compare by their exact value, whatever their
-// types; NaN equals NaN and is greater than every other number, and -0 equals 0
-// (both as PostgreSQL has it). False is less than true. Text and binary compare
-// by bytes, which for UTF-8 is the order of code points. Times compare exactly
-// across units.
+// Compare returns -1, 0 or +1 if a is less than, equal to or greater than b. The
+// values must not be NULL, and their types must be [Comparable].
+//
+// Numbers are compared by their exact values, whatever their types. As in
+// PostgreSQL, NaN equals NaN and is greater than all other numbers, and -0 equals 0.
+// False is less than true. Text and binary are compared byte by byte, which for
+// UTF-8 is the order of code points. Times are compared exactly across units.
 func Compare(a, b Value) int {
 	switch x := a.V.(type) {
 	case bool:
@@ -269,7 +269,7 @@ func Compare(a, b Value) int {
 			return x.Cmp(y)
 		}
 	}
-	// Two numbers of different types. What is not finite has no exact ratio.
+	// Two numbers of different types. Infinities and NaN have no ratio.
 	x, xInf := a.exact()
 	y, yInf := b.exact()
 	if x == nil || y == nil {
@@ -278,8 +278,8 @@ func Compare(a, b Value) int {
 	return x.Cmp(y)
 }
 
-// CompareFloat orders floats as [Compare] does: NaN equals NaN and is above all
-// else.
+// CompareFloat compares floats as [Compare] does: NaN equals NaN and is greater than
+// all other numbers.
 func CompareFloat(x, y float64) int {
 	switch xn, yn := math.IsNaN(x), math.IsNaN(y); {
 	case xn && yn:
@@ -296,8 +296,8 @@ func CompareFloat(x, y float64) int {
 	return 0
 }
 
-// exact returns a number as a ratio; nil and a rank (-1 for -Inf, 1 for +Inf,
-// 2 for NaN, 0 for a finite one) for what has none.
+// exact returns a finite number as a ratio. For others it returns nil and a rank: -1
+// for -Inf, 1 for +Inf, and 2 for NaN.
 func (v Value) exact() (*big.Rat, int) {
 	switch x := v.V.(type) {
 	case int64:
@@ -345,8 +345,7 @@ func b2i(b bool) int {
 	return 0
 }
 
-// unitOf returns how many nanoseconds one tick of a temporal type is; 1 for
-// everything else.
+// unitOf returns the unit of a temporal type in nanoseconds, or 1 for other types.
 func unitOf(t arrow.DataType) int64 {
 	switch t := t.(type) {
 	case *arrow.TimestampType:
@@ -373,8 +372,8 @@ func compareTicks(x, xUnit, y, yUnit int64) int {
 	return a.Cmp(new(big.Int).Mul(big.NewInt(y), big.NewInt(yUnit)))
 }
 
-// runeLen is the length of the first character of s; a byte that is not UTF-8
-// is a character.
+// runeLen returns the length of the first character of s. A byte that is not valid
+// UTF-8 counts as a character.
 func runeLen(s string) int {
 	_, n := utf8.DecodeRuneInString(s)
 	return n

@@ -19,7 +19,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// scalarTypes has every type that values compare in.
+// scalarTypes has every type whose values can be compared.
 func scalarTypes() []arrow.DataType {
 	types := []arrow.DataType{
 		arrow.FixedWidthTypes.Boolean,
@@ -40,8 +40,8 @@ func scalarTypes() []arrow.DataType {
 	return types
 }
 
-// drawValue draws a value of a scalar type, with a liking for the small, which
-// meet each other, and for the ends of the range.
+// drawValue draws a value of a scalar type. Small values, which are often equal, and
+// the ends of the range are more likely.
 func drawValue(t *rapid.T, typ arrow.DataType) Value {
 	width := 64
 	if f, ok := typ.(arrow.FixedWidthDataType); ok {
@@ -103,7 +103,7 @@ func column(t interface{ Helper() }, values ...Value) arrow.Array {
 	return b.NewArray()
 }
 
-// same compares what is in two values, bit by bit.
+// same reports whether two values are the same bit by bit.
 func same(a, b any) bool {
 	x, isFloat := a.(float64)
 	y, alsoFloat := b.(float64)
@@ -134,8 +134,8 @@ func TestValueAtGivesWhatWasAppended(t *testing.T) {
 	}
 }
 
-// TestValueAt reads columns that Arrow's own JSON reader has made, so that an
-// error shared by AppendValue and ValueAt shows.
+// TestValueAt reads columns built by Arrow's JSON reader, so that it finds errors which
+// AppendValue and ValueAt have in common.
 func TestValueAt(t *testing.T) {
 	for _, c := range []struct {
 		typ  arrow.DataType
@@ -219,7 +219,7 @@ func TestValueConstructors(t *testing.T) {
 	}
 }
 
-// ratio is a finite number as a fraction, made without the code under test.
+// ratio returns a finite number as a fraction, without the code under test.
 func ratio(v Value) *big.Rat {
 	r := new(big.Rat)
 	switch x := v.V.(type) {
@@ -272,8 +272,8 @@ func holds(r *big.Rat, t arrow.DataType) bool {
 	return scaled.IsInt() && scaled.Num().CmpAbs(power(10, int64(d.GetPrecision()))) < 0
 }
 
-// TestConvertIsExactOrRefuses holds Convert for every pair of types against
-// arithmetic of its own.
+// TestConvertIsExactOrRefuses compares Convert with independent arithmetic for every
+// pair of types.
 func TestConvertIsExactOrRefuses(t *testing.T) {
 	for _, from := range scalarTypes() {
 		t.Run(from.String(), rapid.MakeCheck(func(t *rapid.T) {
@@ -334,8 +334,8 @@ func TestConvertNull(t *testing.T) {
 	}
 }
 
-// TestCompareOrders draws three values of any types of one class and finds the
-// laws of a total order, and that numbers compare by value.
+// TestCompareOrders checks the laws of a total order on values of all types of a
+// class, and that numbers are compared by value.
 func TestCompareOrders(t *testing.T) {
 	byClass := map[class][]arrow.DataType{}
 	for _, typ := range scalarTypes() {

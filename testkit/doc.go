@@ -1,11 +1,10 @@
-// Package testkit is for the authors of sources, and for the tests of
-// penstock itself.
+// Package testkit supports the tests of sources and of penstock itself.
 //
-//   - [TestSource] holds a source against every rule of the contract in package
-//     sources; [Check] does the same and says what it did.
-//   - [NewMemory] is a source in memory with every ability: the contract's
-//     reference implementation.
-//   - The decorators ([FailAfter], [DelayEach], [TruncateAfter] and the others) make a good
-//     source misbehave in one way each.
-//   - [Shop] generates related tables of any size, as CSV, as SQL and as values.
+//   - [TestSource] checks a source against the specification in package sources;
+//     [Check] also reports each rule.
+//   - [NewMemory] returns a source in memory with all capabilities: the reference
+//     implementation of the specification.
+//   - [FailAfter], [DelayEach], [TruncateAfter] and others wrap a source so that it
+//     misbehaves in one way.
+//   - [Shop] generates related tables of any size, as CSV, SQL or values.
 package testkit

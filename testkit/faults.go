@@ -7,12 +7,12 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Change makes of one scan another: it ranges over what the source gives and
-// yields what it likes. The query is what was asked.
+// Change returns a scan that takes the place of another one. The query is that of the
+// scan.
 type Change func(ctx context.Context, env sources.Env, q *sources.Query, scan sources.Batches) sources.Batches
 
-// Wrap returns the source with every scan changed. All else passes through, the
-// catalogue too, so the result is no better a source than change lets it be.
+// Wrap returns a source whose scans are replaced by change. The catalog and everything
+// else stay as they are.
 func Wrap(source sources.Source, change Change) sources.Source {
 	return &wrapped{Source: source, change: change}
 }
@@ -40,43 +40,43 @@ func (s *wrappedSession) Scan(ctx context.Context, q *sources.Query) sources.Bat
 	return s.change(ctx, s.env, q, s.Session.Scan(ctx, q))
 }
 
-// FailAfter returns the source with scans that end with err after so many
-// batches, as when a connection is lost.
+// FailAfter returns a source whose scans fail with err after the given number of
+// batches, as if a connection were lost.
 func FailAfter(source sources.Source, batches int, err error) sources.Source {
 	return Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return upTo(scan, batches, func(yield func(sources.Batch, error) bool) { yield(sources.Batch{}, err) })
 	})
 }
 
-// Cut returns the source with scans that end after so many batches as if they
-// were complete. Nobody can tell from the scan alone: it is what a wall's
-// trailer is for.
+// TruncateAfter returns a source whose scans end after the given number of batches, as
+// if they were complete. A consumer cannot detect this without the trailer of an
+// isolated source.
 func TruncateAfter(source sources.Source, batches int) sources.Source {
 	return Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return upTo(scan, batches, func(func(sources.Batch, error) bool) {})
 	})
 }
 
-// PanicAfter returns the source with scans that panic after so many batches.
+// PanicAfter returns a source whose scans panic after the given number of batches.
 func PanicAfter(source sources.Source, batches int) sources.Source {
 	return Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return upTo(scan, batches, func(func(sources.Batch, error) bool) { panic("testkit: a panic after some batches") })
 	})
 }
 
-// HangAfter returns the source with scans that, after so many batches, wait
-// until their context ends, and end with its error.
+// HangAfter returns a source whose scans block after the given number of batches until
+// their context is canceled.
 func HangAfter(source sources.Source, batches int) sources.Source {
 	return Wrap(source, func(ctx context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return upTo(scan, batches, func(yield func(sources.Batch, error) bool) {
 			<-ctx.Done()
-			yield(sources.Batch{}, &sources.Error{Op: "scan", Kind: sources.Canceled, Err: context.Cause(ctx)})
+			yield(sources.Batch{}, sources.NewError(sources.Canceled, "scan", "", context.Cause(ctx)))
 		})
 	})
 }
 
-// Slow returns the source with a delay before each batch, cut short by the end
-// of the scan's context.
+// DelayEach returns a source whose scans wait before each batch for the delay or until
+// their context is canceled.
 func DelayEach(source sources.Source, delay time.Duration) sources.Source {
 	return Wrap(source, func(ctx context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
 		return func(yield func(sources.Batch, error) bool) {
@@ -95,8 +95,8 @@ func DelayEach(source sources.Source, delay time.Duration) sources.Source {
 	})
 }
 
-// upTo gives so many batches of a scan, and then does what end does. A scan that
-// ends earlier ends by itself.
+// upTo yields the given number of batches of a scan and then calls end. If the scan ends
+// earlier, it does not call end.
 func upTo(scan sources.Batches, batches int, end func(yield func(sources.Batch, error) bool)) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		given := 0

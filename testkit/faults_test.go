@@ -17,7 +17,7 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// good is a small source that keeps every rule.
+// good returns a small source that keeps every rule.
 func good(t *testing.T) sources.Source {
 	t.Helper()
 	source, err := testkit.NewMemory([]testkit.MemoryTable{{
@@ -44,7 +44,7 @@ func good(t *testing.T) sources.Source {
 	return source
 }
 
-// asked changes what the source is asked.
+// asked returns a source that changes queries.
 func asked(source sources.Source, f func(q *sources.Query)) sources.Source {
 	return &asking{Source: source, f: f}
 }
@@ -70,15 +70,15 @@ func (a *askingSession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 	return a.Session.Scan(ctx, &other)
 }
 
-// TestEveryRuleCanBreak: for each rule there is a source that breaks it, and the
-// suite names that rule.
+// TestEveryRuleCanBreak checks that the suite detects a source that breaks a rule, for
+// each rule.
 func TestEveryRuleCanBreak(t *testing.T) {
 	kept := &arrowBatches{}
 	for _, c := range []struct {
 		rule   string
 		source func(sources.Source) sources.Source
 	}{
-		{"catalogue", func(s sources.Source) sources.Source { return &fickle{Source: s} }},
+		{"catalog", func(s sources.Source) sources.Source { return &fickle{Source: s} }},
 		{"not found", func(s sources.Source) sources.Source {
 			return asked(s, func(q *sources.Query) { q.Table = "people" })
 		}},
@@ -240,7 +240,7 @@ func (a *arrowBatches) drop() {
 	a.all = nil
 }
 
-// twice can be ranged over as often as one likes.
+// twice allows ranging over a scan several times.
 func twice(source sources.Source) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		session, err := source.Begin(context.Background(), sources.Env{Mem: memory.DefaultAllocator})
@@ -252,7 +252,7 @@ func twice(source sources.Source) sources.Batches {
 	}
 }
 
-// fickle has another catalogue each time.
+// fickle returns another catalog each time.
 type fickle struct {
 	sources.Source
 	calls int64
@@ -269,7 +269,7 @@ func (f *fickle) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	return &other, nil
 }
 
-// roomy knows no ceiling.
+// roomy ignores the limits of pages.
 type roomy struct{ sources.Source }
 
 func (r *roomy) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
@@ -277,7 +277,7 @@ func (r *roomy) Begin(ctx context.Context, env sources.Env) (sources.Session, er
 	return r.Source.Begin(ctx, env)
 }
 
-// aloof joins nobody.
+// aloof rejects snapshots of other sessions.
 type aloof struct{ sources.Source }
 
 func (a *aloof) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
@@ -287,7 +287,7 @@ func (a *aloof) Begin(ctx context.Context, env sources.Env) (sources.Session, er
 	return a.Source.Begin(ctx, env)
 }
 
-// unclassified forgets what kind an error is.
+// unclassified removes the kind of errors.
 type unclassified struct{ sources.Source }
 
 func (u *unclassified) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
@@ -309,7 +309,7 @@ func (u *unclassified) Begin(ctx context.Context, env sources.Env) (sources.Sess
 	}).Begin(ctx, env)
 }
 
-// forSession begins the one session that it has.
+// forSession begins a given session.
 type forSession struct{ sources.Session }
 
 func (f forSession) Catalog(context.Context) (*sources.Catalog, error) { return nil, nil }

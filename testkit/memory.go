@@ -3,7 +3,6 @@ package testkit
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -15,19 +14,18 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// MemoryTable is a table of a source in memory.
+// MemoryTable is a table of the source that [NewMemory] returns.
 type MemoryTable struct {
 	Name   string
 	Schema *arrow.Schema
 	Key    []string
 	Unique [][]string
-	Rows   iter.Seq[[]any] // each row as [sources.Row] takes it; read once, by NewMemory
+	Rows   iter.Seq[[]any] // rows as in [sources.Row]; NewMemory reads them once
 }
 
-// NewMemory makes a source of tables in memory that can do everything that the
-// contract knows: it is the contract's reference implementation, made to be
-// read rather than to be fast. Its data never changes, so each of its sessions
-// sees the same moment. It is safe for concurrent use.
+// NewMemory returns a source in memory with all capabilities. It is the reference
+// implementation of the specification, and is meant to be clear rather than fast. Its
+// data never changes. It is safe for concurrent use.
 func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source, error) {
 	m := &inMemory{catalog: &sources.Catalog{}, tables: map[string]*memoryTable{}}
 	for _, t := range tables {
@@ -69,7 +67,7 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 	return m, nil
 }
 
-// filtersOf are all operators that make sense for each column.
+// filtersOf returns all operators that make sense for each column.
 func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
 	filters := map[string]sources.Ops{}
 	for _, f := range schema.Fields() {
@@ -85,7 +83,7 @@ func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
 	return filters
 }
 
-// memoryTable holds each row twice: as it was given, and as values.
+// memoryTable holds each row as it was given and as values.
 type memoryTable struct {
 	rows   [][]any
 	values [][]sources.Value
@@ -130,12 +128,12 @@ func (m *inMemory) Catalog(context.Context) (*sources.Catalog, error) { return m
 
 func (m *inMemory) Close() error { return nil }
 
-// onlyMoment is the only snapshot that there is.
-const onlyMoment = "always"
+// onlySnapshot is the name of the only snapshot.
+const onlySnapshot = "always"
 
 func (m *inMemory) Begin(_ context.Context, env sources.Env) (sources.Session, error) {
-	if env.Snapshot != "" && env.Snapshot != onlyMoment {
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("there is no snapshot %q", env.Snapshot)}
+	if env.Snapshot != "" && env.Snapshot != onlySnapshot {
+		return nil, sources.Errorf(sources.Invalid, "begin", "", "there is no snapshot %q", env.Snapshot)
 	}
 	env.Page = env.Page.OrDefault()
 	return &memorySession{source: m, env: env}, nil
@@ -153,7 +151,7 @@ func (s *memorySession) Plan(_ context.Context, q *sources.Query) (*sources.Plan
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
-	plan := &sources.Plan{Rows: t.Rows, Bytes: -1, Version: onlyMoment, Snapshot: onlyMoment, Detail: "reads memory"}
+	plan := &sources.Plan{Rows: t.Rows, Bytes: -1, Version: onlySnapshot, Snapshot: onlySnapshot, Detail: "reads memory"}
 	const parts = 3
 	for i := range int64(parts) {
 		if from, to := i*t.Rows/parts, (i+1)*t.Rows/parts; from < to {
@@ -163,7 +161,7 @@ func (s *memorySession) Plan(_ context.Context, q *sources.Query) (*sources.Plan
 	return plan, nil
 }
 
-// numbers writes a place in a form that is opaque outside.
+// numbers encodes row numbers as a cursor or a partition.
 func numbers(ns ...int64) []byte {
 	var b []byte
 	for _, n := range ns {
@@ -172,18 +170,18 @@ func numbers(ns ...int64) []byte {
 	return b
 }
 
-// readNumbers reads as many places as there must be, each at most most.
+// readNumbers decodes n row numbers, each at most most.
 func readNumbers(b []byte, most int64, n int) ([]int64, error) {
 	var all []int64
 	for range n {
 		v, size := binary.Uvarint(b)
 		if size <= 0 || v > uint64(most) {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the cursor or the partition is not of this query")}
+			return nil, sources.Errorf(sources.Invalid, "", "", "the cursor or the partition does not belong to this query")
 		}
 		all, b = append(all, int64(v)), b[size:]
 	}
 	if len(b) > 0 {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the cursor or the partition is too long")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "the cursor or the partition is too long")
 	}
 	return all, nil
 }
@@ -197,9 +195,9 @@ func (s *memorySession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 		}
 		from := int64(0)
 		if err == nil && q.After != nil {
-			var places []int64
-			if places, err = readNumbers(q.After, int64(len(rows)), 1); err == nil {
-				from = places[0]
+			var positions []int64
+			if positions, err = readNumbers(q.After, int64(len(rows)), 1); err == nil {
+				from = positions[0]
 			}
 		}
 		if err != nil {
@@ -214,15 +212,15 @@ func (s *memorySession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 	})
 }
 
-// answer returns the numbers of the rows of the whole result, in order.
+// answer returns the row numbers of the whole result, in order.
 func (t *memoryTable) answer(q *sources.Query) ([]int, error) {
 	from, to := int64(0), int64(len(t.rows))
 	if q.Part != nil {
-		places, err := readNumbers(q.Part, to, 2)
+		positions, err := readNumbers(q.Part, to, 2)
 		if err != nil {
 			return nil, err
 		}
-		from, to = places[0], max(places[0], places[1])
+		from, to = positions[0], max(positions[0], positions[1])
 	}
 	var rows []int
 	for i := from; i < to; i++ {
@@ -246,7 +244,8 @@ func (t *memoryTable) answer(q *sources.Query) ([]int, error) {
 	return rows, nil
 }
 
-// CompareBy orders two values of a column as the term says.
+// CompareBy compares two values of a column by a term of an order. It returns -1, 0 or
+// +1.
 func CompareBy(s sources.Sort, a, b sources.Value) int {
 	if a.IsNull() || b.IsNull() {
 		switch {
@@ -263,7 +262,7 @@ func CompareBy(s sources.Sort, a, b sources.Value) int {
 	return sources.Compare(a, b)
 }
 
-// among keeps the rows that match a key, the first so many of each.
+// among returns the rows that match a key, up to the limit for each key.
 func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
 	given := map[string]int{} // rows of each key so far
 	for k := range int(keys.Values.NumRows()) {
@@ -272,7 +271,7 @@ func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
 			values[i] = sources.ValueAt(keys.Values.Column(i), k)
 		}
 		if key, ok := keyText(values); ok {
-			given[key] = 0 // a key that is listed twice gives its rows once
+			given[key] = 0 // a key that is listed twice selects its rows once
 		}
 	}
 	var kept []int
@@ -292,8 +291,8 @@ func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
 	return kept
 }
 
-// keyText writes values so that two keys of the same types are the same text
-// where they are equal; false for one with a NULL, which equals nothing.
+// keyText returns a text that is the same for equal keys, or false for a key with a
+// NULL, which equals nothing.
 func keyText(values []sources.Value) (string, bool) {
 	var text strings.Builder
 	for _, v := range values {
@@ -308,7 +307,7 @@ func keyText(values []sources.Value) (string, bool) {
 	return text.String(), true
 }
 
-// give gives rows with the cursor behind each, until the context ends.
+// give yields the rows with their cursors until the context is canceled.
 func (t *memoryTable) give(ctx context.Context, rows []int, from int64, columns []string) iter.Seq2[sources.Row, error] {
 	return func(yield func(sources.Row, error) bool) {
 		for i, row := range rows {

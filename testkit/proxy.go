@@ -8,16 +8,16 @@ import (
 	"sync"
 )
 
-// Damage is what a [Proxy] does to one connection, by the bytes that the server
-// sends: nothing below After, which counts from 0. The zero value does nothing.
+// Damage is what a [Proxy] does to one connection at one byte that the server sends.
+// The zero value does nothing.
 type Damage struct {
-	After int64
-	Cut   bool // closes the connection there, in both directions
-	Flip  byte // is xored to the byte there; 0 leaves it
+	After int64 // the offset of the byte among those that the server sends, from 0
+	Cut   bool  // close the connection before the byte
+	Flip  byte  // XOR the byte with this value
 }
 
-// Proxy stands between a client and a server and damages what passes, each
-// connection as its plan says. It is safe for concurrent use.
+// Proxy forwards connections to a server and damages them. It is safe for concurrent
+// use.
 type Proxy struct {
 	listener net.Listener
 	network  string
@@ -31,9 +31,9 @@ type Proxy struct {
 	work   sync.WaitGroup
 }
 
-// NewProxy begins to listen where on and at say, as [net.Listen] does, for a
-// server at an address. The plan is asked for each connection, counted from 0.
-// The caller closes the proxy.
+// NewProxy returns a proxy that listens on the network on and the address at, as in
+// [net.Listen], and connects to the given network and address. It calls plan with the
+// number of each connection, from 0. The caller must close the proxy.
 func NewProxy(on, at, network, address string, plan func(connection int) Damage) (*Proxy, error) {
 	listener, err := net.Listen(on, at)
 	if err != nil {
@@ -44,7 +44,7 @@ func NewProxy(on, at, network, address string, plan func(connection int) Damage)
 	return p, nil
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address on which the proxy listens.
 func (p *Proxy) Addr() net.Addr { return p.listener.Addr() }
 
 func (p *Proxy) accept() {
@@ -55,7 +55,7 @@ func (p *Proxy) accept() {
 		}
 		server, err := net.Dial(p.network, p.address)
 		if err != nil {
-			_ = client.Close() // the client sees a server that is not there
+			_ = client.Close() // the client sees that there is no server
 			continue
 		}
 		p.mu.Lock()
@@ -71,8 +71,8 @@ func (p *Proxy) accept() {
 		end := func() { p.end(client, server) }
 		p.work.Go(func() {
 			defer end()
-			// Its end is the connection's. The wrapper keeps the copy out of the
-			// kernel, whose pipes would stay open for the next one.
+			// An error ends the connection. The wrapper prevents copying by splice, whose
+			// pipes would stay open in a pool.
 			_, _ = io.Copy(struct{ io.Writer }{server}, client)
 		})
 		p.work.Go(func() {
@@ -88,21 +88,21 @@ func (p *Proxy) end(conns ...net.Conn) {
 	for _, c := range conns {
 		if _, open := p.conns[c]; open {
 			delete(p.conns, c)
-			_ = c.Close() // both ends are told
+			_ = c.Close() // both ends see it
 		}
 	}
 }
 
-// Cut closes all connections that there are.
+// Cut closes all current connections.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		_ = c.Close() // those who copy see it, and clean up
+		_ = c.Close() // the copying goroutines see it and clean up
 	}
 }
 
-// Close ends the proxy and its connections, and waits for its goroutines.
+// Close closes the proxy and its connections, and waits for its goroutines.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -115,7 +115,7 @@ func (p *Proxy) Close() error {
 
 var errCut = errors.New("the proxy cut the connection")
 
-// damaged is a connection on its way to the client.
+// damaged writes to a client and applies the damage.
 type damaged struct {
 	Damage
 	to   net.Conn

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// TestProxy: the first connection is whole, the second has another byte, the third
-// ends early, and afterwards nothing is left.
+// TestProxy checks a connection without damage, one with a changed byte and one that
+// is cut, and that no goroutines remain.
 func TestProxy(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	server, err := net.Listen("tcp", "127.0.0.1:0")

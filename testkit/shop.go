@@ -15,9 +15,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Shop is a made-up shop of any size: nine related tables with the same rows
-// for the same Seed and Orders, on every machine. Each row is a pure function
-// of the seed and its place, so 10 M order lines cost no more memory than ten.
+// Shop generates the data of a fictitious shop: nine related tables. The rows depend
+// only on Seed and Orders, and each row is computed from its number, so memory does not
+// grow with the size.
 //
 // With N orders there are
 //
@@ -31,16 +31,16 @@ import (
 //	orders        N            early customers order more than late ones
 //	order_lines   1 to 7 for each order, 4 on average; the key is (order_id, line)
 //
-// Ids count from 1 and rows come in the order of their keys. The texts hold
-// quotes, commas, line ends, tabs, backslashes, umlauts, leading zeros, empty
-// strings and NULLs. There are integers, decimals, a float, booleans, dates and
-// instants. Every foreign key leads somewhere or is NULL.
+// Ids count from 1, and rows come in the order of their keys. Texts contain quotes,
+// commas, line ends, tabs, backslashes, umlauts, leading zeros, empty strings and NULLs.
+// There are integers, decimals, a float, booleans, dates and timestamps. Every foreign
+// key is valid or NULL.
 type Shop struct {
 	Seed   uint64
 	Orders int
 }
 
-// kind is a column's type, in each of its three languages.
+// kind is the type of a column in CSV packages, SQL and Arrow.
 type kind struct {
 	frictionless string
 	sql          string
@@ -64,7 +64,7 @@ type shopColumn struct {
 	name     string
 	kind     kind
 	nullable bool
-	format   string // of Frictionless, or empty
+	format   string // of the Frictionless field; may be empty
 	unique   bool
 }
 
@@ -72,13 +72,14 @@ type shopTable struct {
 	name    string
 	key     []string
 	columns []shopColumn
-	foreign map[string]string // column -> table whose id it holds
-	rows    func(s Shop) int  // how often emit is called
-	// emit writes the rows of one place, from 0: one row, or those of one parent.
+	foreign map[string]string // the referenced table of each foreign key column
+	rows    func(s Shop) int  // the number of calls of emit
+	// emit generates the rows of one call, counted from 0: a row, or the rows of one
+	// parent.
 	emit func(s Shop, d *dice, i int, c cells)
 }
 
-// cells takes a table's rows, cell by cell.
+// cells receives the rows of a table, cell by cell.
 type cells interface {
 	null()
 	int(v int64)
@@ -86,21 +87,20 @@ type cells interface {
 	float(v float64)
 	bool(v bool)
 	text(v string)
-	date(days int64)      // since 1970
-	instant(micros int64) // since 1970
-	end()                 // of the row
+	date(days int64)      // since 1970-01-01
+	instant(micros int64) // since 1970-01-01
+	end()                 // ends the row
 }
 
-// dice are the random numbers of one place in one table. They draw by
-// multiplication alone, so that no library's idea of a bounded number can
-// change the shop.
+// dice is a random number generator for one call of emit. It does not use math/rand, so
+// that the shop does not depend on the version of Go.
 type dice struct{ pcg rand.PCG }
 
 func (d *dice) seed(seed uint64, table, place int) {
 	d.pcg.Seed(mix(seed+uint64(table)*0x9e3779b97f4a7c15), mix(uint64(place)))
 }
 
-// mix spreads neighbouring numbers over all 64 bits (splitmix64).
+// mix distributes adjacent numbers over all 64 bits (splitmix64).
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -114,14 +114,14 @@ func (d *dice) below(n int) int {
 	return int(hi)
 }
 
-// early returns a number in [0, n), the small ones more often.
+// early returns a number in [0, n) that is more often small.
 func (d *dice) early(n int) int { return min(d.below(n), d.below(n)) }
 
 func (d *dice) chance(percent int) bool { return d.below(100) < percent }
 
 func (d *dice) pick(from []string) string { return from[d.below(len(from))] }
 
-// Tables returns the names of the shop's tables, each after those it refers to.
+// Tables returns the names of the tables. A table comes after those it refers to.
 func (s Shop) Tables() []string {
 	var names []string
 	for _, t := range shopTables {
@@ -130,8 +130,8 @@ func (s Shop) Tables() []string {
 	return names
 }
 
-// Rows returns how many rows a table has, or -1 where there is no such table.
-// For order_lines and product_tags it counts, at some 10 ns for each parent.
+// Rows returns the number of rows of a table, or -1 if there is no such table. For
+// order_lines and product_tags it takes about 10 ns for each parent.
 func (s Shop) Rows(table string) int64 {
 	i := slices.IndexFunc(shopTables, func(t shopTable) bool { return t.name == table })
 	if i < 0 {
@@ -149,7 +149,7 @@ func (s Shop) Rows(table string) int64 {
 	return count.rows
 }
 
-// counter counts rows and drops their cells.
+// counter counts rows.
 type counter struct{ rows int64 }
 
 func (*counter) null()              {}
@@ -162,8 +162,8 @@ func (*counter) date(int64)         {}
 func (*counter) instant(int64)      {}
 func (c *counter) end()             { c.rows++ }
 
-// Values yields the rows of a table as [sources.FromRows] takes them. The slice
-// is good for one iteration.
+// Values yields the rows of a table in the form of [sources.Row]. The slice is valid
+// during one iteration.
 func (s Shop) Values(table string) iter.Seq[[]any] {
 	return func(yield func([]any) bool) {
 		for i, t := range shopTables {
@@ -180,7 +180,7 @@ func (s Shop) Values(table string) iter.Seq[[]any] {
 	}
 }
 
-// valueCells makes Go values of cells.
+// valueCells collects cells as Go values.
 type valueCells struct {
 	row     []any
 	yield   func([]any) bool
@@ -204,8 +204,8 @@ func (v *valueCells) end() {
 	v.row = v.row[:0]
 }
 
-// write encodes a table row by row and hands the bytes on in blocks. The
-// context is looked at between blocks.
+// write encodes a table row by row and writes the bytes in blocks. It checks the context
+// between blocks.
 func (s Shop) write(ctx context.Context, table int, c cells, buffer *[]byte, flush func([]byte) error) error {
 	const block = 256 << 10
 	t := shopTables[table]
@@ -231,7 +231,7 @@ func (s Shop) write(ctx context.Context, table int, c cells, buffer *[]byte, flu
 
 func (s Shop) check() error {
 	if s.Orders < 0 {
-		return errors.New("a shop cannot have fewer than 0 orders")
+		return errors.New("Orders must not be negative")
 	}
 	return nil
 }

@@ -14,15 +14,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// WriteCSV writes the shop into a directory, which it makes where there is
-// none: TABLE.csv for each table, with a header, and a datapackage.json that
-// declares types, primary and foreign keys. NULL is an unquoted empty field, ""
-// the empty text. A number with a fixed scale has the extension properties
-// "precision" and "scale" beside its Frictionless type.
+// WriteCSV writes the shop to a directory, which it creates if necessary: a file
+// TABLE.csv with a header for each table, and a datapackage.json that declares types,
+// primary keys and foreign keys. NULL is an empty unquoted field; "" is the empty
+// string. Decimals have the additional properties "precision" and "scale".
 //
-// The files get their names when all of them are complete. Until then an error,
-// also that of a cancelled context, leaves nothing behind, and a shop that was
-// there before is as it was.
+// The files are renamed when all of them are complete. If an error occurs before, or
+// the context is canceled, WriteCSV removes them, and an existing shop is unchanged.
 func (s Shop) WriteCSV(ctx context.Context, dir string) (err error) {
 	if err := s.check(); err != nil {
 		return err
@@ -95,7 +93,7 @@ func (s Shop) writeFile(ctx context.Context, table int, name string) (err error)
 	})
 }
 
-// textCells writes cells as CSV and COPY have them in common.
+// textCells writes cells in the form that CSV and COPY have in common.
 type textCells struct {
 	buffer    []byte
 	separator byte
@@ -157,7 +155,7 @@ func (c *textCells) instant(micros int64) {
 
 func (c *textCells) day(t time.Time) {
 	year, month, day := t.Date()
-	c.buffer = strconv.AppendInt(c.buffer, int64(year), 10) // four digits, as the shop has it
+	c.buffer = strconv.AppendInt(c.buffer, int64(year), 10) // the years of the shop have four digits
 	c.digits('-', int(month), 2)
 	c.digits('-', day, 2)
 }

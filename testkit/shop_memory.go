@@ -6,8 +6,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Memory returns the shop as a source that [NewMemory] makes. It holds every row
-// twice, so it is for small shops.
+// Memory returns the shop as a source made by [NewMemory]. It holds every row twice in
+// memory.
 func (s Shop) Memory() (sources.Source, error) {
 	if err := s.check(); err != nil {
 		return nil, err

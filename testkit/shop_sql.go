@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// WriteSQL writes the shop as a script for psql: one transaction that makes the
-// tables, copies their rows in, and then adds the keys, an index for each
-// foreign key, and the planner's statistics. The rows are those of
-// [Shop.WriteCSV].
+// WriteSQL writes the shop as a script for psql: one transaction that creates the tables,
+// copies the rows, and then adds the keys, an index for each foreign key, and the
+// planner's statistics. The rows are those of [Shop.WriteCSV].
 func (s Shop) WriteSQL(ctx context.Context, w io.Writer) error {
 	create, finish := s.SQL()
 	if err := s.check(); err != nil {
@@ -35,9 +34,9 @@ func (s Shop) WriteSQL(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// SQL returns the statements that make the tables, and those that add keys,
-// indexes and statistics once the rows are in. With [Shop.WriteCopy] a program
-// loads the shop without psql.
+// SQL returns the statements that create the tables, and those that add keys, indexes
+// and statistics after the rows. With them and [Shop.WriteCopy], a program can load the
+// shop without psql.
 func (s Shop) SQL() (create, finish string) {
 	var tables, keys, foreign strings.Builder
 	for _, t := range shopTables {
@@ -60,7 +59,7 @@ func (s Shop) SQL() (create, finish string) {
 				continue
 			}
 			fmt.Fprintf(&foreign, "alter table %s add foreign key (%s) references %s (id);\n", t.name, c.name, target)
-			if slices.Index(t.key, c.name) != 0 { // else the primary key's index serves
+			if slices.Index(t.key, c.name) != 0 { // otherwise the index of the primary key suffices
 				fmt.Fprintf(&foreign, "create index on %s (%s);\n", t.name, c.name)
 			}
 		}
@@ -69,9 +68,8 @@ func (s Shop) SQL() (create, finish string) {
 	return tables.String(), keys.String() + foreign.String()
 }
 
-// WriteCopy writes the rows of one table in the text format of PostgreSQL's
-// COPY, without the end mark. It looks at the context between blocks of some
-// 256 KiB.
+// WriteCopy writes the rows of one table in the text format of PostgreSQL's COPY,
+// without the end marker. It checks the context between blocks of about 256 KiB.
 func (s Shop) WriteCopy(ctx context.Context, w io.Writer, table string) error {
 	if err := s.check(); err != nil {
 		return err

@@ -19,8 +19,8 @@ func (s Shop) suppliers() int { return 5 + s.Orders/1000 }
 func (s Shop) products() int  { return 10 + s.Orders/20 }
 func (s Shop) customers() int { return 5 + s.Orders/10 }
 
-// shopTables are in an order in which every table comes after those that it
-// refers to. A table's place here is part of its rows' seed.
+// shopTables lists the tables. A table comes after those it refers to. The index of a
+// table is part of the seed of its rows.
 var shopTables = []shopTable{
 	{
 		name: "employees", key: []string{"id"},
@@ -230,7 +230,8 @@ var shopTables = []shopTable{
 	},
 }
 
-// orNull draws before it decides, so that the text is drawn either way.
+// orNull draws the text before it decides on NULL, so that the sequence of random numbers
+// does not depend on the decision.
 func orNull(d *dice, c cells, percent int, text string) {
 	if d.chance(percent) {
 		c.null()

@@ -155,8 +155,8 @@ func TestShopKeysLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestShopSQLHasTheSameRows reads the COPY blocks back and compares their cells
-// with those of the CSV files, where NULL and the empty text differ by quotes.
+// TestShopSQLHasTheSameRows compares the cells of the COPY blocks with those of the CSV
+// files, where quotes distinguish NULL and the empty string.
 func TestShopSQLHasTheSameRows(t *testing.T) {
 	s := Shop{Seed: 9, Orders: 300}
 	dir := writeShop(t, s)
@@ -215,8 +215,8 @@ func TestShopSQLHasTheSameRows(t *testing.T) {
 	}
 }
 
-// readCSVWithNulls tells an unquoted empty field, which it gives as "<null>",
-// from a quoted one, which encoding/csv does not.
+// readCSVWithNulls reads CSV and returns "<null>" for empty unquoted fields, which
+// encoding/csv does not distinguish from quoted ones.
 func readCSVWithNulls(t *testing.T, name string) [][]string {
 	t.Helper()
 	data, err := os.ReadFile(name)
@@ -282,7 +282,7 @@ func TestShopStopsAndCleansUp(t *testing.T) {
 	cancel()
 	dir := filepath.Join(t.TempDir(), "new")
 	if err := s.WriteCSV(ctx, dir); !errors.Is(err, context.Canceled) {
-		t.Errorf("a cancelled write gave %v", err)
+		t.Errorf("a canceled write gave %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("something is left: %v", err)
@@ -293,7 +293,7 @@ func TestShopStopsAndCleansUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.WriteCSV(ctx, old); err == nil {
-		t.Error("a cancelled write succeeded")
+		t.Error("a canceled write succeeded")
 	}
 	after, err := os.ReadFile(filepath.Join(old, "orders.csv"))
 	if err != nil {
@@ -317,8 +317,8 @@ type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
-// TestShopIsFlat holds the promise that rows cost no memory: ten times the
-// orders may not allocate more than a constant few times as often.
+// TestShopIsFlat checks that memory does not grow with the rows: ten times the orders
+// must not need more than a constant factor of allocations.
 func TestShopIsFlat(t *testing.T) {
 	bytesFor := func(orders int) int64 {
 		result := testing.Benchmark(func(b *testing.B) {

@@ -12,29 +12,28 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Result is the outcome of one rule for one table, or for the source as a whole
-// where Table is empty.
+// Result is the outcome of checking one rule.
 type Result struct {
-	Rule    string // its short name
-	Table   string
-	Skipped string // why the rule was not tried; empty where it was
-	Err     error  // what breaks the rule, with the contract's words; nil where nothing does
+	Rule    string // the short name of the rule
+	Table   string // the checked table; empty if the rule is about the whole source
+	Skipped string // why the rule was not checked; empty if it was
+	Err     error  // how the source breaks the rule, with the text of the rule; otherwise nil
 }
 
-// TestSource holds a source against every rule of the contract, and returns
-// what it breaks, with the contract's own words, or nil. It reads at most some
-// twenty thousand rows of each table a few dozen times. The source should be
-// open, idle, and without anyone who changes its data.
+// TestSource checks a source against the specification in package sources. It returns
+// an error that lists the broken rules and quotes them, or nil. It reads about twenty
+// thousand rows of each table a few dozen times. The source must be idle, and its data
+// must not change during the test. TestSource does not close the source.
 func TestSource(ctx context.Context, source sources.Source) error {
 	return Check(ctx, source, func(Result) {})
 }
 
-// Check does what [TestSource] does, and reports each rule as it goes.
+// Check does the same as [TestSource], and calls report for each rule.
 func Check(ctx context.Context, source sources.Source, report func(Result)) error {
 	s := &suite{ctx: ctx, source: source}
 	var faults []error
 	try := func(table string, r rule, run func() error) {
-		err := sourcesCall(run)
+		err := guardRule(run)
 		result := Result{Rule: r.name, Table: table}
 		var skip skipped
 		switch {
@@ -69,13 +68,12 @@ func Check(ctx context.Context, source sources.Source, report func(Result)) erro
 			try(t.Name, r.rule, func() error { return r.run(t) })
 		}
 	}
-	try("", rule{"goroutines", "Scan is lazy, and everything is undone when the range ends, however it ends. Close frees what the session held."}, s.goroutines)
+	try("", rule{"goroutines", "Scan is lazy; all resources are released when the range loop ends, for whatever reason. Close releases the session's resources."}, s.goroutines)
 	return errors.Join(faults...)
 }
 
-// sourcesCall runs a rule. What panics in the source outside of a scan breaks
-// the rule and not the program.
-func sourcesCall(run func() error) error {
+// guardRule runs a rule. A panic of the source outside of a scan breaks the rule.
+func guardRule(run func() error) error {
 	_, err := sources.GuardCall("", "", func() (struct{}, error) { return struct{}{}, run() })
 	var e *sources.Error
 	if errors.As(err, &e) && e == err && e.Op == "" && e.Err != nil {
@@ -84,7 +82,7 @@ func sourcesCall(run func() error) error {
 	return err
 }
 
-// rule is a sentence of the contract.
+// rule is a rule of the specification: a short name and its text.
 type rule struct{ name, text string }
 
 type sourceRule struct {
@@ -97,23 +95,23 @@ type tableRule struct {
 	run func(*table) error
 }
 
-// skipped is why a rule cannot be tried.
+// skipped is why a rule cannot be checked.
 type skipped string
 
 func (s skipped) Error() string { return string(s) }
 
-// suite is one run over a source.
+// suite is one check of a source.
 type suite struct {
 	ctx     context.Context
 	source  sources.Source
 	catalog *sources.Catalog
 }
 
-// patience is how long a source may take to end something: not a measure of its
-// speed, but of whether it ends at all.
+// patience is how long the suite waits for something that must end. It does not measure
+// the speed of the source.
 const patience = 10 * time.Second
 
-// settle waits until check has no more to say.
+// settle calls check until it returns nil or the patience is over.
 func settle(check func() error) error {
 	for deadline := time.Now().Add(patience); ; {
 		err := check()
@@ -126,18 +124,18 @@ func settle(check func() error) error {
 }
 
 var sourceRules = []sourceRule{
-	{rule{"catalogue", "Two calls without a change of the data's structure between them give equal catalogues."}, (*suite).catalogue},
-	{rule{"not found", "The query is checked: a missing table or column is of kind NotFound."}, (*suite).missing},
+	{rule{"catalog", "Two calls return equal catalogs unless the structure of the data has changed in between."}, (*suite).checkCatalog},
+	{rule{"not found", "If a table or column does not exist, the error is of kind NotFound."}, (*suite).missing},
 	{rule{"session", "A second Close does nothing."}, (*suite).session},
 }
 
-func (s *suite) catalogue() error {
+func (s *suite) checkCatalog() error {
 	first, err := s.source.Catalog(s.ctx)
 	if err != nil {
 		return err
 	}
 	if first == nil {
-		return errors.New("the catalogue is nil")
+		return errors.New("the catalog is nil")
 	}
 	second, err := s.source.Catalog(s.ctx)
 	if err != nil {
@@ -145,7 +143,7 @@ func (s *suite) catalogue() error {
 	}
 	s.catalog = first
 	if a, b := describe(first), describe(second); a != b {
-		return fmt.Errorf("the catalogues differ:\n%s\n%s", a, b)
+		return fmt.Errorf("the catalogs differ:\n%s\n%s", a, b)
 	}
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
@@ -153,7 +151,7 @@ func (s *suite) catalogue() error {
 	for i := range first.Tables {
 		t := &first.Tables[i]
 		if t.Name == "" || names[t.Name] {
-			fault("the table name %q is empty or there twice", t.Name)
+			fault("the table name %q is empty or a duplicate", t.Name)
 		}
 		names[t.Name] = true
 		if t.Schema == nil {
@@ -164,14 +162,14 @@ func (s *suite) catalogue() error {
 			other := first.Table(table)
 			for _, c := range columns {
 				if other == nil || other.Column(c) < 0 {
-					fault("table %s: %s names the column %q of %q, which is not there", t.Name, what, c, table)
+					fault("table %s: %s refers to the column %q of %q, which does not exist", t.Name, what, c, table)
 				}
 			}
 		}
 		columns := map[string]bool{}
 		for _, f := range t.Schema.Fields() {
 			if columns[f.Name] {
-				fault("table %s has the column %q twice", t.Name, f.Name)
+				fault("table %s has a duplicate column %q", t.Name, f.Name)
 			}
 			columns[f.Name] = true
 		}
@@ -180,7 +178,7 @@ func (s *suite) catalogue() error {
 			has("a unique key", t.Name, u)
 		}
 		for _, l := range t.Lookups {
-			has("a look-up", t.Name, l.Columns)
+			has("a lookup", t.Name, l.Columns)
 		}
 		for c := range t.Filters {
 			has("a filter", t.Name, []string{c})
@@ -200,13 +198,13 @@ func (s *suite) catalogue() error {
 			}
 		}
 		if t.Rows < -1 || t.MaxScans < 0 {
-			fault("table %s: Rows is %d, Scans is %d", t.Name, t.Rows, t.MaxScans)
+			fault("table %s: Rows must be at least -1 (got %d), and MaxScans at least 0 (got %d)", t.Name, t.Rows, t.MaxScans)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// describe writes a catalogue in full.
+// describe returns a catalog as text.
 func describe(c *sources.Catalog) string {
 	var b strings.Builder
 	for _, t := range c.Tables {
@@ -242,9 +240,8 @@ func (s *suite) missing() error {
 	})
 }
 
-// goroutines begins sessions, leaves scans early, and looks for what remains. By
-// then the source has long started those that serve all sessions, and it may
-// keep a few idle ones.
+// goroutines runs scans that stop early and checks that no goroutines remain. Goroutines
+// that serve all sessions have started before; the source may keep a few idle ones.
 func (s *suite) goroutines() error {
 	if len(s.catalog.Tables) == 0 {
 		return skipped("the source has no tables")
@@ -264,7 +261,7 @@ func (s *suite) goroutines() error {
 	}
 	return settle(func() error {
 		if now := runtime.NumGoroutine(); now >= before+sessions/2 {
-			return fmt.Errorf("%d goroutines were running, and %d are after %d sessions more", before, now, sessions)
+			return fmt.Errorf("there were %d goroutines, and there are %d after %d more sessions", before, now, sessions)
 		}
 		return nil
 	})
@@ -274,7 +271,8 @@ func (s *suite) session() error {
 	return s.begin(sources.Env{}, func(session sources.Session) error { return session.Close() })
 }
 
-// begin runs a rule in a session with a counting allocator, and closes it.
+// begin runs a rule in a session with a counting allocator, closes the session, and
+// checks that all memory was freed.
 func (s *suite) begin(env sources.Env, run func(sources.Session) error) (err error) {
 	counted := &counting{}
 	if env.Mem == nil {

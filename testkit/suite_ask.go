@@ -12,25 +12,25 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// columns asks for every second column, backwards, and for none.
+// columns queries every second column in reverse order, and no columns.
 func (t *table) columns() error {
 	if err := t.require(sources.CapProject); err != nil {
 		return err
 	}
 	var names []string
-	var places []int
+	var indexes []int
 	for i := t.Schema.NumFields() - 1; i >= 0; i -= 2 {
-		names, places = append(names, t.Schema.Field(i).Name), append(places, i)
+		names, indexes = append(names, t.Schema.Field(i).Name), append(indexes, i)
 	}
 	for _, c := range []struct {
-		names  []string
-		places []int
-	}{{names, places}, {[]string{}, nil}} {
+		names   []string
+		indexes []int
+	}{{names, indexes}, {[]string{}, nil}} {
 		q := t.query()
 		q.Columns = c.names
 		want := make([][]sources.Value, len(t.rows))
 		for i, row := range t.rows {
-			for _, p := range c.places {
+			for _, p := range c.indexes {
 				want[i] = append(want[i], row[p])
 			}
 		}
@@ -79,7 +79,7 @@ func (t *table) limit() error {
 		}
 		want := t.rows[:min(n, len(t.rows))]
 		if len(got) != len(want) {
-			return fmt.Errorf("a limit of %d gives %d rows, want %d", n, len(got), len(want))
+			return fmt.Errorf("a limit of %d returns %d rows, want %d", n, len(got), len(want))
 		}
 		if t.Capabilities.Has(sources.CapStable) {
 			if err := differ(want, got, true); err != nil {
@@ -90,7 +90,7 @@ func (t *table) limit() error {
 	return nil
 }
 
-// samples are a few values of a column: the least, the greatest, and others.
+// samples returns a few values of a column: the least, the greatest and another one.
 func (t *table) samples(column int) []sources.Value {
 	var all []sources.Value
 	for _, row := range t.rows {
@@ -108,7 +108,7 @@ func (t *table) samples(column int) []sources.Value {
 	return slices.Compact([]sources.Value{all[0], all[len(all)/3], all[len(all)-1]})
 }
 
-// conditions are the ones on a column that the table takes.
+// conditions returns predicates on a column that the table accepts.
 func (t *table) conditions(column int) []sources.Predicate {
 	f := t.Schema.Field(column)
 	ops := t.Filters[f.Name]
@@ -152,7 +152,7 @@ func escapeLike(s string) string {
 	return string(out)
 }
 
-// expect compares the answer to a condition with what Eval says of every row.
+// expect compares the result of a predicate with that of sources.Eval.
 func (t *table) expect(p sources.Predicate) error {
 	q := t.query()
 	q.Where = p
@@ -174,7 +174,7 @@ func (t *table) expect(p sources.Predicate) error {
 
 func (t *table) where() error {
 	if len(t.Filters) == 0 {
-		return skipped("the table takes no filters")
+		return skipped("the table accepts no filters")
 	}
 	if err := t.requireWhole(); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (t *table) logic() error {
 		}
 	}
 	if len(leaves) == 0 {
-		return skipped("the table takes no filters")
+		return skipped("the table accepts no filters")
 	}
 	for i := range min(8, len(leaves)) {
 		a, b, c := leaves[i], leaves[(i+1)%len(leaves)], leaves[(i*3+2)%len(leaves)]
@@ -224,29 +224,29 @@ func (t *table) logic() error {
 	return nil
 }
 
-// keys looks rows up by some that are there, one that is there twice in the
-// list, and one with a NULL.
+// keys looks up rows by some existing keys, a key that is listed twice, and a key with a
+// NULL.
 func (t *table) keys() error {
 	if len(t.Lookups) == 0 {
-		return skipped("the table has no look-ups")
+		return skipped("the table has no lookups")
 	}
 	if err := t.requireWhole(); err != nil {
 		return err
 	}
 	for _, l := range t.Lookups {
 		if err := t.lookup(l); err != nil {
-			return fmt.Errorf("look-up by %q: %w", l.Columns, err)
+			return fmt.Errorf("lookup by %q: %w", l.Columns, err)
 		}
 	}
 	return nil
 }
 
 func (t *table) lookup(l sources.Lookup) error {
-	places := make([]int, len(l.Columns))
+	indexes := make([]int, len(l.Columns))
 	fields := make([]arrow.Field, len(l.Columns))
 	for i, c := range l.Columns {
-		places[i] = t.Column(c)
-		fields[i] = arrow.Field{Name: c, Type: storageOf(t.Schema.Field(places[i]).Type), Nullable: true}
+		indexes[i] = t.Column(c)
+		fields[i] = arrow.Field{Name: c, Type: storageOf(t.Schema.Field(indexes[i]).Type), Nullable: true}
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
@@ -265,7 +265,7 @@ func (t *table) lookup(l sources.Lookup) error {
 		}
 	}
 	keyOf := func(row []sources.Value) (key []sources.Value, null bool) {
-		for _, p := range places {
+		for _, p := range indexes {
 			key, null = append(key, row[p]), null || row[p].IsNull()
 		}
 		return key, null
@@ -282,7 +282,7 @@ func (t *table) lookup(l sources.Lookup) error {
 			list(key)
 		}
 	}
-	nulls := make([]sources.Value, len(places))
+	nulls := make([]sources.Value, len(indexes))
 	for i, f := range fields {
 		nulls[i] = sources.Null(f.Type)
 	}
@@ -312,7 +312,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	for _, row := range got {
 		key, _ := keyOf(row)
 		if given[text(key)] || !wanted[text(key)] {
-			return fmt.Errorf("with PerKey 1, the key %s gives more than one row or was not asked for", text(key))
+			return fmt.Errorf("with LimitPerKey 1, the key %s has more than one row or is not in the query", text(key))
 		}
 		given[text(key)] = true
 	}
@@ -322,7 +322,7 @@ func (t *table) lookup(l sources.Lookup) error {
 		has[text(key)] = true
 	}
 	if len(given) != len(has) {
-		return fmt.Errorf("with PerKey 1, %d keys give a row, want %d", len(given), len(has))
+		return fmt.Errorf("with LimitPerKey 1, %d keys have a row, want %d", len(given), len(has))
 	}
 	return nil
 }
@@ -381,7 +381,7 @@ func (t *table) parts() error {
 		}
 		if len(plan.Parts) == 0 {
 			if len(t.rows) > 0 {
-				return errors.New("a table with rows has no partitions in its plan")
+				return errors.New("the plan of a table with rows has no partitions")
 			}
 			return nil
 		}
@@ -409,11 +409,11 @@ func (t *table) snapshot() error {
 			return err
 		}
 		if plan.Snapshot == "" {
-			return nil // "empty where it cannot be joined"
+			return nil // another session cannot use it
 		}
 		rows, err := t.ask(t.query(), sources.Env{Snapshot: plan.Snapshot})
 		if err != nil {
-			return fmt.Errorf("joining %q: %w", plan.Snapshot, err)
+			return fmt.Errorf("using the snapshot %q: %w", plan.Snapshot, err)
 		}
 		if !t.whole {
 			return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// scan reads the table as it is: the other rules compare with what it finds.
+// scan reads the table and keeps its rows for the other rules.
 func (t *table) scan() error {
 	t.broken = "the plain scan is broken"
 	err := t.begin(sources.Env{}, func(session sources.Session) error {
@@ -54,7 +54,7 @@ func (t *table) scan() error {
 	return err
 }
 
-// small makes a scan have more than one page.
+// small limits make most scans have several pages.
 var small = sources.Limits{Rows: 7, Bytes: 2048}
 
 // cursors resumes after some of the batches.
@@ -71,10 +71,10 @@ func (t *table) cursors() error {
 				return err
 			}
 			rows = append(rows, rowsOf(batch.Record)...)
-			// An empty result ends where it begins, which nil says too.
+			// The cursor of an empty result may be nil.
 			empty := len(rows) == 0 && batch.Cursor == nil
 			if (batch.Cursor != nil) != t.Capabilities.Has(sources.CapResume) && !empty {
-				return fmt.Errorf("a batch has the cursor %q, and the table can %s", batch.Cursor, t.Capabilities)
+				return fmt.Errorf("a batch has the cursor %q, but the capabilities of the table are %s", batch.Cursor, t.Capabilities)
 			}
 			stops = append(stops, stop{append(sources.Cursor(nil), batch.Cursor...), len(rows)})
 			if len(rows) >= 2000 {
@@ -115,7 +115,7 @@ func (t *table) cursors() error {
 	q := t.query()
 	q.After = sources.Cursor("\xffthis is no cursor")
 	if _, err := t.ask(q, sources.Env{}); sources.KindOf(err) != sources.Invalid {
-		return fmt.Errorf("a cursor that is none ends with %v; a cursor that does not fit is refused as Invalid", err)
+		return fmt.Errorf("an invalid cursor ends with %v; a source rejects it with an error of kind Invalid", err)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (t *table) singleUse() error {
 			return err
 		}
 		if _, err := collect(scan, most); sources.KindOf(err) != sources.Invalid {
-			return fmt.Errorf("the second range ends with %v", err)
+			return fmt.Errorf("the second range loop ends with %v", err)
 		}
 		return nil
 	})
@@ -143,7 +143,7 @@ func (t *table) pages() error {
 				}
 				n, bytes := batch.Record.NumRows(), sources.Size(batch.Record)
 				if n > limits.Rows || bytes > limits.Bytes && n > 1 {
-					return fmt.Errorf("a page has %d rows of %d bytes, its ceiling is %d rows and %d bytes", n, bytes, limits.Rows, limits.Bytes)
+					return fmt.Errorf("a page has %d rows of %d bytes, but the limit is %d rows and %d bytes", n, bytes, limits.Rows, limits.Bytes)
 				}
 				if rows += n; rows > 500 {
 					return nil
@@ -158,7 +158,7 @@ func (t *table) pages() error {
 	return nil
 }
 
-// empty makes a result without rows in one of the ways that the table offers.
+// empty runs a query without results, in one of the ways that the table supports.
 func (t *table) empty() error {
 	q := t.query()
 	switch {
@@ -183,7 +183,7 @@ func (t *table) empty() error {
 			}
 		}
 		if q.Where == nil {
-			return skipped("the table has rows, and no question to it is known that none of them answers")
+			return skipped("the table has rows, and supports no query that is known to have no result")
 		}
 	}
 	return t.begin(sources.Env{}, func(session sources.Session) error {
@@ -220,37 +220,37 @@ func (t *table) leave() error {
 	})
 }
 
-// faults asks what the table cannot answer.
+// faults runs a query that is not valid.
 func (t *table) faults() error {
 	q := t.query()
 	q.Columns = []string{"there is no such column"}
 	return t.begin(sources.Env{}, func(session sources.Session) error {
 		if _, err := session.Plan(t.ctx, q); err == nil {
-			return errors.New("Plan takes a column that is not there")
+			return errors.New("Plan accepts a column that does not exist")
 		}
 		errs := 0
 		for batch, err := range session.Scan(t.ctx, q) {
 			if errs > 0 {
-				return errors.New("something is yielded after an error")
+				return errors.New("the scan yields something after an error")
 			}
 			if err == nil {
-				return errors.New("the scan takes a column that is not there")
+				return errors.New("the scan accepts a column that does not exist")
 			}
 			if errs++; batch.Record != nil || batch.Cursor != nil {
-				return errors.New("an error comes with a batch")
+				return errors.New("an error is yielded with a batch")
 			}
 			if k := sources.KindOf(err); k != sources.NotFound && k != sources.Invalid {
-				return fmt.Errorf("a column that is not there is %s: %w", k, err)
+				return fmt.Errorf("the error for a column that does not exist is of kind %s: %w", k, err)
 			}
 		}
 		if errs == 0 {
-			return errors.New("the scan of a column that is not there ends without an error")
+			return errors.New("the scan of a column that does not exist ends without an error")
 		}
 		return nil
 	})
 }
 
-// refusals refuses one allocation after the other.
+// refusals runs scans in which one allocation after the other fails.
 func (t *table) refusals() error {
 	for refuse := 1; refuse <= 40; refuse++ {
 		mem := &counting{refuse: refuse}
@@ -266,19 +266,19 @@ func (t *table) refusals() error {
 			return begin
 		}
 		if err := mem.empty(); err != nil {
-			return fmt.Errorf("allocation %d is refused: %w", refuse, err)
+			return fmt.Errorf("allocation %d failed: %w", refuse, err)
 		}
 		if err == nil {
-			return nil // the scan needs no more than so many
+			return nil // the scan needs fewer allocations
 		}
 		if sources.KindOf(err) != sources.Exhausted {
-			return fmt.Errorf("allocation %d is refused: %w", refuse, err)
+			return fmt.Errorf("allocation %d failed: %w", refuse, err)
 		}
 	}
 	return nil
 }
 
-// cancels scans under a context that has ended, and under one that ends.
+// cancels runs scans with a context that is canceled before and during the scan.
 func (t *table) cancels() error {
 	for _, early := range []bool{true, false} {
 		err := t.begin(sources.Env{Page: small}, func(session sources.Session) error {
@@ -297,7 +297,7 @@ func (t *table) cancels() error {
 						rows += batch.Record.NumRows()
 					}
 					if rows > 100*most {
-						last = errors.New("the scan goes on")
+						last = errors.New("the scan continues")
 						break
 					}
 				}
@@ -306,14 +306,14 @@ func (t *table) cancels() error {
 			select {
 			case err := <-end:
 				if err != nil && sources.KindOf(err) != sources.Canceled {
-					return fmt.Errorf("a scan whose context ended ends with %w", err)
+					return fmt.Errorf("a scan whose context is canceled ends with %w", err)
 				}
 				if err == nil && !t.whole {
-					return errors.New("a scan whose context ended goes on to its end")
+					return errors.New("a scan whose context is canceled runs to its end")
 				}
 				return nil
 			case <-time.After(patience):
-				return fmt.Errorf("a scan whose context ended still runs after %s", patience)
+				return fmt.Errorf("a scan whose context is canceled still runs after %s", patience)
 			}
 		})
 		if err != nil {
@@ -338,7 +338,7 @@ func (t *table) stable() error {
 	return differ(t.rows[:n], again[:n], true)
 }
 
-// skipped counts what is left out with large pages and with small ones.
+// skipped compares the records left out with large and with small pages.
 func (t *table) skipped() error {
 	if err := t.requireWhole(); err != nil {
 		return err
@@ -362,12 +362,12 @@ func (t *table) skipped() error {
 		}
 	}
 	if sums[0].Records != sums[1].Records {
-		return fmt.Errorf("%d records are left out, then %d", sums[0].Records, sums[1].Records)
+		return fmt.Errorf("one scan leaves out %d records, another %d", sums[0].Records, sums[1].Records)
 	}
 	return nil
 }
 
-// concurrency reads in several sessions at once, and several scans in each.
+// concurrency runs several scans in each of several concurrent sessions.
 func (t *table) concurrency() error {
 	scans := min(t.MaxScans, 3)
 	if t.MaxScans == 0 {

@@ -12,46 +12,46 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// most is how many rows of a table the rules look at. Those that need all of a
-// table are not tried on a larger one.
+// most is how many rows of a table the rules read. Rules that need a whole table are
+// skipped for larger ones.
 const most = 20_000
 
 // table is one table under test.
 type table struct {
 	*suite
 	*sources.Table
-	rows   [][]sources.Value // the first ones of a plain scan
-	whole  bool              // they are all
-	broken string            // why the other rules make no sense
+	rows   [][]sources.Value // the first rows of a plain scan
+	whole  bool              // rows has all rows of the table
+	broken string            // why the other rules cannot be checked; empty if they can
 }
 
 var tableRules = []tableRule{
-	{rule{"scan", "A scan that succeeds yields at least one batch; its schema is the table's, the same names, types and nullability for every batch of the scan."}, (*table).scan},
-	{rule{"cursor", "The cursor resumes the scan right after this batch's last row, where the table can Resume; else it is nil."}, (*table).cursors},
-	{rule{"single use", "The sequence is single use: ranging over it again yields an Invalid error."}, (*table).singleUse},
-	{rule{"pages", "At most so many bytes as Size counts them; a page of one row may be larger. At most so many rows."}, (*table).pages},
-	{rule{"empty", "An empty result is one batch of no rows, so that its schema is known."}, (*table).empty},
-	{rule{"break", "Leaving the loop early is the way to stop, and frees everything."}, (*table).leave},
-	{rule{"errors", "An error comes once, and last, with a zero Batch: after it nothing is yielded."}, (*table).faults},
-	{rule{"memory", "Where it refuses, it panics with an Error of kind Exhausted; Guard turns that into the scan's error."}, (*table).refusals},
-	{rule{"cancel", "The context cancels: a scan that waits returns an error of kind Canceled."}, (*table).cancels},
-	{rule{"columns", "Columns are the ones to give, in this order, each once; a list of no columns gives rows without columns."}, (*table).columns},
-	{rule{"limit", "Limit is the number of rows at most."}, (*table).limit},
-	{rule{"stable", "Two scans of one query give the same rows in the same order while the data is the same."}, (*table).stable},
-	{rule{"where", "Where keeps the rows for which it is true (not those for which it is NULL)."}, (*table).where},
-	{rule{"logic", "It takes And, Or and Not over what Filters lists, not conjuncts alone."}, (*table).logic},
-	{rule{"keys", "Keys keeps the rows whose columns equal one of the listed keys. A row that matches is given once for however many equal keys are listed. A key with a NULL in it matches nothing."}, (*table).keys},
-	{rule{"order", "OrderBy is the order of the rows. Values compare as Compare says."}, (*table).order},
-	{rule{"partitions", "Parts are partitions that together hold every row of the result once."}, (*table).parts},
-	{rule{"snapshot", "Join is the Plan.Snapshot of another session of the same source, whose moment this session is to see."}, (*table).snapshot},
-	{rule{"skipped", "Skipped are the records that the scan left out: two scans while the data is the same leave out as many, whatever the pages, and say where the first ones are."}, (*table).skipped},
-	{rule{"concurrency", "Source is shared by streams: it is safe for concurrent use. How many scans may run at once in a session is the table's Scans."}, (*table).concurrency},
+	{rule{"scan", "A successful scan yields at least one batch. Its schema is that of the table; names, types and nullability are the same in every batch of a scan."}, (*table).scan},
+	{rule{"cursor", "Cursor resumes the scan after the last row of this batch. It is nil unless the table has CapResume."}, (*table).cursors},
+	{rule{"single use", "The sequence is single-use: ranging over it again yields an error of kind Invalid."}, (*table).singleUse},
+	{rule{"pages", "Limits limits the size of a page, in bytes as counted by Size, and in rows; a page of one row may be larger."}, (*table).pages},
+	{rule{"empty", "An empty result is one batch without rows, which still has a schema."}, (*table).empty},
+	{rule{"break", "The consumer stops a scan by leaving the range loop, which releases all resources."}, (*table).leave},
+	{rule{"errors", "An error is yielded at most once, with a zero Batch, and ends the sequence."}, (*table).faults},
+	{rule{"memory", "If the budget is exhausted, it panics with an Error of kind Exhausted, which Guard turns into the scan's error."}, (*table).refusals},
+	{rule{"cancel", "When the context is canceled, a blocked scan yields an error of kind Canceled."}, (*table).cancels},
+	{rule{"columns", "Columns lists the columns of the result in order, each once; an empty list means rows without columns."}, (*table).columns},
+	{rule{"limit", "Limit is the maximum number of rows."}, (*table).limit},
+	{rule{"stable", "While the data is the same, a query always returns the same rows in the same order."}, (*table).stable},
+	{rule{"where", "Where selects the rows for which it is true, not those for which it is unknown."}, (*table).where},
+	{rule{"logic", "It accepts And, Or and Not over the operators of Filters, not only conjuncts."}, (*table).logic},
+	{rule{"keys", "Keys selects every row that equals a key exactly once, even if the key is listed several times. A key that contains a NULL matches nothing."}, (*table).keys},
+	{rule{"order", "OrderBy is the order of the rows. Values are compared by Compare."}, (*table).order},
+	{rule{"partitions", "Parts divides the result into partitions, which together contain every row exactly once."}, (*table).parts},
+	{rule{"snapshot", "Snapshot is the Plan.Snapshot of another session of the same source. This session then sees the same point in time."}, (*table).snapshot},
+	{rule{"skipped", "Skipped counts the records left out: while the data is the same, all scans leave out the same number, whatever their pages, with the locations of the first ones."}, (*table).skipped},
+	{rule{"concurrency", "Source is shared by streams and must be safe for concurrent use. MaxScans limits how many scans of a session may run concurrently."}, (*table).concurrency},
 }
 
-// query asks for the table as it is.
+// query returns a query of the whole table.
 func (t *table) query() *sources.Query { return &sources.Query{Table: t.Name} }
 
-// ask runs a query in a session of its own.
+// ask runs a query in a new session and returns its rows.
 func (t *table) ask(q *sources.Query, env sources.Env) (rows [][]sources.Value, err error) {
 	err = t.begin(env, func(session sources.Session) error {
 		rows, err = collect(session.Scan(t.ctx, q), most)
@@ -60,7 +60,7 @@ func (t *table) ask(q *sources.Query, env sources.Env) (rows [][]sources.Value, 
 	return rows, err
 }
 
-// collect returns the rows of a scan, most at most.
+// collect returns about the first most rows of a scan.
 func collect(scan sources.Batches, most int) (rows [][]sources.Value, err error) {
 	batches := 0
 	for batch, err := range scan {
@@ -96,7 +96,7 @@ func rowsOf(r arrow.RecordBatch) [][]sources.Value {
 	return rows
 }
 
-// text writes a row so that equal rows have equal texts.
+// text returns a text that is the same for equal rows.
 func text(row []sources.Value) string {
 	var b strings.Builder
 	for _, v := range row {
@@ -109,8 +109,8 @@ func text(row []sources.Value) string {
 	return b.String()
 }
 
-// differ says where two lists of rows differ; ordered says that their order
-// counts.
+// differ returns an error if two lists of rows differ. ordered tells whether their order
+// matters.
 func differ(want, got [][]sources.Value, ordered bool) error {
 	texts := func(rows [][]sources.Value) []string {
 		all := make([]string, len(rows))
@@ -141,7 +141,7 @@ func clip(s string) string {
 	return s
 }
 
-// conforms holds a batch against the schema that it must have.
+// conforms returns an error if a batch does not have the given schema.
 func conforms(r arrow.RecordBatch, want *arrow.Schema) error {
 	got := r.Schema()
 	if got.NumFields() != want.NumFields() {
@@ -173,13 +173,13 @@ func (t *table) require(a sources.Capability) error {
 	return nil
 }
 
-// counting is an allocator that counts, and refuses from a number of
-// allocations on. It is safe for concurrent use.
+// counting is an allocator that counts bytes, and can fail from a given allocation on.
+// It is safe for concurrent use.
 type counting struct {
 	mu     sync.Mutex
 	bytes  int
 	calls  int
-	refuse int // 0: never
+	refuse int // the first allocation that fails; 0 means none
 }
 
 func (c *counting) take(n int) {
@@ -187,7 +187,7 @@ func (c *counting) take(n int) {
 	defer c.mu.Unlock()
 	c.calls++
 	if c.refuse > 0 && c.calls >= c.refuse {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: errRefused})
+		panic(sources.NewError(sources.Exhausted, "", "", errRefused))
 	}
 	c.bytes += n
 }
@@ -219,13 +219,13 @@ func (c *counting) give(n int) {
 	c.bytes -= n
 }
 
-// empty is nil once everything was given back.
+// empty returns an error unless all memory is freed before the patience is over.
 func (c *counting) empty() error {
 	return settle(func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.bytes != 0 {
-			return fmt.Errorf("%d bytes of Env.Mem are not given back when the session is closed", c.bytes)
+			return fmt.Errorf("%d bytes of Env.Mem are not freed when the session is closed", c.bytes)
 		}
 		return nil
 	})

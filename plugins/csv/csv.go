@@ -1,19 +1,21 @@
-// Package csv is the CSV source: a directory of CSV files, one file, those that
-// match a pattern, or standard input. Tables are files.
+// Package csv implements a source of CSV files: a directory, a single file, the
+// files that match a pattern, or standard input. Each file is a table.
 //
-// A datapackage.json beside the files (Frictionless Data Package) declares
-// types, keys and relations. What is not declared is inferred from the first
-// records, conservatively: leading zeros stay text, and a value that does not
-// fit later is an error that names its file, line and column, never a changed
-// value. Files are as RFC 4180 says, in UTF-8 or what a mark or an option names,
-// and may be packed with gzip or zstd: an unquoted field without text is NULL, a
-// quoted one is the empty text.
+// Files follow RFC 4180. They are UTF-8 unless a byte order mark or an option
+// names another encoding, and may be compressed with gzip or zstd. An empty field
+// is NULL; a quoted empty field is the empty string.
 //
-// Of a datapackage's field types, number becomes a decimal whose scale is the
-// property "scale" or else the largest in the sample, or with the format "float"
-// a float of 64 bits; datetime becomes a timestamp with a zone where the
-// sample's values have one; object, array, geopoint, geojson, duration and
-// yearmonth stay text.
+// A datapackage.json beside the files (a Frictionless Data Package) declares
+// types, keys and relations. Undeclared types are inferred from the first
+// records. Inference is conservative: values with leading zeros stay text, and a
+// later value that does not fit the inferred type is a [ParseError] with its file,
+// line and column. No value is ever changed to fit.
+//
+// Of the field types of a data package, number becomes a decimal with the scale
+// of the property "scale", or by default the largest scale in the sample; with
+// the format "float" it becomes a 64-bit float. A datetime becomes a timestamp,
+// with a time zone if the values in the sample have one. The types object, array,
+// geopoint, geojson, duration and yearmonth become text.
 package csv
 
 import (
@@ -31,20 +33,31 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Open opens a directory, a file, or a pattern of files in one directory, as in
-// data/*.csv; - is standard input, which can be read once. Of a directory the
-// files .csv and .tsv are read, also with .gz or .zst behind that, and what its
-// datapackage.json names.
+// Open opens a directory, a file, or a pattern of files in one directory such as
+// data/*.csv. The URI "-" is standard input, which can be read once. In a
+// directory, Open reads the files whose names end in .csv or .tsv, with or without
+// .gz or .zst after it, and the files that its datapackage.json names.
 //
-// The options are those of [Options]: delimiter, quote, escape and comment (a
-// character, tab, or \xHH; quote=none), header (true or false), skip (lines
-// before the header), names (strict, or distinct for headers with empty or
-// repeated names), encoding, compression, null (a further text for NULL; several
-// are on lines), types (infer or text), sample (how many records types are
-// inferred from), on_error (fail or skip), max_field (in bytes), table (all files
-// are one table of that name), filename (a column that has the file's name),
-// relations (declared, or names for foreign keys by the names of columns) and
-// index (a directory for key indexes).
+// The keys of c.Options set the fields of [Options]:
+//
+//	delimiter, quote,   a character, tab, or \xHH; quote=none turns quoting off
+//	escape, comment
+//	header              true or false: whether the first record names the columns
+//	skip                the number of lines before the header
+//	names               strict or distinct: whether empty and repeated column names
+//	                    are errors or are made unique
+//	encoding            see [Options]
+//	compression         gzip, zstd, none or auto
+//	null                a further text that means NULL; separate several by newlines
+//	types               infer or text
+//	sample              the number of records from which types are inferred
+//	on_error            fail or skip: whether an unreadable record ends the scan
+//	max_field           the largest field, in bytes
+//	table               reads all files as one table of this name
+//	filename            adds a column of this name that holds the file's name
+//	relations           declared or names: whether foreign keys are also derived
+//	                    from column names
+//	index               a directory for key indexes
 func Open(_ context.Context, c sources.Config) (sources.Source, error) {
 	s, err := open(c)
 	if err != nil {
@@ -56,13 +69,13 @@ func Open(_ context.Context, c sources.Config) (sources.Source, error) {
 func open(c sources.Config) (sources.Source, error) {
 	o, err := parseOptions(c.Options)
 	if err != nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "", "", err)
 	}
 	switch c.URI {
 	case "":
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no directory or file is named: write csv:DIR, csv:FILE or csv:-")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "the URI is empty: write csv:DIR, csv:FILE or csv:-")
 	case "-":
-		return newStream(os.Stdin, o)
+		return newStdinSource(os.Stdin, o)
 	}
 	info, err := os.Stat(c.URI)
 	dir, pattern := c.URI, ""
@@ -71,12 +84,12 @@ func open(c sources.Config) (sources.Source, error) {
 	case err == nil, errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(filepath.Base(c.URI), "*?["):
 		dir, pattern = filepath.Dir(c.URI), filepath.Base(c.URI)
 		if err == nil {
-			pattern = escape(pattern)
+			pattern = escapePattern(pattern)
 		}
 	default:
 		return nil, err
 	}
-	// Below a root no link and no path of a package leads out of the directory.
+	// A root keeps links, and the paths in a package, inside the directory.
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -86,22 +99,22 @@ func open(c sources.Config) (sources.Source, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	s.root = root
-	if len(s.files) == 0 {
+	if len(s.specs) == 0 {
 		_ = root.Close() // nothing was written
-		return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("%s: there is no CSV file", c.URI)}
+		return nil, sources.Errorf(sources.NotFound, "", "", "%s: no CSV files found", c.URI)
 	}
 	return s, nil
 }
 
-// escape makes a pattern that matches one name only.
-func escape(name string) string {
+// escapePattern returns a pattern that matches only the name.
+func escapePattern(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
-// New makes a source of a file system: of its files that end in .csv or .tsv,
-// and those that its datapackage.json names. The file system must be safe for
-// concurrent use. Files should be seekable, or a scan that resumes reads from
-// the start.
+// New returns a source of the files in the top directory of fsys whose names end
+// in .csv or .tsv, and of the files that its datapackage.json names. The file
+// system must be safe for concurrent use. Its files should implement io.Seeker;
+// otherwise a scan that resumes reads its file from the start.
 func New(fsys fs.FS, o Options) (sources.Source, error) {
 	s, err := newSource(fsys, "", o)
 	if err != nil {
@@ -110,40 +123,41 @@ func New(fsys fs.FS, o Options) (sources.Source, error) {
 	return s, nil
 }
 
-// source is a set of files.
+// source implements sources.Source.
 type source struct {
 	fsys    fs.FS
-	root    *os.Root // below which fsys is; nil where the caller made fsys
-	stdin   *stream  // instead of fsys; nil where there are files
+	root    *os.Root      // below which fsys is; nil where the caller made fsys
+	stdin   *onePassInput // instead of fsys; nil where there are files
 	options Options
-	files   []described // what is known of each table, in the order of their names
-	// declared are the tables of the package, whether or not they are opened.
-	declared map[string]bool
+	specs   []tableSpec // what is known of each table, in the order of their names
+	// declaredNames are the tables of the package, whether or not they are opened.
+	declaredNames map[string]bool
 
-	shelf  shelf
-	parity parity
+	indexes indexCache
+	quotes  quoteParity
 
 	mu      sync.Mutex
 	catalog *sources.Catalog
 	tables  map[string]*table
 }
 
-// bare makes a source without files.
-func bare(o Options) (*source, dialect, error) {
+// newBareSource returns a source without files, and the dialect of its options.
+func newBareSource(o Options) (*source, dialect, error) {
 	if o.Sample == 0 {
 		o.Sample = defaultSample
 	}
 	d, err := o.dialect()
 	if err != nil {
-		return nil, d, &sources.Error{Kind: sources.Invalid, Err: err}
+		return nil, d, sources.NewError(sources.Invalid, "", "", err)
 	}
-	return &source{options: o, tables: map[string]*table{}, declared: map[string]bool{}}, d, nil
+	return &source{options: o, tables: map[string]*table{}, declaredNames: map[string]bool{}}, d, nil
 }
 
-// newSource finds the files: those of the pattern, or with an empty one all of
-// the top folder and what the package names.
+// newSource returns a source of the files in the top directory that match the
+// pattern. An empty pattern stands for all CSV files there and those that the
+// package names.
 func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
-	s, standard, err := bare(o)
+	s, standard, err := newBareSource(o)
 	if err != nil {
 		return nil, err
 	}
@@ -154,63 +168,63 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 		if kind == sources.Internal {
 			kind = sources.Invalid
 		}
-		return nil, &sources.Error{Kind: kind, Err: err}
+		return nil, sources.NewError(kind, "", "", err)
 	}
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
 		return nil, err
 	}
 	if _, err := path.Match(pattern, ""); err != nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s: %w", pattern, err)}
+		return nil, sources.Errorf(sources.Invalid, "", "", "%s: %w", pattern, err)
 	}
 	wanted := func(file string) bool {
-		ok, _ := path.Match(pattern, file) // the pattern is good
+		ok, _ := path.Match(pattern, file) // the pattern was checked above
 		return ok || pattern == ""
 	}
 	taken := map[string]bool{}
 	for _, d := range declared {
-		s.declared[d.table] = true
-		for _, name := range d.names {
+		s.declaredNames[d.table] = true
+		for _, name := range d.fileNames {
 			taken[name] = true
 		}
-		if slices.ContainsFunc(d.names, wanted) && o.Table == "" {
-			s.files = append(s.files, d)
+		if slices.ContainsFunc(d.fileNames, wanted) && o.Table == "" {
+			s.specs = append(s.specs, d)
 		}
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if e.IsDir() || taken[name] && o.Table == "" || pattern == "" && !isTable(name) || !wanted(name) || name == packageFile {
+		if e.IsDir() || taken[name] && o.Table == "" || pattern == "" && !hasTableExtension(name) || !wanted(name) || name == packageFile {
 			continue
 		}
 		if err := s.add(name, standard); err != nil {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+			return nil, sources.NewError(sources.Invalid, "", "", err)
 		}
 	}
-	slices.SortFunc(s.files, func(a, b described) int { return strings.Compare(a.table, b.table) })
+	slices.SortFunc(s.specs, func(a, b tableSpec) int { return strings.Compare(a.table, b.table) })
 	return s, nil
 }
 
-// add makes a table of a file, or the file a part of the one table.
+// add adds a file as a table, or to the single table that Options.Table asks for.
 func (s *source) add(name string, standard dialect) error {
-	d := described{table: tableName(name), names: []string{name}, dialect: standard}
+	d := tableSpec{table: tableName(name), fileNames: []string{name}, dialect: standard}
 	if base, _ := unpackedName(name); strings.EqualFold(path.Ext(base), ".tsv") && s.options.Delimiter == 0 {
 		d.dialect.delimiter = '\t'
 	}
 	if s.options.Table != "" {
 		d.table = s.options.Table
-		if len(s.files) > 0 {
-			s.files[0].names = append(s.files[0].names, name)
+		if len(s.specs) > 0 {
+			s.specs[0].fileNames = append(s.specs[0].fileNames, name)
 			return nil
 		}
 	}
-	if slices.ContainsFunc(s.files, func(f described) bool { return f.table == d.table }) {
-		return fmt.Errorf("%s: there is already a table %q; table=NAME makes one table of all files", name, d.table)
+	if slices.ContainsFunc(s.specs, func(f tableSpec) bool { return f.table == d.table }) {
+		return fmt.Errorf("%s: duplicate table %q; set table=NAME to read all files as one table", name, d.table)
 	}
-	s.files = append(s.files, d)
+	s.specs = append(s.specs, d)
 	return nil
 }
 
-// unpackedName is a file's name without .gz and .zst, and whether it had one.
+// unpackedName returns a file's name without .gz or .zst, and whether it had one.
 func unpackedName(file string) (string, bool) {
 	ext := path.Ext(file)
 	if (strings.EqualFold(ext, ".gz") || strings.EqualFold(ext, ".zst")) && ext != path.Base(file) {
@@ -219,24 +233,24 @@ func unpackedName(file string) (string, bool) {
 	return file, false
 }
 
-// isTable reports whether a file of a directory is a table by its name.
-func isTable(file string) bool {
+// hasTableExtension reports whether a file's name is that of a CSV file.
+func hasTableExtension(file string) bool {
 	name, _ := unpackedName(file)
 	ext := path.Ext(name)
 	return strings.EqualFold(ext, ".csv") || strings.EqualFold(ext, ".tsv")
 }
 
-// tableName is the name of the table in a file: the file's own without what says
-// how it is written, where that leaves a name.
+// tableName returns the name of the table in a file: the file's name without the
+// extensions for its format and compression, unless nothing else would remain.
 func tableName(file string) string {
 	base, _ := unpackedName(path.Base(file))
-	if ext := path.Ext(base); ext != base && (isTable(base) || strings.EqualFold(ext, ".txt")) {
+	if ext := path.Ext(base); ext != base && (hasTableExtension(base) || strings.EqualFold(ext, ".txt")) {
 		return strings.TrimSuffix(base, ext)
 	}
 	return base
 }
 
-// Close gives the directory back. Files are open only while they are read.
+// Close closes the directory. Files are open only while a scan reads them.
 func (s *source) Close() error {
 	if s.root == nil {
 		return nil

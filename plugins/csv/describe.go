@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +12,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// WritePackage writes a datapackage.json beside the files of a configuration,
-// which declares what was found in them: dialects, types, and the keys that were
-// asked for by name. It returns the file's name. A package that is there already
-// is left as it is, with an error of kind [sources.Invalid].
+// WritePackage writes a datapackage.json beside the files that c opens. It declares
+// their dialects, their types as inferred, and with [Options.ByName] their foreign
+// keys. WritePackage returns the path of the file. It does not overwrite an existing
+// datapackage.json, but returns an error of kind [sources.Invalid].
 func WritePackage(ctx context.Context, c sources.Config) (string, error) {
 	name, err := writePackage(ctx, c)
 	return name, sources.WithOp("describe", "", err)
@@ -30,7 +29,7 @@ func writePackage(ctx context.Context, c sources.Config) (name string, err error
 	s := opened.(*source)
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if s.root == nil {
-		return "", &sources.Error{Kind: sources.Invalid, Err: errors.New("standard input has no directory to describe")}
+		return "", sources.Errorf(sources.Invalid, "", "", "standard input has no directory to write %s to", packageFile)
 	}
 	text, err := s.describe(ctx)
 	if err != nil {
@@ -38,7 +37,7 @@ func writePackage(ctx context.Context, c sources.Config) (name string, err error
 	}
 	file, err := s.root.OpenFile(packageFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		return "", &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("there is a %s already: move it away to make another", packageFile)}
+		return "", sources.Errorf(sources.Invalid, "", "", "%s already exists: remove it first", packageFile)
 	}
 	if err != nil {
 		return "", err
@@ -47,7 +46,7 @@ func writePackage(ctx context.Context, c sources.Config) (name string, err error
 	return filepath.Join(s.root.Name(), packageFile), errors.Join(err, file.Close())
 }
 
-// describe writes what is known of the tables as a package.
+// describe returns the package that describes the tables.
 func (s *source) describe(ctx context.Context) ([]byte, error) {
 	catalog, err := s.Catalog(ctx)
 	if err != nil {
@@ -57,7 +56,7 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 	for i := range catalog.Tables {
 		t := s.tables[catalog.Tables[i].Name]
 		schema := schemaJSON{MissingValues: append([]string{""}, s.options.Null...)}
-		r := resource{Name: t.table, Path: t.names, Encoding: t.dialect.encoding.String(), Dialect: elsewhere[dialectJSON]{value: t.dialect.json()}}
+		r := resource{Name: t.table, Path: t.fileNames, Encoding: t.dialect.encoding.String(), Dialect: inlineOrFile[dialectJSON]{value: t.dialect.json()}}
 		if c := t.dialect.compression; c != compressionAuto {
 			r.Compression = compressionNames[c]
 		}
@@ -78,14 +77,14 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 				schema.Fields[i].Constraints.Unique = schema.Fields[i].Name == key[0][0]
 			}
 		}
-		r.Schema = &elsewhere[schemaJSON]{value: schema}
+		r.Schema = &inlineOrFile[schemaJSON]{value: schema}
 		p.Resources = append(p.Resources, r)
 	}
 	text, err := json.MarshalIndent(p, "", " ")
 	return append(text, '\n'), err
 }
 
-// json is the column as a field of a package, for types that inference finds.
+// json returns the column as a field of a package. Its type must be an inferred one.
 func (c *column) json() fieldJSON {
 	f := fieldJSON{Name: c.name, Type: "string"}
 	switch c.kind {
@@ -103,7 +102,7 @@ func (c *column) json() fieldJSON {
 	return f
 }
 
-// json is what of the dialect is not the standard's.
+// json returns the properties in which the dialect differs from RFC 4180.
 func (d *dialect) json() dialectJSON {
 	var j dialectJSON
 	char := func(c, usual byte) *string {
@@ -113,7 +112,7 @@ func (d *dialect) json() dialectJSON {
 		text := string([]byte{c})
 		return &text
 	}
-	j.Delimiter, j.QuoteChar = char(d.delimiter, standard.delimiter), char(d.quote, standard.quote)
+	j.Delimiter, j.QuoteChar = char(d.delimiter, rfc4180.delimiter), char(d.quote, rfc4180.quote)
 	if d.quote == 0 {
 		none := ""
 		j.QuoteChar = &none
@@ -125,13 +124,13 @@ func (d *dialect) json() dialectJSON {
 	if d.skip > 0 {
 		j.Skip = &d.skip
 	}
-	if d.maxField != standard.maxField {
+	if d.maxField != rfc4180.maxField {
 		j.MaxField = &d.maxField
 	}
 	return j
 }
 
-// String is the name that packages know the encoding by.
+// String returns the encoding's name in packages.
 func (e encoding) String() string {
 	switch e {
 	case encodingUTF16:
@@ -148,7 +147,7 @@ func (e encoding) String() string {
 	return "utf-8"
 }
 
-// MarshalJSON writes one text as a text.
+// MarshalJSON writes a single text as a string.
 func (o oneOrMore) MarshalJSON() ([]byte, error) {
 	if len(o) == 1 {
 		return json.Marshal(o[0])
@@ -156,5 +155,5 @@ func (o oneOrMore) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(o))
 }
 
-// isNone reports whether a character of a package or an option stands for none.
+// isNone reports whether the value of a package or an option means no character.
 func isNone(text string) bool { return text == "" || strings.EqualFold(text, "none") }

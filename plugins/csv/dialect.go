@@ -5,34 +5,35 @@ import (
 	"fmt"
 )
 
-// dialect is how a file is written.
+// dialect describes the format of a file. Its fields are part of the names of stored
+// indexes: renaming one makes every index stale.
 type dialect struct {
 	delimiter   byte
-	quote       byte // 0: nothing is quoted
-	escape      byte // takes the meaning from the byte behind it; 0: none does
-	comment     byte // begins a line that is skipped; 0: none does
-	doubleQuote bool // a quote within a quoted field is written twice
+	quote       byte // 0 means that nothing is quoted
+	escape      byte // makes the next byte an ordinary character; 0 means none
+	comment     byte // begins a line that is skipped; 0 means none
+	doubleQuote bool // a quote inside a quoted field is doubled
 	header      bool
 	skip        int   // lines before the header, or before the first record
-	maxField    int64 // bytes that a field has at most
+	maxField    int64 // the largest field in bytes
 	encoding    encoding
 	compression compression
 }
 
-// defaultMaxField bounds a field where nobody says otherwise: without a bound,
-// a quote that is never closed would be read to the end of the file.
+// defaultMaxField is the default of maxField. Without a bound, a quote that is never
+// closed would make one field of the rest of the file.
 const defaultMaxField = 64 << 20
 
-// largestField is what maxField can be: places in a record are 32 bits.
+// largestField is the largest maxField: indexes in a record have 32 bits.
 const largestField = 512 << 20
 
-// standard is RFC 4180.
-var standard = dialect{delimiter: ',', quote: '"', doubleQuote: true, header: true, maxField: defaultMaxField}
+// rfc4180 is RFC 4180.
+var rfc4180 = dialect{delimiter: ',', quote: '"', doubleQuote: true, header: true, maxField: defaultMaxField}
 
-// maxRecord is how many bytes a record has at most.
+// maxRecord returns the largest record in bytes.
 func (d *dialect) maxRecord() int64 { return 2*d.maxField + 1<<20 }
 
-// conflict returns the faults of characters that cannot be told apart.
+// conflict returns errors for characters that cannot be told apart.
 func (d *dialect) conflict() (faults []error) {
 	chars := []struct {
 		name string
@@ -46,14 +47,14 @@ func (d *dialect) conflict() (faults []error) {
 		}
 	}
 	if d.delimiter >= 0x80 && d.encoding != encodingAuto && d.encoding != encodingUTF8 {
-		faults = append(faults, errors.New("a delimiter that is not ASCII needs a file in UTF-8"))
+		faults = append(faults, errors.New("a delimiter that is not ASCII requires a file in UTF-8"))
 	}
 	return faults
 }
 
-// one reads a single character as people write it in options and packages: the
-// byte itself, "tab", or \t and \xHH.
-func one(text string) (byte, error) {
+// parseChar parses a single character of an option or a package: the byte itself,
+// "tab", \t or \xHH.
+func parseChar(text string) (byte, error) {
 	c := byte(0)
 	switch {
 	case text == "tab" || text == `\t`:
@@ -66,7 +67,7 @@ func one(text string) (byte, error) {
 		}
 	}
 	if c == 0 || c == '\n' || c == '\r' {
-		return 0, fmt.Errorf(`want one ASCII character, "tab" or \xHH, not %q`, text)
+		return 0, fmt.Errorf(`want one ASCII character, "tab" or \xHH (got %q)`, text)
 	}
 	return c, nil
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// encoding is how a file's characters are written.
+// encoding is the character encoding of a file.
 type encoding uint8
 
 const (
-	encodingAuto encoding = iota // a mark at its beginning says, else UTF-8
+	encodingAuto encoding = iota // what the byte order mark says, or UTF-8
 	encodingUTF8
-	encodingUTF16   // a mark says in which order, else big endian
+	encodingUTF16   // the byte order mark tells the order; big endian without one
 	encodingUTF16LE // little endian
 	encodingUTF16BE // big endian
 	encodingLatin1  // ISO-8859-1
@@ -25,7 +25,7 @@ const (
 
 var encodingNames = []string{"utf-8", "utf-16", "utf-16le", "utf-16be", "latin-1", "iso-8859-1", "windows-1252"}
 
-// parseEncoding knows encodings by the names that people write.
+// parseEncoding returns an encoding by one of its common names.
 func parseEncoding(name string) (encoding, error) {
 	switch strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(name)) {
 	case "", "auto":
@@ -43,30 +43,30 @@ func parseEncoding(name string) (encoding, error) {
 	case "windows1252", "cp1252":
 		return encodingCP1252, nil
 	}
-	return 0, fmt.Errorf("the encoding %q is not read%s", name, sources.Suggest(name, encodingNames))
+	return 0, fmt.Errorf("unknown encoding %q%s", name, sources.Suggest(name, encodingNames))
 }
 
-// cp1252 are the characters of 0x80 to 0x9f; 0 where there is none.
+// cp1252 holds the characters of 0x80 to 0x9f; 0 is undefined.
 var cp1252 = [32]rune{
 	'€', 0, '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', 0, 'Ž', 0,
 	0, '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', 0, 'ž', 'Ÿ',
 }
 
-// decoder makes UTF-8 of another encoding. What is no character of it is an
-// error, never a replacement.
+// decoder converts another encoding to UTF-8. Invalid bytes are an error; they are
+// never replaced.
 type decoder struct {
 	in       io.Reader
 	encoding encoding
 
 	raw     [4096]byte
-	rest    int   // bytes at the beginning of raw that are half a character
+	rest    int   // bytes of an incomplete character at the beginning of raw
 	read    int64 // bytes decoded
 	out     []byte
-	pending []byte // decoded and not yet given
-	err     error  // of in, once pending is given
+	pending []byte // decoded and not yet read
+	err     error  // returned once pending is read
 }
 
-// Read gives what is decoded.
+// Read reads decoded bytes.
 func (d *decoder) Read(p []byte) (int, error) {
 	for len(d.pending) == 0 {
 		if d.err != nil {
@@ -81,17 +81,17 @@ func (d *decoder) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// decode decodes what is whole, and keeps the rest.
+// decode decodes the complete characters of b and keeps the rest.
 func (d *decoder) decode(b []byte) {
 	d.out = d.out[:0]
 	i := 0
 	for i < len(b) {
 		r, size := d.rune(b[i:])
 		if size == 0 && d.err != io.EOF {
-			break // half a character
+			break // an incomplete character
 		}
 		if size <= 0 {
-			d.err = fmt.Errorf("the bytes %x at byte %d are no character in %s", b[i:min(i+2, len(b))], d.read+int64(i), d.encoding)
+			d.err = damage{fmt.Errorf("the bytes %x at byte %d are not a character in %s", b[i:min(i+2, len(b))], d.read+int64(i), d.encoding)}
 			break
 		}
 		d.out = utf8.AppendRune(d.out, r)
@@ -102,8 +102,8 @@ func (d *decoder) decode(b []byte) {
 	d.pending = d.out
 }
 
-// rune returns the first character and its size in bytes: 0 where it is not
-// whole, -1 where it is none.
+// rune returns the first character and its size in bytes. The size is 0 if the
+// character is incomplete, and -1 if it is invalid.
 func (d *decoder) rune(b []byte) (rune, int) {
 	switch d.encoding {
 	case encodingLatin1:

@@ -11,9 +11,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// filtersOf are the operators that a table takes: all that make sense for each
-// column. They are answered from the record's bytes, before what nobody asked
-// for is parsed.
+// filtersOf returns the operators that the table evaluates: all that make sense for
+// each column. A filter parses only the columns that it needs.
 func (t *table) filtersOf() map[string]sources.Ops {
 	filters := map[string]sources.Ops{}
 	for i := range t.columns {
@@ -26,54 +25,52 @@ func (t *table) filtersOf() map[string]sources.Ops {
 	return filters
 }
 
-// filter is a predicate whose columns and literals are found. It evaluates as
-// [sources.Eval] says.
+// filter is a compiled predicate. It has the meaning of [sources.Eval].
 type filter interface {
 	eval(r *row) (sources.Truth, error)
 }
 
-// row gives the values of the record that a walk read last. A value is parsed
-// when it is asked for.
+// row is the current record of a reader. Its values are parsed on demand.
 type row struct {
-	walk *walk
+	reader *recordReader
 }
 
-// datum returns the value of a column.
+// datum parses the value of a column.
 func (r *row) datum(i int) (d datum, null bool, err error) {
-	t, s := r.walk.table, r.walk.scanner
+	t, s := r.reader.table, r.reader.scanner
 	c := &t.columns[i]
 	if c.kind == fileKind {
-		return datum{text: t.files[r.walk.file].nameBytes}, false, nil
+		return datum{text: t.files[r.reader.file].nameBytes}, false, nil
 	}
 	text := s.text(i)
 	cell := &s.cells[i]
 	if c.isNull(text, cell.quoted) {
 		if c.required {
-			return d, true, s.wrong(cell.begin(), "column %q has no value, and %s says that it is required", c.name, packageFile)
+			return d, true, s.recordError(cell.begin(), c.name, "column %q has no value, but %s requires one", c.name, packageFile)
 		}
 		return d, true, nil
 	}
 	d, ok := c.parse(text, s.ascii && !cell.quoted)
 	if !ok {
-		return d, false, s.misfit(c, cell, text)
+		return d, false, s.valueError(c, cell, text)
 	}
 	return d, false, nil
 }
 
-func (t *table) compile(p sources.Predicate) filter {
+func (t *table) compileFilter(p sources.Predicate) filter {
 	switch p := p.(type) {
 	case nil:
 		return nil
 	case sources.And:
-		return both{t.compileAll(p), sources.True}
+		return junction{t.compileAll(p), sources.True}
 	case sources.Or:
-		return both{t.compileAll(p), sources.False}
+		return junction{t.compileAll(p), sources.False}
 	case sources.Not:
-		return not{t.compile(p.Predicate)}
+		return not{t.compileFilter(p.Predicate)}
 	case sources.Comparison:
-		return comparison{t.leaf(p.Column), p.Op, literal(p.Value), p.Value.IsNull()}
+		return comparison{t.columnRef(p.Column), p.Op, literal(p.Value), p.Value.IsNull()}
 	case sources.In:
-		in := in{leaf: t.leaf(p.Column), empty: len(p.Values) == 0}
+		in := in{columnRef: t.columnRef(p.Column), empty: len(p.Values) == 0}
 		for _, v := range p.Values {
 			if v.IsNull() {
 				in.null = true
@@ -83,39 +80,39 @@ func (t *table) compile(p sources.Predicate) filter {
 		}
 		return in
 	case sources.IsNull:
-		return isNull{t.leaf(p.Column), p.Not}
+		return isNull{t.columnRef(p.Column), p.Not}
 	case sources.HasPrefix:
-		return textMatch{t.leaf(p.Column), func(s string) bool { return strings.HasPrefix(s, p.Prefix) }}
+		return textMatch{t.columnRef(p.Column), func(s string) bool { return strings.HasPrefix(s, p.Prefix) }}
 	case sources.Like:
-		return textMatch{t.leaf(p.Column), func(s string) bool { return sources.MatchLike(s, p.Pattern) }}
+		return textMatch{t.columnRef(p.Column), func(s string) bool { return sources.MatchLike(s, p.Pattern) }}
 	}
-	panic(&sources.Error{Kind: sources.Internal}) // Check knows every predicate
+	panic(&sources.Error{Kind: sources.Internal}) // Catalog.Check knows every predicate
 }
 
 func (t *table) compileAll(ps []sources.Predicate) []filter {
 	all := make([]filter, len(ps))
 	for i, p := range ps {
-		all[i] = t.compile(p)
+		all[i] = t.compileFilter(p)
 	}
 	return all
 }
 
-// leaf is the column that a predicate looks at.
-type leaf struct {
-	place int
+// columnRef is the column of a predicate.
+type columnRef struct {
+	index int
 	kind  kind
 }
 
-func (t *table) leaf(name string) leaf {
+func (t *table) columnRef(name string) columnRef {
 	i := t.index(name)
-	return leaf{i, t.columns[i].kind}
+	return columnRef{i, t.columns[i].kind}
 }
 
-// compare orders two values of the column.
-func (l leaf) compare(a, b *datum) int {
+// compare orders two values of the column, as sources.Compare does.
+func (l columnRef) compare(a, b *datum) int {
 	switch l.kind {
 	case textKind, fileKind:
-		return strings.Compare(view(a.text), view(b.text))
+		return strings.Compare(unsafeString(a.text), unsafeString(b.text))
 	case decimalKind:
 		return decimal128.New(a.high, uint64(a.n)).Cmp(decimal128.New(b.high, uint64(b.n)))
 	case floatKind:
@@ -124,7 +121,8 @@ func (l leaf) compare(a, b *datum) int {
 	return cmp.Compare(a.n, b.n)
 }
 
-// literal is a literal in the form of its column: Check saw that it has its type.
+// literal returns a literal as a datum. Catalog.Check has checked that it has the
+// column's type.
 func literal(v sources.Value) datum {
 	switch x := v.V.(type) {
 	case int64:
@@ -141,13 +139,14 @@ func literal(v sources.Value) datum {
 	return datum{}
 }
 
-// both is an And, or an Or whose neutral value is false.
-type both struct {
+// junction is an And, whose neutral value is true, or an Or, whose neutral value is
+// false.
+type junction struct {
 	all     []filter
 	neutral sources.Truth
 }
 
-func (f both) eval(r *row) (sources.Truth, error) {
+func (f junction) eval(r *row) (sources.Truth, error) {
 	result := f.neutral
 	for _, g := range f.all {
 		truth, err := g.eval(r)
@@ -174,14 +173,14 @@ func (f not) eval(r *row) (sources.Truth, error) {
 }
 
 type comparison struct {
-	leaf
+	columnRef
 	op    sources.Op
 	value datum
-	null  bool // the literal is
+	null  bool // the literal is NULL
 }
 
 func (f comparison) eval(r *row) (sources.Truth, error) {
-	d, null, err := r.datum(f.place)
+	d, null, err := r.datum(f.index)
 	if err != nil || null || f.null {
 		return sources.Unknown, err
 	}
@@ -189,14 +188,14 @@ func (f comparison) eval(r *row) (sources.Truth, error) {
 }
 
 type in struct {
-	leaf
+	columnRef
 	values []datum
-	null   bool // a literal is
-	empty  bool // there is none
+	null   bool // a literal is NULL
+	empty  bool // there are no literals
 }
 
 func (f in) eval(r *row) (sources.Truth, error) {
-	d, null, err := r.datum(f.place)
+	d, null, err := r.datum(f.index)
 	switch {
 	case err != nil:
 		return 0, err
@@ -217,26 +216,26 @@ func (f in) eval(r *row) (sources.Truth, error) {
 }
 
 type isNull struct {
-	leaf
+	columnRef
 	not bool
 }
 
 func (f isNull) eval(r *row) (sources.Truth, error) {
-	_, null, err := r.datum(f.place)
+	_, null, err := r.datum(f.index)
 	return truth(null != f.not), err
 }
 
 type textMatch struct {
-	leaf
+	columnRef
 	match func(string) bool
 }
 
 func (f textMatch) eval(r *row) (sources.Truth, error) {
-	d, null, err := r.datum(f.place)
+	d, null, err := r.datum(f.index)
 	if err != nil || null {
 		return sources.Unknown, err
 	}
-	return truth(f.match(view(d.text))), nil
+	return truth(f.match(unsafeString(d.text))), nil
 }
 
 func truth(b bool) sources.Truth {

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// scanAll reads every record of a text.
+// scanAll reads every record of in.
 func scanAll(in io.Reader, d dialect) (records [][]string, err error) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	s := newScanner(in, "t.csv", d, smallestBuffer, mem)
@@ -33,15 +33,15 @@ func scanAll(in io.Reader, d dialect) (records [][]string, err error) {
 	}
 }
 
-// FuzzScanner: what encoding/csv reads strictly, the scanner reads as the same
-// fields, however the bytes arrive.
+// FuzzScanner checks that the scanner and a strict encoding/csv agree, however the
+// bytes arrive.
 func FuzzScanner(f *testing.F) {
 	for _, text := range []string{"a,b\n1,2\n", "\"x \"\"y\"\"\",\"1\r\n2\"\r\n", "a\n\nb", "\"a\"b\n", ",\n,,", "a\"b\n", "\"", "\"\"\n"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got, err := scanAll(strings.NewReader(text), standard)
-		slow, slowErr := scanAll(iotest.OneByteReader(strings.NewReader(text)), standard)
+		got, err := scanAll(strings.NewReader(text), rfc4180)
+		slow, slowErr := scanAll(iotest.OneByteReader(strings.NewReader(text)), rfc4180)
 		if diff := cmp.Diff(got, slow); diff != "" || (err == nil) != (slowErr == nil) {
 			t.Errorf("%q byte by byte: %v, %v\n%s", text, err, slowErr, diff)
 		}
@@ -68,12 +68,12 @@ func FuzzPackage(f *testing.F) {
 	f.Add([]byte(`{"resources": [{"path": "t.csv", "schema": "s.json", "dialect": "../d.json"}]}`))
 	f.Add([]byte(`{"resources": [{"path": ["t.csv"], "dialect": {"delimiter": ";"}}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		all, err := parsePackage(fstest.MapFS{"s.json": {Data: []byte(`{"fields": [{"name": "a"}]}`)}}, text, standard)
+		all, err := parsePackage(fstest.MapFS{"s.json": {Data: []byte(`{"fields": [{"name": "a"}]}`)}}, text, rfc4180)
 		if err != nil {
 			return
 		}
 		for _, d := range all {
-			for _, name := range d.names {
+			for _, name := range d.fileNames {
 				if d.table == "" || !fs.ValidPath(name) {
 					t.Errorf("the file %q of table %q", name, d.table)
 				}
@@ -89,8 +89,8 @@ func FuzzPackage(f *testing.F) {
 
 func FuzzCursor(f *testing.F) {
 	table := &table{identity: "t.csv\x001-2", files: []tableFile{{start: 5}, {start: 3}}}
-	f.Add([]byte(table.cursor(place{at: 100, records: 6})))
-	f.Add([]byte(table.cursor(place{at: placeOf(1, 3)})))
+	f.Add([]byte(table.cursor(cursorPosition{position: 100, rows: 6})))
+	f.Add([]byte(table.cursor(cursorPosition{position: positionOf(1, 3)})))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := table.parseCursor(text)
@@ -104,18 +104,18 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// TestHugeRecord: what is no CSV is one record, and ends in an error instead of
-// in all the memory there is.
+// TestHugeRecord checks that endless input which is not CSV is an error and does
+// not use up the memory.
 func TestHugeRecord(t *testing.T) {
-	d := standard
+	d := rfc4180
 	d.maxField = 1 << 20
 	for text, want := range map[string]string{
 		"a\n\"": "the field has more than 1048576 bytes",
 		"a\nb":  "the field has more than 1048576 bytes",
 	} {
 		_, err := scanAll(io.MultiReader(strings.NewReader(text), io.LimitReader(endless{}, 1<<30)), d)
-		var f *fault
-		if !errors.As(err, &f) || f.offset != 2 || !strings.Contains(err.Error(), want) {
+		var f *ParseError
+		if !errors.As(err, &f) || f.Offset != 2 || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -130,10 +130,10 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestReadFault: what the system says of a read comes through.
+// TestReadFault checks that an error of the reader is returned.
 func TestReadFault(t *testing.T) {
 	fault := errors.New("the disk is on fire")
-	_, err := scanAll(io.MultiReader(strings.NewReader("a\n1"), iotest.ErrReader(fault)), standard)
+	_, err := scanAll(io.MultiReader(strings.NewReader("a\n1"), iotest.ErrReader(fault)), rfc4180)
 	if !errors.Is(err, fault) {
 		t.Errorf("%v", err)
 	}
@@ -146,7 +146,7 @@ func BenchmarkScanner(b *testing.B) {
 	b.Run("penstock", func(b *testing.B) {
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
-			s := newScanner(bytes.NewReader(text), "t.csv", standard, largestBuffer, memory.DefaultAllocator)
+			s := newScanner(bytes.NewReader(text), "t.csv", rfc4180, largestBuffer, memory.DefaultAllocator)
 			for {
 				more, err := s.next()
 				if err != nil {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +50,7 @@ func zstandard(t *testing.T, members ...string) string {
 	return string(all)
 }
 
-// utf16 writes ASCII in two bytes each, with the mark of its order.
+// utf16 encodes ASCII text with a byte order mark.
 func utf16(text string, big bool) string {
 	out := "\xff\xfe"
 	if big {
@@ -68,7 +66,7 @@ func utf16(text string, big bool) string {
 	return out
 }
 
-// TestForms: one table in every form that files have.
+// TestForms reads one table in every encoding and compression.
 func TestForms(t *testing.T) {
 	const plain = "a,b\n1,x\n2,\"y\nz\"\n"
 	want := []string{`1|"x"`, `2|"y\nz"`}
@@ -98,12 +96,12 @@ func TestForms(t *testing.T) {
 		{name: "lines before the header", text: "made by \"hand\n\nx\r\n" + plain, options: csv.Options{Skip: 3}},
 		{name: "comments", text: "# one, \"\na,b\n#\n1,x\n# x\r2,\"y\nz\"\n#", options: csv.Options{Comment: '#'}},
 		{name: "text behind an escape", text: "a,b\n1,x\n2,y\\\nz\n", options: csv.Options{Escape: '\\'}},
-		{name: "gzip that is cut", text: packed[:len(packed)-20], fault: "the compressed file is cut short"},
+		{name: "gzip that is cut", text: packed[:len(packed)-20], fault: "the compressed file is truncated"},
 		{name: "gzip with a wrong checksum", text: gzipped(t, plain)[:len(gzipped(t, plain))-8] + "\x00\x00\x00\x00" + gzipped(t, plain)[len(gzipped(t, plain))-4:], fault: "gzip: invalid checksum"},
-		{name: "gzip with something behind it", text: gzipped(t, plain) + "a,b\n", fault: "gzip: "},
-		{name: "zstd that is cut", text: zstandard(t, long)[:20], fault: "the compressed file is cut short"},
+		{name: "gzip followed by other data", text: gzipped(t, plain) + "a,b\n", fault: "gzip: "},
+		{name: "zstd that is cut", text: zstandard(t, long)[:20], fault: "the compressed file is truncated"},
 		{name: "not gzip", text: plain, options: csv.Options{Compression: "gzip"}, fault: "gzip: invalid header"},
-		{name: "half a character of utf-16", text: utf16(plain, false) + "x", fault: "are no character in utf-16"},
+		{name: "half a character of utf-16", text: utf16(plain, false) + "x", fault: "are not a character in utf-16"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.file == "" {
@@ -120,7 +118,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestValues: what single values are read as, under options and declarations.
+// TestValues checks how single values are read under options and declarations.
 func TestValues(t *testing.T) {
 	field := func(properties string) string {
 		return fmt.Sprintf(`{"resources": [{"path": "t.csv", "schema": {"missingValues": ["", "n/a"], "fields": [{"name": "c", %s}, {"name": "d"}]}}]}`, properties)
@@ -133,8 +131,8 @@ func TestValues(t *testing.T) {
 	}{
 		{name: "latin-1", text: "caf\xe9 \x80", options: csv.Options{Encoding: "latin-1"}, want: "\"café \\u0080\""},
 		{name: "windows-1252", text: "\x80 \x9f", options: csv.Options{Encoding: "windows-1252"}, want: `"€ Ÿ"`},
-		{name: "no character of windows-1252", text: "a\x81", options: csv.Options{Encoding: "windows-1252"}, fault: "the bytes 812c at byte 5 are no character in windows-1252"},
-		{name: "bad UTF-8", text: "\xe9", fault: `t.csv:2:1: column "c": "\xe9" is not text in UTF-8: is the encoding another one? (at byte 4); encoding=latin-1`},
+		{name: "no character of windows-1252", text: "a\x81", options: csv.Options{Encoding: "windows-1252"}, fault: "the bytes 812c at byte 5 are not a character in windows-1252"},
+		{name: "bad UTF-8", text: "\xe9", fault: `t.csv:2:1: column "c": "\xe9" is not valid UTF-8 (at byte 4); set encoding=latin-1`},
 		{name: "a bad quoted text after a good one", text: `"é` + "\xff" + `"`, fault: "t.csv:2:1: "},
 		{name: "words for NULL", text: `NULL,x` + "\n" + `"NULL",x` + "\n-,x\n \"", options: csv.Options{Null: []string{"NULL", "-"}, NoQuote: true}, want: `NULL "\"NULL\"" NULL " \""`},
 		{name: "nothing is inferred", text: "1", options: csv.Options{Text: true}, want: `"1"`},
@@ -149,8 +147,8 @@ func TestValues(t *testing.T) {
 		{name: "a number with an exponent", field: `"type": "number"`, text: "1.5e3,\n25E-3", want: "1500.000 0.025"},
 		{name: "too small for its scale", field: `"type": "number", "scale": 2`, text: "1e-3", fault: "at most 2 decimals"},
 		{name: "a float", field: `"type": "number", "format": "float"`, text: "0.1,\n1e300,\n-INF,\nNaN,\n-0", want: "0.1 1e+300 -Inf NaN -0"},
-		{name: "too large for a float", field: `"type": "number", "format": "float"`, text: "1e400", fault: "is not a number that a float of 64 bits holds"},
-		{name: "no float", field: `"type": "number", "format": "float"`, text: "0x1p4", fault: "is not a number that a float of 64 bits holds"},
+		{name: "too large for a float", field: `"type": "number", "format": "float"`, text: "1e400", fault: "is not a number in the range of a 64-bit float"},
+		{name: "no float", field: `"type": "number", "format": "float"`, text: "0x1p4", fault: "is not a number in the range of a 64-bit float"},
 		{name: "grouped", field: `"type": "integer", "groupChar": "."`, text: "1.234.567", want: "1234567"},
 		{name: "a comma for a point", field: `"type": "number", "decimalChar": ",", "groupChar": "."`, text: `"-1.234,5"`, want: "-1234.5"},
 		{name: "declared words for NULL", field: `"type": "integer"`, text: "n/a,\n\"\",\n1", want: "NULL NULL 1"},
@@ -159,7 +157,7 @@ func TestValues(t *testing.T) {
 		{name: "a time in a form", field: `"type": "time", "format": "%H.%M"`, text: "08.30", want: "30600000000"},
 		{name: "a moment in a form", field: `"type": "datetime", "format": "%d/%m/%Y %H:%M:%S%z"`, text: "01/02/2026 03:04:05+0100", want: "2026-02-01T02:04:05Z"},
 		{name: "a year", field: `"type": "year"`, text: "2026", want: "2026"},
-		{name: "required", field: `"type": "integer", "constraints": {"required": true}`, text: "", fault: `t.csv:2:1: column "c" has no value, and datapackage.json says that it is required`},
+		{name: "required", field: `"type": "integer", "constraints": {"required": true}`, text: "", fault: `t.csv:2:1: column "c" has no value, but datapackage.json requires one`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			end := ",x\n"
@@ -188,8 +186,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestSeveralFiles: files that are one table have one header, and one order; a
-// cursor and a look-up find their way among them.
+// TestSeveralFiles checks a table of several files: its header, its order, cursors
+// and lookups.
 func TestSeveralFiles(t *testing.T) {
 	files := fstest.MapFS{}
 	var want []int64
@@ -230,7 +228,7 @@ func TestSeveralFiles(t *testing.T) {
 	}
 	q := &sources.Query{Table: "all", Columns: []string{"id"}, Keys: lookup([]string{"id"}, 0, []any{99}, []any{0}, []any{20}, []any{19}, []any{39})}
 	if got, _, _ := ids(t, session, q); !slices.Equal(got, []int64{0, 19, 20, 39, 99}) {
-		t.Errorf("the look-up gives %v", got)
+		t.Errorf("the lookup gives %v", got)
 	}
 	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "all", Columns: []string{"file"}, Where: sources.Comparison{Column: "id", Op: sources.OpEq, Value: sources.Int(25)}}) {
 		if err != nil || batch.Record.Column(0).(*array.String).Value(0) != "part-1.csv.gz" {
@@ -250,8 +248,8 @@ func TestSeveralFiles(t *testing.T) {
 	}
 }
 
-// TestSkipping: the records that cannot be read are left out of every kind of
-// scan, and the suite holds for what remains.
+// TestSkipping checks that unreadable records are left out of every kind of scan,
+// and that the contract holds for the others.
 func TestSkipping(t *testing.T) {
 	text := "id,n\n"
 	for i := range 200 {
@@ -300,139 +298,7 @@ func TestSkipping(t *testing.T) {
 	}
 }
 
-// TestSpilledIndex: an index that its session's memory does not hold goes to the
-// scratch directory, and one that is to be kept is found again by another source
-// and is not when the file has changed.
-func TestSpilledIndex(t *testing.T) {
-	dir, kept, scratch := t.TempDir(), t.TempDir(), t.TempDir()
-	text, orders := lines(20_000)
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, "lines.csv"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(text)
-	if err := os.WriteFile(filepath.Join(dir, "datapackage.json"), []byte(linesPackage), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	want := func(key int) (all []int64) {
-		for i, o := range orders {
-			if o == key {
-				all = append(all, int64(3*i))
-			}
-		}
-		return all
-	}
-	left := func(dir string) int {
-		t.Helper()
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(entries)
-	}
-	for name, c := range map[string]struct {
-		options map[string]string
-		env     sources.Env
-		files   int // that are kept
-		fault   sources.Kind
-	}{
-		"no room":                   {env: sources.Env{}, fault: sources.Exhausted},
-		"scratch":                   {env: sources.Env{Scratch: scratch}},
-		"kept":                      {options: map[string]string{"index": kept}, files: 1},
-		"kept, and made in scratch": {options: map[string]string{"index": kept}, env: sources.Env{Scratch: scratch}, files: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for range 2 {
-				source, err := csv.Open(t.Context(), sources.Config{URI: dir, Options: c.options})
-				if err != nil {
-					t.Fatal(err)
-				}
-				mem := &most{limit: 300 << 10}
-				c.env.Mem, c.env.Page = mem, sources.Limits{Bytes: 16 << 10}
-				session, err := source.Begin(t.Context(), c.env)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, key := range []int{7, 4999, 123456, 11} {
-					var got []int64
-					q := &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: lookup([]string{"order"}, 0, []any{key})}
-					for batch, err := range session.Scan(t.Context(), q) {
-						if sources.KindOf(err) != c.fault {
-							t.Fatal(err)
-						}
-						if err == nil {
-							got = append(got, batch.Record.Column(0).(*array.Int64).Int64Values()...)
-						} else if !strings.Contains(err.Error(), "index=DIR") {
-							t.Errorf("%v names no remedy", err)
-						}
-					}
-					if diff := cmp.Diff(want(key), got); c.fault == 0 && diff != "" {
-						t.Errorf("%d (-want +got):\n%s", key, diff)
-					}
-				}
-				if err := session.Close(); err != nil {
-					t.Error(err)
-				}
-				if err := source.Close(); err != nil {
-					t.Error(err)
-				}
-				if mem.held != 0 || left(scratch) != 0 {
-					t.Errorf("%d bytes and %d files are left", mem.held, left(scratch))
-				}
-			}
-			if n := left(kept); n < c.files {
-				t.Errorf("%d indexes are kept, want %d", n, c.files)
-			}
-		})
-	}
-	before := left(kept)
-	write(strings.Replace(text, ",7,", ",8,", 1) + "1,7,c0,x\n")
-	orders[slices.Index(orders, 7)] = 8
-	source, err := csv.Open(t.Context(), sources.Config{URI: dir, Options: map[string]string{"index": kept}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _, _ := ids(t, session, &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: lookup([]string{"order"}, 0, []any{7})})
-	if diff := cmp.Diff(append(want(7), 1), got); diff != "" || left(kept) != before+1 {
-		t.Errorf("after a change, with %d indexes (-want +got):\n%s", left(kept), diff)
-	}
-	for _, e := range []error{session.Close(), source.Close()} {
-		if e != nil {
-			t.Error(e)
-		}
-	}
-}
-
-// most refuses what is over its limit.
-type most struct {
-	memory.GoAllocator
-	held, limit int
-}
-
-func (m *most) Allocate(n int) []byte {
-	if m.held+n > m.limit {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%d bytes and %d more", m.held, n)})
-	}
-	m.held += n
-	return m.GoAllocator.Allocate(n)
-}
-
-func (m *most) Reallocate(n int, b []byte) []byte {
-	larger := m.Allocate(n)
-	copy(larger, b)
-	m.Free(b)
-	return larger
-}
-
-func (m *most) Free(b []byte) { m.held -= len(b) }
-
-// TestKeysByName: foreign keys that nobody declared.
+// TestKeysByName checks foreign keys derived from column names.
 func TestKeysByName(t *testing.T) {
 	files := map[string]string{
 		"customers.csv": "id,name\n1,Ada\n", "company.csv": "company_id,name\n5,x\n", "cities.csv": "id\nx\n",
@@ -466,7 +332,8 @@ func TestKeysByName(t *testing.T) {
 	}
 }
 
-// TestSampleLimit: a record that is too large for a sample is the scan's to read.
+// TestSampleLimit checks that a record which is too large for the sample can be
+// scanned.
 func TestSampleLimit(t *testing.T) {
 	huge := strings.Repeat("x", 5<<20)
 	types, rows, err := read(t, map[string]string{"t.csv": "a,b\n1,x\n2," + huge + "\n"}, csv.Options{}, "t")
@@ -478,7 +345,7 @@ func TestSampleLimit(t *testing.T) {
 	}
 }
 
-// slowFS has files without a place to go to.
+// slowFS has files that cannot seek.
 type slowFS struct{ fs.FS }
 
 func (s slowFS) Open(name string) (fs.File, error) {
@@ -489,8 +356,8 @@ func (s slowFS) Open(name string) (fs.File, error) {
 	return struct{ fs.File }{f}, nil
 }
 
-// TestForwardOnly: files that can only be read from their beginning keep the
-// contract, with look-ups and cursors.
+// TestForwardOnly checks the contract, with lookups and cursors, for files that
+// cannot seek.
 func TestForwardOnly(t *testing.T) {
 	text, _ := lines(300)
 	files := fstest.MapFS{"lines.csv": {Data: []byte(text), ModTime: time.Unix(1e9, 0)}, "datapackage.json": {Data: []byte(linesPackage)}}

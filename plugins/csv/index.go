@@ -18,44 +18,42 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// entry says where records of a key are.
-type entry struct {
-	rank uint64 // of the key
-	at   int64  // the place of the record
+// indexEntry locates a record, or a block of records, by its key.
+type indexEntry struct {
+	rank uint64 // of the key; see rankOf
+	at   int64  // the position of the record
 }
 
-const entryBytes = int64(unsafe.Sizeof(entry{}))
+const indexEntryBytes = int64(unsafe.Sizeof(indexEntry{}))
 
-// index finds the records of keys in files that have not changed. It is sparse
-// where the records lie in the order of the key: then there is one entry for
-// each block of sparseBlock records, the first one's, and what lies between is
-// read. Else there is an entry for each record that has a key. Both are in the
-// order of rank and place.
+// index finds the records of keys in files that have not changed. If the records
+// are in the order of the key, the index is sparse: it has an entry for the first of
+// every sparseBlock records, and a lookup reads a block. Otherwise it has an entry
+// for each record with a key. Entries are sorted by rank and position.
 //
-// The entries are in the session's memory, or in a file where they did not fit
-// or are to outlive the process.
+// The entries are in the session's memory, or in a file if they do not fit there or
+// are stored for other processes.
 type index struct {
 	sparse  bool
-	entries []entry
-	buf     []byte // holds the entries
+	entries []indexEntry
+	buf     []byte // the memory of entries
 	file    *indexFile
 }
 
 const sparseBlock = 64
 
-// keepIndexes is how many bytes of indexes a source keeps from session to
-// session. They belong to no stream's budget; what a session works with is a
-// copy that does.
-const keepIndexes = 32 << 20
+// maxCachedIndexBytes bounds the indexes that a source caches between sessions. They
+// belong to no stream's budget; a session copies them into memory that does.
+const maxCachedIndexBytes = 32 << 20
 
-// shelf keeps indexes between sessions. It is safe for concurrent use.
-type shelf struct {
+// indexCache caches indexes between sessions. It is safe for concurrent use.
+type indexCache struct {
 	mu    sync.Mutex
 	kept  map[string]index
 	bytes int64
 }
 
-func (s *shelf) get(name string, mem memory.Allocator) *index {
+func (s *indexCache) get(name string, mem memory.Allocator) *index {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept, ok := s.kept[name]
@@ -68,11 +66,11 @@ func (s *shelf) get(name string, mem memory.Allocator) *index {
 	return x
 }
 
-func (s *shelf) put(name string, x *index) {
-	size := int64(len(x.entries)) * entryBytes
+func (s *indexCache) put(name string, x *index) {
+	size := int64(len(x.entries)) * indexEntryBytes
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.kept[name]; ok || x.file != nil || s.bytes+size > keepIndexes {
+	if _, ok := s.kept[name]; ok || x.file != nil || s.bytes+size > maxCachedIndexBytes {
 		return
 	}
 	if s.kept == nil {
@@ -82,19 +80,19 @@ func (s *shelf) put(name string, x *index) {
 	s.bytes += size
 }
 
-// grow makes room for n entries.
+// grow allocates room for n entries.
 func (x *index) grow(mem memory.Allocator, n int) {
-	size := int(int64(max(n, 1)) * entryBytes)
+	size := int(int64(max(n, 1)) * indexEntryBytes)
 	if x.buf == nil {
 		x.buf = mem.Allocate(size)
 	} else {
 		x.buf = mem.Reallocate(size, x.buf)
 	}
-	all := unsafe.Slice((*entry)(unsafe.Pointer(unsafe.SliceData(x.buf))), max(n, 1))
+	all := unsafe.Slice((*indexEntry)(unsafe.Pointer(unsafe.SliceData(x.buf))), max(n, 1))
 	x.entries = all[:len(x.entries)]
 }
 
-// free gives the memory and the file back.
+// free frees the memory and closes the file.
 func (x *index) free(mem memory.Allocator) error {
 	if x.buf != nil {
 		mem.Free(x.buf)
@@ -113,14 +111,14 @@ func (x *index) len() int {
 	return len(x.entries)
 }
 
-func (x *index) entry(i int) (entry, error) {
+func (x *index) entry(i int) (indexEntry, error) {
 	if x.file != nil {
 		return x.file.entry(int64(i))
 	}
 	return x.entries[i], nil
 }
 
-// first returns the number of the first entry that is not below a rank.
+// first returns the index of the first entry whose rank is at least rank.
 func (x *index) first(rank uint64) (int, error) {
 	low, high := 0, x.len()
 	for low < high {
@@ -138,23 +136,22 @@ func (x *index) first(rank uint64) (int, error) {
 	return low, nil
 }
 
-// find returns where the records of the keys can be, in the order of the table.
-// Other records may be there too.
-func (x *index) find(keys *keySet, sortable bool) ([]span, error) {
-	ranks := make([]uint64, 0, len(keys.given))
-	for key := range keys.given {
-		ranks = append(ranks, rank([]byte(key), sortable))
+// find returns the ranges that contain the records of the keys, in the order of the
+// table. They may contain other records too.
+func (x *index) find(keys *keySet, sortable bool) ([]positionRange, error) {
+	ranks := make([]uint64, 0, len(keys.counts))
+	for key := range keys.counts {
+		ranks = append(ranks, rankOf([]byte(key), sortable))
 	}
-	slices.Sort(ranks) // neighbours are in the same part of a file
-	var spans []span
+	slices.Sort(ranks) // adjacent ranks share blocks of an index file
+	var spans []positionRange
 	for _, rank := range slices.Compact(ranks) {
 		from, err := x.first(rank)
 		if err != nil {
 			return nil, err
 		}
-		// A block's first entry may be of the key that the block before ends
-		// with.
-		s := span{-1, endOfTable}
+		// The block before may end with records of the key.
+		s := positionRange{-1, endOfTable}
 		if x.sparse && from > 0 {
 			e, err := x.entry(from - 1)
 			if err != nil {
@@ -172,7 +169,7 @@ func (x *index) find(keys *keySet, sortable bool) ([]span, error) {
 				break
 			}
 			if !x.sparse {
-				spans = append(spans, span{e.at, e.at + 1})
+				spans = append(spans, positionRange{e.at, e.at + 1})
 			} else if s.from < 0 {
 				s.from = e.at
 			}
@@ -181,7 +178,7 @@ func (x *index) find(keys *keySet, sortable bool) ([]span, error) {
 			spans = append(spans, s)
 		}
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	slices.SortFunc(spans, func(a, b positionRange) int { return cmp.Compare(a.from, b.from) })
 	merged := spans[:0]
 	for _, s := range spans {
 		if n := len(merged); n > 0 && s.from < merged[n-1].to {
@@ -193,24 +190,24 @@ func (x *index) find(keys *keySet, sortable bool) ([]span, error) {
 	return merged, nil
 }
 
-// find returns where the records of the keys can be. One of a session's scans
-// looks, and builds an index where there is none; the others wait.
-func (s *session) find(ctx context.Context, t *table, keys *keySet) ([]span, error) {
+// find returns the ranges that contain the records of the keys. It builds the index
+// if there is none. Scans of one session take turns.
+func (s *session) find(ctx context.Context, t *table, keys *keySet) ([]positionRange, error) {
 	select {
-	case s.building <- struct{}{}:
+	case s.indexLock <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { <-s.building }()
+	defer func() { <-s.indexLock }()
 	x, err := s.index(ctx, t, keys.columns)
 	if err != nil {
 		return nil, err
 	}
-	return x.find(keys, t.sortable(keys.columns))
+	return x.find(keys, t.isSortable(keys.columns))
 }
 
-// index returns the index of a table by some of its columns, and builds it where
-// there is none.
+// index returns the index of a table on some of its columns: that of the session,
+// the source's cache or the directory Options.Index, or a new one.
 func (s *session) index(ctx context.Context, t *table, columns []int) (*index, error) {
 	var name strings.Builder
 	fmt.Fprintf(&name, "%s\x00%s\x00%+v", t.table, t.identity, t.dialect)
@@ -220,7 +217,7 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 	if x := s.indexes[name.String()]; x != nil {
 		return x, nil
 	}
-	x := s.source.shelf.get(name.String(), s.env.Mem)
+	x := s.source.indexes.get(name.String(), s.env.Mem)
 	var kept string
 	if dir := s.source.options.Index; x == nil && dir != "" {
 		where := ""
@@ -231,7 +228,7 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 		file, err := openIndex(kept)
 		if err == nil {
 			x = &index{file: file, sparse: file.sparse}
-		} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errNoIndex) {
+		} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errBadIndex) {
 			return nil, err
 		}
 	}
@@ -240,20 +237,20 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 		if x, err = s.build(ctx, t, columns, kept); err != nil {
 			return nil, err
 		}
-		s.source.shelf.put(name.String(), x)
+		s.source.indexes.put(name.String(), x)
 	}
 	s.indexes[name.String()] = x
 	return x, nil
 }
 
-// build reads the table once, or twice where its first records are in the order
-// of the key and later ones are not. kept is the file to write the index to;
-// empty where there is none.
+// build makes an index. It reads the table once, or twice if the first records are
+// in the order of the key and later ones are not. It also writes the index to the
+// file kept, unless that is empty.
 func (s *session) build(ctx context.Context, t *table, columns []int, kept string) (_ *index, err error) {
-	b := builder{session: s, table: t, columns: columns, kept: kept, sortable: t.sortable(columns)}
+	b := indexBuilder{session: s, table: t, columns: columns, kept: kept, sortable: t.isSortable(columns)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.drop())
+			err = errors.Join(err, b.discard())
 		}
 	}()
 	sorted := false
@@ -264,7 +261,7 @@ func (s *session) build(ctx context.Context, t *table, columns []int, kept strin
 		}
 	}
 	if !sorted {
-		if err := b.drop(); err != nil {
+		if err := b.discard(); err != nil {
 			return nil, err
 		}
 		b.index = &index{}
@@ -275,19 +272,19 @@ func (s *session) build(ctx context.Context, t *table, columns []int, kept strin
 	return b.finish()
 }
 
-// builder makes one index.
-type builder struct {
+// indexBuilder makes one index.
+type indexBuilder struct {
 	session  *session
 	table    *table
 	columns  []int
 	sortable bool
 	kept     string
 	index    *index
-	runs     *runs // what did not fit into memory; nil: all of it does
+	runs     *sortedRuns // entries that did not fit in memory; nil if all did
 }
 
-// drop gives back what the builder holds.
-func (b *builder) drop() error {
+// discard frees what the builder holds.
+func (b *indexBuilder) discard() error {
 	var faults []error
 	if b.index != nil {
 		faults = append(faults, b.index.free(b.session.env.Mem))
@@ -299,11 +296,11 @@ func (b *builder) drop() error {
 	return errors.Join(faults...)
 }
 
-// pass makes the entries. A sparse pass ends with false at the first record that
-// is out of order.
-func (b *builder) pass(ctx context.Context) (sorted bool, err error) {
+// pass reads the table and makes the entries. A pass for a sparse index ends and
+// returns false at the first record that is out of order.
+func (b *indexBuilder) pass(ctx context.Context) (sorted bool, err error) {
 	s := b.session
-	w := s.source.walk(ctx, b.table, s.env.Mem, s.buffer(), b.table.everything())
+	w := s.source.newRecordReader(ctx, b.table, s.env.Mem, s.buffer(), b.table.wholeTable())
 	defer w.close()
 	r := row{w}
 	var key []byte
@@ -318,8 +315,8 @@ func (b *builder) pass(ctx context.Context) (sorted bool, err error) {
 		}
 		var ok bool
 		if key, ok, err = r.key(b.columns, key[:0]); err != nil {
-			// A record that is to be left out is found by no key.
-			if err = w.skip(err); err != nil {
+			// No key finds a record that is left out.
+			if err = w.skipRecord(err); err != nil {
 				return false, err
 			}
 			continue
@@ -327,7 +324,7 @@ func (b *builder) pass(ctx context.Context) (sorted bool, err error) {
 		if !ok {
 			continue
 		}
-		e := entry{rank(key, b.sortable), w.start()}
+		e := indexEntry{rankOf(key, b.sortable), w.position()}
 		if b.index.sparse {
 			if e.rank < last {
 				return false, nil
@@ -343,11 +340,11 @@ func (b *builder) pass(ctx context.Context) (sorted bool, err error) {
 	}
 }
 
-// add adds an entry, or first writes those that there are into a file where
-// there is no room for more.
-func (b *builder) add(e entry) error {
+// add adds an entry. If there is no memory for it, add first writes the existing
+// entries to a file.
+func (b *indexBuilder) add(e indexEntry) error {
 	x, s := b.index, b.session
-	if int64(len(x.entries)+1)*entryBytes > int64(len(x.buf)) {
+	if int64(len(x.entries)+1)*indexEntryBytes > int64(len(x.buf)) {
 		dir := b.scratch()
 		full := dir != "" && int64(len(x.buf)) >= 8*s.env.Page.Bytes
 		if !full {
@@ -360,9 +357,9 @@ func (b *builder) add(e entry) error {
 					return err
 				}
 				if full = dir != "" && len(x.entries) > 0; !full {
-					return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf(
-						"the index of %d records by %s does not fit: give the stream more memory, or the source a directory with index=DIR: %w",
-						len(x.entries), strings.Join(b.names(), ", "), err)}
+					return sources.Errorf(sources.Exhausted, "", "",
+						"the index of %d records on %s does not fit in memory: raise the stream's memory limit, or set index=DIR to let the source write files: %w",
+						len(x.entries), strings.Join(b.names(), ", "), err)
 				}
 			}
 		}
@@ -376,27 +373,27 @@ func (b *builder) add(e entry) error {
 	return nil
 }
 
-func (b *builder) names() (names []string) {
+func (b *indexBuilder) names() (names []string) {
 	for _, c := range b.columns {
 		names = append(names, b.table.columns[c].name)
 	}
 	return names
 }
 
-// scratch is where what does not fit is written; empty: nowhere.
-func (b *builder) scratch() string {
+// scratch returns the directory for what does not fit in memory, or an empty string.
+func (b *indexBuilder) scratch() string {
 	if b.session.env.Scratch != "" {
 		return b.session.env.Scratch
 	}
 	return b.session.source.options.Index
 }
 
-func compareEntries(a, b entry) int {
+func compareEntries(a, b indexEntry) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.at, b.at))
 }
 
-// spill sorts the entries and writes them as a run.
-func (b *builder) spill(dir string) error {
+// spill sorts the entries and writes them to a file as one run.
+func (b *indexBuilder) spill(dir string) error {
 	if b.runs == nil {
 		var err error
 		if b.runs, err = newRuns(dir); err != nil {
@@ -409,8 +406,8 @@ func (b *builder) spill(dir string) error {
 	return err
 }
 
-// finish sorts and merges, and writes the file that is to be kept.
-func (b *builder) finish() (*index, error) {
+// finish sorts or merges the entries and writes the file to keep, if there is one.
+func (b *indexBuilder) finish() (*index, error) {
 	x, mem := b.index, b.session.env.Mem
 	if b.runs == nil {
 		if !x.sparse {
@@ -426,7 +423,7 @@ func (b *builder) finish() (*index, error) {
 		for _, e := range x.entries {
 			w.add(e)
 		}
-		// The index in memory is as good, and faster.
+		// The index in memory is faster than the file.
 		file, err := w.finish(b.kept)
 		if err != nil {
 			return nil, err
@@ -436,7 +433,7 @@ func (b *builder) finish() (*index, error) {
 	if err := b.spill(b.scratch()); err != nil {
 		return nil, err
 	}
-	// The runs' buffers take the place of the entries.
+	// Free the entries first, to make room for the buffers of the runs.
 	if err := x.free(mem); err != nil {
 		return nil, err
 	}
@@ -449,7 +446,7 @@ func (b *builder) finish() (*index, error) {
 		return nil, err
 	}
 	if err := b.runs.merge(mem, w.add); err != nil {
-		return nil, errors.Join(err, w.drop())
+		return nil, errors.Join(err, w.discard())
 	}
 	file, err := w.finish(b.kept)
 	if err == nil {

@@ -4,13 +4,13 @@ import (
 	"bytes"
 )
 
-// guess narrows down what a column can be, one value after the other. It is
-// conservative: what could lose something as a number or a date stays text.
-type guess struct {
-	seen   bool // a value that is not NULL
-	may    uint8
-	whole  int // digits before the point, at most
-	places int // and behind it
+// typeGuess narrows down the type of a column, value by value. It is conservative: a
+// column stays text if conversion could lose information.
+type typeGuess struct {
+	seen       bool // there was a value that is not NULL
+	candidates uint8
+	whole      int // the most digits before the point
+	places     int // the most digits after the point
 }
 
 const (
@@ -23,11 +23,11 @@ const (
 	mayAll = 1<<iota - 1
 )
 
-func (g *guess) add(text []byte) {
+func (g *typeGuess) add(text []byte) {
 	if !g.seen {
-		g.seen, g.may = true, mayAll
+		g.seen, g.candidates = true, mayAll
 	}
-	if g.may == 0 {
+	if g.candidates == 0 {
 		return
 	}
 	var is uint8
@@ -52,12 +52,11 @@ func (g *guess) add(text []byte) {
 			is |= mayLocal
 		}
 	}
-	g.may &= is
+	g.candidates &= is
 }
 
-// number reports how many digits a number has before and behind its point. A
-// number that is written in another way than this program would write it, with a
-// leading zero or a plus, or as -0, is none: it may be a code.
+// number returns how many digits a number has before and after its point. A number
+// with a leading zero or a plus sign, or -0, is not accepted: it may be a code.
 func number(text []byte) (whole, places int, ok bool) {
 	text, negative := bytes.CutPrefix(text, []byte{'-'})
 	before, after, pointed := bytes.Cut(text, []byte{'.'})
@@ -71,30 +70,29 @@ func number(text []byte) (whole, places int, ok bool) {
 			}
 		}
 	}
-	// A zero has no sign in a number.
+	// A signed zero is not a number.
 	if negative && len(bytes.Trim(text, "0.")) == 0 {
 		return 0, 0, false
 	}
 	return len(before), len(after), true
 }
 
-// settle sets the column's kind. Of a column without a value in the sample
-// nothing is known, so it is text.
-func (g *guess) settle(c *column) {
+// apply sets the column's kind. A column without a value in the sample is text.
+func (g *typeGuess) apply(c *column) {
 	switch {
 	case !g.seen:
 		c.kind = textKind
-	case g.may&mayInteger != 0:
+	case g.candidates&mayInteger != 0:
 		c.kind = integerKind
-	case g.may&mayDecimal != 0:
+	case g.candidates&mayDecimal != 0:
 		c.kind, c.scale = decimalKind, int32(g.places)
-	case g.may&mayBoolean != 0:
+	case g.candidates&mayBoolean != 0:
 		c.kind = booleanKind
-	case g.may&mayDate != 0:
+	case g.candidates&mayDate != 0:
 		c.kind = dateKind
-	case g.may&mayLocal != 0:
+	case g.candidates&mayLocal != 0:
 		c.kind = localKind
-	case g.may&mayInstant != 0:
+	case g.candidates&mayInstant != 0:
 		c.kind = instantKind
 	default:
 		c.kind = textKind

@@ -16,11 +16,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// compression is how a file is packed.
+// compression is how a file is compressed.
 type compression uint8
 
 const (
-	compressionAuto compression = iota // the file's first bytes say
+	compressionAuto compression = iota // determined by the file's first bytes
 	compressionNone
 	compressionGzip
 	compressionZstd
@@ -39,46 +39,52 @@ func parseCompression(name string) (compression, error) {
 	case "zstd", "zst":
 		return compressionZstd, nil
 	}
-	return 0, fmt.Errorf("there is no compression %q%s", name, sources.Suggest(name, compressionNames))
+	return 0, fmt.Errorf("unknown compression %q%s", name, sources.Suggest(name, compressionNames))
 }
 
-// maxWindow is the most memory that unpacking zstd takes, in bytes. It belongs
-// to no budget.
+// maxWindow is the largest zstd window, in bytes. This memory belongs to no budget.
 const maxWindow = 32 << 20
 
-// input is an open file as a scanner reads it: unpacked, and in UTF-8. Offsets
-// are of what is read, not of what is on the disk.
+// input is an open file as a scanner reads it: decompressed and converted to UTF-8.
+// Offsets count these bytes, not those on disk.
 type input struct {
 	file     fs.File
-	zstd     *zstd.Decoder // nil where it is packed in another way
+	zstd     *zstd.Decoder // nil for other compressions
 	reader   io.Reader
-	seekable bool // the file is read as it stands, and can be read at any place
+	seekable bool // reader reads the bytes on disk, and seek works
 	from     int64
 }
 
-// contextReader fails when the context has ended.
-type contextReader struct {
+// rawReader reads a file's bytes as they are on the disk. It fails once the
+// context has ended, and keeps its error, which tells a read that failed from a
+// file that is damaged.
+type rawReader struct {
 	ctx context.Context
 	in  io.Reader
+	err error // nil at the file's end
 }
 
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
+func (r *rawReader) Read(p []byte) (n int, err error) {
+	if err = r.ctx.Err(); err == nil {
+		n, err = r.in.Read(p)
 	}
-	return r.in.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
 }
 
-// newInput unpacks and decodes a file, whose closing it takes over. Marks at the
-// beginning say what the dialect does not.
+// newInput returns the input of a file, which it closes on an error. Magic numbers
+// and byte order marks determine the compression and encoding that the dialect
+// leaves open.
 func newInput(ctx context.Context, file fs.File, name string, d dialect) (*input, error) {
 	in := &input{file: file}
-	raw := contextReader{ctx, file}
+	raw := &rawReader{ctx: ctx, in: file}
 	head := bufio.NewReaderSize(raw, 4096)
 	packed, enc := d.compression, d.encoding
 	mark, err := head.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), file.Close())
+		return nil, errors.Join(readError(name, 0, err), file.Close())
 	}
 	if packed == compressionAuto {
 		packed = compressionNone
@@ -92,19 +98,19 @@ func newInput(ctx context.Context, file fs.File, name string, d dialect) (*input
 	case compressionGzip:
 		unpacked, err := gzip.NewReader(head)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", name, broken("gzip", cut(err))), file.Close())
+			return nil, errors.Join(readError(name, 0, raw.packedError("gzip", unexpectedEOF(err))), file.Close())
 		}
-		head = bufio.NewReaderSize(packedReader{"gzip", unpacked}, 4096)
+		head = bufio.NewReaderSize(packedReader{"gzip", unpacked, raw}, 4096)
 	case compressionZstd:
 		in.zstd, err = zstd.NewReader(head, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", name, broken("zstd", cut(err))), file.Close())
+			return nil, errors.Join(readError(name, 0, raw.packedError("zstd", unexpectedEOF(err))), file.Close())
 		}
-		head = bufio.NewReaderSize(packedReader{"zstd", in.zstd}, 4096)
+		head = bufio.NewReaderSize(packedReader{"zstd", in.zstd, raw}, 4096)
 	}
 	mark, err = head.Peek(3)
 	if err != nil && err != io.EOF {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), in.Close())
+		return nil, errors.Join(readError(name, 0, err), in.Close())
 	}
 	skip := 0
 	switch {
@@ -125,7 +131,7 @@ func newInput(ctx context.Context, file fs.File, name string, d dialect) (*input
 		}
 	}
 	if _, err := head.Discard(skip); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), in.Close())
+		return nil, errors.Join(readError(name, 0, err), in.Close())
 	}
 	if in.reader = head; !plain {
 		in.reader = &decoder{in: head, encoding: enc}
@@ -133,37 +139,43 @@ func newInput(ctx context.Context, file fs.File, name string, d dialect) (*input
 	return in, nil
 }
 
-// packedReader says of a fault what was being unpacked.
+// packedReader decompresses a file, and names the compression in its errors.
 type packedReader struct {
 	name string
 	in   io.Reader
+	raw  *rawReader
 }
 
 func (r packedReader) Read(p []byte) (int, error) {
 	n, err := r.in.Read(p)
 	if err != nil && err != io.EOF {
-		err = broken(r.name, err)
+		err = r.raw.packedError(r.name, err)
 	}
 	return n, err
 }
 
-// broken is what is wrong with a packed file.
-func broken(name string, err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%s: the compressed file is cut short: %w", name, err)
+// packedError returns the error of decompressing what r read: a [damage], unless
+// reading the file failed.
+func (r *rawReader) packedError(name string, err error) error {
+	switch {
+	case r.err != nil:
+		return fmt.Errorf("%s: %w", name, err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return damage{fmt.Errorf("%s: the compressed file is truncated: %w", name, err)}
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	return damage{fmt.Errorf("%s: %w", name, err)}
 }
 
-// cut makes the end of a file in its first bytes what it is.
-func cut(err error) error {
+// unexpectedEOF returns io.ErrUnexpectedEOF for the end of a file within its
+// first bytes, and every other error as it is.
+func unexpectedEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// Close ends the unpacking and closes the file.
+// Close ends the decompression and closes the file.
 func (in *input) Close() error {
 	if in.zstd != nil {
 		in.zstd.Close()
@@ -171,7 +183,7 @@ func (in *input) Close() error {
 	return in.file.Close()
 }
 
-// seek goes to a place in the file; only a seekable one has any.
+// seek moves to an offset. The input must be seekable.
 func (in *input) seek(offset int64) error {
 	_, err := in.file.(io.Seeker).Seek(offset, io.SeekStart)
 	return err

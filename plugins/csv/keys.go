@@ -12,14 +12,13 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// addLookups declares by which columns tables find rows: their keys, the columns
-// that refer to other tables, and those that relations lead to and through.
-//
-// What can be read only once has none.
+// addLookups sets the lookups of the tables: by their keys, by the columns of
+// foreign keys, and by the columns that relations lead to and through. A table that
+// can be read only once has none.
 func addLookups(c *sources.Catalog, tables map[string]*table) {
 	add := func(name string, columns []string) {
 		t := c.Table(name)
-		if tables[name].streams() {
+		if tables[name].isOnePass() {
 			return
 		}
 		same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
@@ -49,9 +48,9 @@ func addLookups(c *sources.Catalog, tables map[string]*table) {
 	}
 }
 
-// A key is compared as bytes: of each of its columns in turn, a number's 8 or 16
-// bytes, or a text behind its length. Equal values have equal bytes however they
-// are written in the file.
+// Keys are compared as bytes: for each column the 8 or 16 bytes of a number, or the
+// length of a text and the text. Equal values have equal bytes, however they are
+// written in the file.
 
 func (c *column) appendKey(to []byte, d datum) []byte {
 	switch c.kind {
@@ -68,8 +67,8 @@ func (c *column) appendKey(to []byte, d datum) []byte {
 	return binary.LittleEndian.AppendUint64(to, uint64(d.n))
 }
 
-// datumAt is a value of an array that is not NULL, of a type that dataType
-// returns.
+// datumAt returns a value of an array, which must not be NULL. The array has a type
+// that column.dataType returns.
 func datumAt(a arrow.Array, i int) datum {
 	switch a := a.(type) {
 	case *array.Int64:
@@ -92,19 +91,19 @@ func datumAt(a arrow.Array, i int) datum {
 	case *array.String:
 		return datum{text: []byte(a.Value(i))}
 	}
-	panic(&sources.Error{Kind: sources.Internal}) // Check compared the types
+	panic(&sources.Error{Kind: sources.Internal}) // Catalog.Check compared the types
 }
 
-// keySet are the keys that a scan looks for.
+// keySet holds the keys that a scan looks up.
 type keySet struct {
-	columns []int          // of the table, in the key's order
-	given   map[string]int // how many rows each key has got
-	perKey  int            // at most; 0: no limit
+	columns []int          // indexes in the table, in the key's order
+	counts  map[string]int // how many rows were found for each key
+	perKey  int            // the most rows for each key; 0 means no limit
 	buf     []byte
 }
 
 func (t *table) keySet(k *sources.Keys) *keySet {
-	s := &keySet{given: make(map[string]int, k.Values.NumRows()), perKey: k.LimitPerKey}
+	s := &keySet{counts: make(map[string]int, k.Values.NumRows()), perKey: k.LimitPerKey}
 	for _, name := range k.Columns {
 		s.columns = append(s.columns, t.index(name))
 	}
@@ -119,45 +118,45 @@ func (t *table) keySet(k *sources.Keys) *keySet {
 			s.buf = t.columns[c].appendKey(s.buf, datumAt(values, row))
 		}
 		if !null {
-			s.given[string(s.buf)] = 0
+			s.counts[string(s.buf)] = 0
 		}
 	}
 	return s
 }
 
-// key writes the key of a record; ok is false where it has a NULL in it.
+// key appends the key of the record to buf. ok is false if the key contains a NULL.
 func (r *row) key(columns []int, buf []byte) (key []byte, ok bool, err error) {
 	for _, i := range columns {
 		d, null, err := r.datum(i)
 		if err != nil || null {
 			return buf, false, err
 		}
-		buf = r.walk.table.columns[i].appendKey(buf, d)
+		buf = r.reader.table.columns[i].appendKey(buf, d)
 	}
 	return buf, true, nil
 }
 
-// takes reports whether a record has a key of the set that wants more rows, and
-// counts it.
-func (s *keySet) takes(r *row) (bool, error) {
+// matches reports whether the record has a key of the set that has not reached its
+// limit of rows, and counts the row.
+func (s *keySet) matches(r *row) (bool, error) {
 	key, ok, err := r.key(s.columns, s.buf[:0])
 	s.buf = key
 	if err != nil || !ok {
 		return false, err
 	}
-	n, ok := s.given[string(key)]
+	n, ok := s.counts[string(key)]
 	if !ok || s.perKey > 0 && n >= s.perKey {
 		return false, nil
 	}
 	if s.perKey > 0 {
-		s.given[string(key)] = n + 1
+		s.counts[string(key)] = n + 1
 	}
 	return true, nil
 }
 
-// sortable reports whether a key of these columns has an order that a uint64 can
+// isSortable reports whether a key of these columns has an order that a uint64 can
 // hold.
-func (t *table) sortable(columns []int) bool {
+func (t *table) isSortable(columns []int) bool {
 	if len(columns) != 1 {
 		return false
 	}
@@ -168,16 +167,17 @@ func (t *table) sortable(columns []int) bool {
 	return true
 }
 
-// rank makes a uint64 of a key: in the key's order where it is sortable, else a
+// rankOf makes a uint64 of a key: in the key's order where it is sortable, else a
 // hash, which different keys may share.
-func rank(key []byte, sortable bool) uint64 {
+func rankOf(key []byte, sortable bool) uint64 {
 	if sortable {
 		return binary.LittleEndian.Uint64(key) ^ 1<<63
 	}
 	return hash(key)
 }
 
-// hash is the same in every process, for an index may outlive one.
+// hash returns a hash that is the same in every process, since stored indexes
+// contain it.
 func hash(b []byte) uint64 {
 	const k0, k1 = 0x9e3779b97f4a7c15, 0xd6e8feb86659fd93
 	h := uint64(len(b)) * k0

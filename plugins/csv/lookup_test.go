@@ -19,7 +19,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// countingFS counts what is read from its files.
+// countingFS counts the bytes read from its files.
 type countingFS struct {
 	fs.FS
 	read *atomic.Int64
@@ -56,8 +56,8 @@ const linesPackage = `{"resources": [{"name": "lines", "path": "lines.csv", "sch
   "fields": [{"name": "id", "type": "integer"}, {"name": "order", "type": "integer"}, {"name": "code", "type": "string"}, {"name": "note", "type": "string"}],
   "primaryKey": "id", "foreignKeys": [{"fields": "order", "reference": {"resource": "", "fields": "id"}}, {"fields": ["order", "code"], "reference": {"resource": "", "fields": ["id", "note"]}}]}}]}`
 
-// lines is a table whose id is sorted, with gaps; order is not, has NULL and
-// repeats; some of the text has lines in it.
+// lines returns a table and its values of order. The column id is sorted, with gaps;
+// order is not sorted, has NULLs and repeats; some texts contain line ends.
 func lines(n int) (text string, orders []int) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var b strings.Builder
@@ -100,7 +100,7 @@ func lookup(columns []string, perKey int, keys ...[]any) *sources.Keys {
 	return &sources.Keys{Columns: columns, Values: b.NewRecordBatch(), LimitPerKey: perKey}
 }
 
-// ids scans and returns the first column, and the cursors of its pages.
+// ids returns the first column of a scan and the cursors of its pages.
 func ids(t *testing.T, s sources.Session, q *sources.Query) (all []int64, cursors []sources.Cursor, rows []int) {
 	t.Helper()
 	for batch, err := range s.Scan(t.Context(), q) {
@@ -113,8 +113,8 @@ func ids(t *testing.T, s sources.Session, q *sources.Query) (all []int64, cursor
 	return all, cursors, rows
 }
 
-// TestLookups: by a sorted key, by one that is not, and by several columns; in
-// the order of the file, so many for each key, and from every cursor on.
+// TestLookups looks up rows by a sorted key, an unsorted key and a key of several
+// columns, with limits for each key, and resumes at every cursor.
 func TestLookups(t *testing.T) {
 	const n = 2000
 	text, orders := lines(n)
@@ -178,8 +178,8 @@ func TestLookups(t *testing.T) {
 			}
 		})
 	}
-	// Once there is an index, a look-up reads what it gives and not the file,
-	// also in another session.
+	// Once there is an index, a lookup does not read the whole file, not even in
+	// another session.
 	if err := session.Close(); err != nil {
 		t.Error(err)
 	}
@@ -187,7 +187,7 @@ func TestLookups(t *testing.T) {
 	read.Store(0)
 	ids(t, session, &sources.Query{Table: "lines", Columns: []string{"id"}, Keys: lookup([]string{"order"}, 0, []any{7})})
 	if got := read.Load(); got > int64(len(text))/2 {
-		t.Errorf("a look-up of a few rows reads %d of %d bytes", got, len(text))
+		t.Errorf("a lookup of a few rows reads %d of %d bytes", got, len(text))
 	}
 	if err := session.Close(); err != nil {
 		t.Error(err)

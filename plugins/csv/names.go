@@ -7,11 +7,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// keysByName makes foreign keys of the names of columns, for files that nobody
-// has described: customer_id of orders is id of customers or of customer, or
-// their column customer_id where that is their only key by name. A key that is
-// declared is not made again. What is found so is unique in its table by
-// convention, not by proof.
+// keysByName derives foreign keys from column names, for files without a
+// description: customer_id of orders refers to the column id of customers or
+// customer, or to their column customer_id if they have no id. Columns of declared
+// keys are left out. The referenced column is taken to be unique, without a check.
 func keysByName(c *sources.Catalog, declared []sources.ForeignKey) (keys []sources.ForeignKey) {
 	for i := range c.Tables {
 		t := &c.Tables[i]

@@ -10,10 +10,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
 
-// digits8 reads a word of eight ASCII digits, the first one in the lowest byte.
+// digits8 parses a word of eight ASCII digits, the first one in the lowest byte.
 func digits8(w uint64) (uint64, bool) {
 	x := w ^ '0'*ones
-	if (x+0x76*ones|x)&highs != 0 { // a byte above nine
+	if (x+0x76*ones|x)&highs != 0 { // a byte is not a digit
 		return 0, false
 	}
 	x = x * 2561 >> 8 & 0x00ff00ff00ff00ff
@@ -21,9 +21,9 @@ func digits8(w uint64) (uint64, bool) {
 	return x * 42949672960001 >> 32, true
 }
 
-// digits reads 1 to 19 ASCII digits. Text in a scanner's buffer has bytes behind
-// it that may be looked at; other text is read byte by byte.
-func digits(text []byte) (uint64, bool) {
+// parseDigits parses 1 to 19 ASCII digits. It loads whole words if text has the
+// capacity, as text in a scanner's buffer has.
+func parseDigits(text []byte) (uint64, bool) {
 	n := len(text)
 	if n == 0 || n > 19 {
 		return 0, false
@@ -61,7 +61,7 @@ func digits(text []byte) (uint64, bool) {
 	return v, true
 }
 
-// tens are the powers of ten that a uint64 holds.
+// tens holds the powers of ten that fit a uint64.
 var tens = func() (t [20]uint64) {
 	t[0] = 1
 	for i := 1; i < len(t); i++ {
@@ -70,21 +70,21 @@ var tens = func() (t [20]uint64) {
 	return t
 }()
 
-// sign cuts a number's sign off.
-func sign(text []byte) (rest []byte, negative bool) {
+// cutSign removes a number's sign.
+func cutSign(text []byte) (rest []byte, negative bool) {
 	if len(text) > 0 && (text[0] == '-' || text[0] == '+') {
 		return text[1:], text[0] == '-'
 	}
 	return text, false
 }
 
-// parseInteger reads an integer of 64 bits.
+// parseInteger parses a 64-bit integer.
 func parseInteger(text []byte) (int64, bool) {
-	rest, negative := sign(text)
+	rest, negative := cutSign(text)
 	for len(rest) > 19 && rest[0] == '0' {
 		rest = rest[1:]
 	}
-	n, ok := digits(rest)
+	n, ok := parseDigits(rest)
 	switch {
 	case !ok:
 		return 0, false
@@ -94,24 +94,23 @@ func parseInteger(text []byte) (int64, bool) {
 	return int64(n), n <= math.MaxInt64
 }
 
-// parseDecimal reads a number of at most so many digits and decimals, with an
-// exponent where it may have one, and never rounds. The result's bits are those
-// of a decimal128.
+// parseDecimal parses a number of at most precision digits, scale of them after the
+// point, and does not round. exponent allows an exponent. The result is the unscaled
+// decimal128.
 func parseDecimal(text []byte, precision, scale int32, exponent bool) (low, high int64, ok bool) {
-	rest, negative := sign(text)
-	// What most numbers are: as many decimals as the column, and digits that an
-	// int64 holds.
+	rest, negative := cutSign(text)
+	// Most numbers have exactly the column's scale and fit an int64.
 	point := len(rest) - 1 - int(scale)
 	switch {
 	case scale == 0 && len(rest) <= 18:
-		if n, ok := digits(rest); ok && len(rest) <= int(precision) {
-			return small(n, negative)
+		if n, ok := parseDigits(rest); ok && len(rest) <= int(precision) {
+			return smallDecimal(n, negative)
 		}
 	case point > 0 && point+int(scale) <= 18 && rest[point] == '.' && point+int(scale) <= int(precision):
-		whole, ok1 := digits(rest[:point])
-		fraction, ok2 := digits(rest[point+1:])
+		whole, ok1 := parseDigits(rest[:point])
+		fraction, ok2 := parseDigits(rest[point+1:])
 		if ok1 && ok2 {
-			return small(whole*tens[scale]+fraction, negative)
+			return smallDecimal(whole*tens[scale]+fraction, negative)
 		}
 	}
 	n, ok := longDecimal(rest, precision, scale, exponent)
@@ -121,22 +120,22 @@ func parseDecimal(text []byte, precision, scale int32, exponent bool) (low, high
 	return int64(n.LowBits()), n.HighBits(), ok
 }
 
-func small(n uint64, negative bool) (low, high int64, ok bool) {
+func smallDecimal(n uint64, negative bool) (low, high int64, ok bool) {
 	if negative && n != 0 {
 		return -int64(n), -1, true
 	}
 	return int64(n), 0, true
 }
 
-// longDecimal reads a number without a sign, in every form.
+// longDecimal parses an unsigned number in any format.
 func longDecimal(text []byte, precision, scale int32, mayExponent bool) (n decimal128.Num, ok bool) {
 	mantissa, exponent := text, int64(0)
 	if e := bytes.IndexAny(text, "eE"); e >= 0 && mayExponent {
-		power, negative := sign(text[e+1:])
+		power, negative := cutSign(text[e+1:])
 		for len(power) > 1 && power[0] == '0' {
 			power = power[1:]
 		}
-		p, ok := digits(power)
+		p, ok := parseDigits(power)
 		if !ok || p > 1000 {
 			return n, false
 		}
@@ -165,8 +164,7 @@ func longDecimal(text []byte, precision, scale int32, mayExponent bool) (n decim
 	if len(bytes.Trim(whole, "0"))+len(bytes.Trim(fraction, "0")) == 0 {
 		return n, true
 	}
-	// The digits are a whole number, times ten to the power of shift in the
-	// column's unit.
+	// The value, in units of the column's scale, is the digits times 10^shift.
 	shift := int64(scale) + exponent - int64(len(fraction))
 	significant := len(bytes.TrimLeft(whole, "0")) + len(fraction)
 	if len(bytes.TrimLeft(whole, "0")) == 0 {
@@ -187,9 +185,9 @@ func longDecimal(text []byte, precision, scale int32, mayExponent bool) (n decim
 	return n, true
 }
 
-// parseFloat reads a number as the nearest float of 64 bits. NaN, INF and -INF
-// are those of the Frictionless specification. A number too large for a float is
-// none.
+// parseFloat parses a number as the nearest 64-bit float. NaN, INF and -INF are
+// those of the Frictionless specification. A number that is out of range is not
+// accepted.
 func parseFloat(text []byte) (float64, bool) {
 	switch string(text) {
 	case "NaN":
@@ -202,12 +200,12 @@ func parseFloat(text []byte) (float64, bool) {
 	if len(text) == 0 {
 		return 0, false
 	}
-	for _, b := range text { // strconv takes hexadecimal numbers, underscores and words
+	for _, b := range text { // strconv also accepts hexadecimal numbers, underscores and words
 		if (b < '0' || b > '9') && b != '.' && b != '-' && b != '+' && b != 'e' && b != 'E' {
 			return 0, false
 		}
 	}
-	// The string lives no longer than the call.
+	// ParseFloat does not keep the string.
 	f, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
 	return f, err == nil
 }

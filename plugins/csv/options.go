@@ -11,95 +11,99 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Options are how files are read that no datapackage.json describes. The zero
-// value is RFC 4180 with a header, in UTF-8.
+// Options configures how files are read that no datapackage.json describes. The
+// zero value reads RFC 4180 files in UTF-8 with a header.
 type Options struct {
-	Delimiter byte   // between fields; 0 is a comma, in a file .tsv a tab
-	Quote     byte   // around fields; 0 is "
-	NoQuote   bool   // quotes are read as they stand
-	Escape    byte   // takes the meaning from the byte behind it; 0: none does
-	Comment   byte   // begins a line that is skipped; 0: none does
-	NoHeader  bool   // the first record is data, and columns are column_1, column_2, ...
+	Delimiter byte   // separates fields; 0 means a comma, or a tab in .tsv files
+	Quote     byte   // encloses fields; 0 means "
+	NoQuote   bool   // quotes are ordinary characters
+	Escape    byte   // makes the next byte an ordinary character; 0 means no escape character
+	Comment   byte   // begins a line that is skipped; 0 means no comments
+	NoHeader  bool   // the first record is data; columns are named column_1, column_2, ...
 	Skip      int    // lines before the header
-	Encoding  string // utf-8, utf-16, utf-16le, utf-16be, latin-1 or windows-1252; empty: a mark says, else UTF-8
-	// Compression is gzip, zstd or none; empty: the file's first bytes say.
+	Encoding  string // utf-8, utf-16, utf-16le, utf-16be, latin-1 or windows-1252; empty means UTF-8, or what a byte order mark says
+	// Compression is gzip, zstd or none. Empty means that the file's first bytes
+	// determine it.
 	Compression string
-	Null        []string // further texts that stand for NULL
-	Distinct    bool     // empty and repeated names in a header get a number, instead of an error
-	Sample      int      // records to infer types from; 0 is 1000
-	Text        bool     // nothing is inferred: what is not declared is text
-	SkipBad     bool     // records that cannot be read are left out and counted, instead of an error
-	MaxField    int64    // bytes of a field at most; 0 is 64 MiB
-	Table       string   // all files are this one table; empty: each is its own
-	FileColumn  string   // a further column of this name has the file's; empty: there is none
-	// ByName makes foreign keys of names: customer_id is customers.id, or
-	// customer.id.
+	Null        []string // further texts that mean NULL
+	Distinct    bool     // empty and repeated column names are made unique; otherwise they are errors
+	Sample      int      // the number of records from which types are inferred; 0 means 1000
+	Text        bool     // undeclared columns are text; otherwise their types are inferred
+	SkipBad     bool     // unreadable records are counted and left out; otherwise they are errors
+	MaxField    int64    // the largest field in bytes; 0 means 64 MiB
+	Table       string   // reads all files as one table of this name; empty means one table for each file
+	FileColumn  string   // adds a column of this name that holds the file's name; empty means no such column
+	// ByName derives foreign keys from column names: customer_id refers to
+	// customers.id or customer.id.
 	ByName bool
-	// Index is a directory that key indexes are kept in, for other processes and
-	// later runs. Empty: they are kept in memory, as long as the source is open.
+	// Index is a directory in which key indexes are stored for other processes and
+	// later runs. Empty means that they are kept in memory while the source is open.
 	Index string
 }
 
 const defaultSample = 1000
 
-// option is one key of a URI's query.
+// option is one key of Config.Options.
 type option struct {
 	name string
 	set  func(o *Options, value string) error
 }
 
-// options are in the order of their names.
+// options is sorted by name.
 var options = []option{
-	{"comment", func(o *Options, v string) (err error) { o.Comment, err = one(v); return }},
+	{"comment", func(o *Options, v string) (err error) { o.Comment, err = parseChar(v); return }},
 	{"compression", func(o *Options, v string) error { _, err := parseCompression(v); o.Compression = v; return err }},
-	{"delimiter", func(o *Options, v string) (err error) { o.Delimiter, err = one(v); return }},
+	{"delimiter", func(o *Options, v string) (err error) { o.Delimiter, err = parseChar(v); return }},
 	{"encoding", func(o *Options, v string) error { _, err := parseEncoding(v); o.Encoding = v; return err }},
-	{"escape", func(o *Options, v string) (err error) { o.Escape, err = one(v); return }},
-	{"filename", func(o *Options, v string) error { o.FileColumn = v; return notEmpty(v, "the name of a column") }},
+	{"escape", func(o *Options, v string) (err error) { o.Escape, err = parseChar(v); return }},
+	{"filename", func(o *Options, v string) error { o.FileColumn = v; return expectText(v, "the name of a column") }},
 	{"header", func(o *Options, v string) error {
 		header, err := strconv.ParseBool(v)
 		o.NoHeader = !header
-		return want(err == nil, "true or false")
+		return expect(err == nil, "true or false")
 	}},
-	{"index", func(o *Options, v string) error { o.Index = v; return notEmpty(v, "a directory") }},
+	{"index", func(o *Options, v string) error { o.Index = v; return expectText(v, "a directory") }},
 	{"max_field", func(o *Options, v string) (err error) {
 		o.MaxField, err = strconv.ParseInt(v, 10, 64)
-		return want(err == nil && o.MaxField > 0 && o.MaxField <= largestField, fmt.Sprintf("a number of bytes from 1 to %d", largestField))
+		return expect(err == nil && o.MaxField > 0 && o.MaxField <= largestField, fmt.Sprintf("a number of bytes from 1 to %d", largestField))
 	}},
-	{"names", func(o *Options, v string) error { o.Distinct = v == "distinct"; return choice(v, "strict", "distinct") }},
+	{"names", func(o *Options, v string) error {
+		o.Distinct = v == "distinct"
+		return expectOneOf(v, "strict", "distinct")
+	}},
 	{"null", func(o *Options, v string) error { o.Null = strings.Split(v, "\n"); return nil }},
-	{"on_error", func(o *Options, v string) error { o.SkipBad = v == "skip"; return choice(v, "fail", "skip") }},
+	{"on_error", func(o *Options, v string) error { o.SkipBad = v == "skip"; return expectOneOf(v, "fail", "skip") }},
 	{"quote", func(o *Options, v string) (err error) {
 		if o.NoQuote = isNone(v); !o.NoQuote {
-			o.Quote, err = one(v)
+			o.Quote, err = parseChar(v)
 		}
 		return err
 	}},
-	{"relations", func(o *Options, v string) error { o.ByName = v == "names"; return choice(v, "declared", "names") }},
+	{"relations", func(o *Options, v string) error { o.ByName = v == "names"; return expectOneOf(v, "declared", "names") }},
 	{"sample", func(o *Options, v string) (err error) {
 		o.Sample, err = strconv.Atoi(v)
-		return want(err == nil && o.Sample > 0 && o.Sample <= 1_000_000, "a number of records from 1 to 1000000")
+		return expect(err == nil && o.Sample > 0 && o.Sample <= 1_000_000, "a number of records from 1 to 1000000")
 	}},
 	{"skip", func(o *Options, v string) (err error) {
 		o.Skip, err = strconv.Atoi(v)
-		return want(err == nil && o.Skip >= 0 && o.Skip <= 1_000_000, "a number of lines from 0 to 1000000")
+		return expect(err == nil && o.Skip >= 0 && o.Skip <= 1_000_000, "a number of lines from 0 to 1000000")
 	}},
-	{"table", func(o *Options, v string) error { o.Table = v; return notEmpty(v, "the name of a table") }},
-	{"types", func(o *Options, v string) error { o.Text = v == "text"; return choice(v, "infer", "text") }},
+	{"table", func(o *Options, v string) error { o.Table = v; return expectText(v, "the name of a table") }},
+	{"types", func(o *Options, v string) error { o.Text = v == "text"; return expectOneOf(v, "infer", "text") }},
 }
 
-func want(ok bool, what string) error {
+func expect(ok bool, what string) error {
 	if ok {
 		return nil
 	}
 	return errors.New("want " + what)
 }
 
-func notEmpty(v, what string) error { return want(v != "", what) }
+func expectText(v, what string) error { return expect(v != "", what) }
 
-func choice(v, a, b string) error { return want(v == a || v == b, a+" or "+b) }
+func expectOneOf(v, a, b string) error { return expect(v == a || v == b, a+" or "+b) }
 
-// parseOptions reads the options of a URI, and names every fault.
+// parseOptions parses the options of a configuration. Its error lists every fault.
 func parseOptions(given map[string]string) (o Options, err error) {
 	var faults []error
 	names := make([]string, len(options))
@@ -118,9 +122,9 @@ func parseOptions(given map[string]string) (o Options, err error) {
 	return o, errors.Join(faults...)
 }
 
-// dialect is how the options say that a file is written.
+// dialect returns the dialect that the options describe.
 func (o *Options) dialect() (d dialect, err error) {
-	d = standard
+	d = rfc4180
 	if o.Delimiter != 0 {
 		d.delimiter = o.Delimiter
 	}

@@ -13,10 +13,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// packageFile describes the tables of its directory: a Frictionless Data
-// Package, https://specs.frictionlessdata.io/data-package/ (version 1). A field
-// of type number may have the properties "precision" and "scale", which that
-// format lacks.
+// packageFile describes the tables of its directory as a Frictionless Data Package,
+// version 1: https://specs.frictionlessdata.io/data-package/. In addition, a field
+// of type number may have the properties "precision" and "scale".
 const packageFile = "datapackage.json"
 
 type dataPackage struct {
@@ -24,14 +23,14 @@ type dataPackage struct {
 }
 
 type resource struct {
-	Name        string                 `json:"name"`
-	Path        oneOrMore              `json:"path"`
-	Title       string                 `json:"title,omitempty"`
-	Description string                 `json:"description,omitempty"`
-	Encoding    string                 `json:"encoding,omitempty"`
-	Compression string                 `json:"compression,omitempty"`
-	Dialect     elsewhere[dialectJSON] `json:"dialect,omitzero"`
-	Schema      *elsewhere[schemaJSON] `json:"schema,omitempty"`
+	Name        string                    `json:"name"`
+	Path        oneOrMore                 `json:"path"`
+	Title       string                    `json:"title,omitempty"`
+	Description string                    `json:"description,omitempty"`
+	Encoding    string                    `json:"encoding,omitempty"`
+	Compression string                    `json:"compression,omitempty"`
+	Dialect     inlineOrFile[dialectJSON] `json:"dialect,omitzero"`
+	Schema      *inlineOrFile[schemaJSON] `json:"schema,omitempty"`
 }
 
 type dialectJSON struct {
@@ -43,7 +42,7 @@ type dialectJSON struct {
 	Header           *bool   `json:"header,omitempty"`
 	NullSequence     *string `json:"nullSequence,omitempty"`
 	SkipInitialSpace *bool   `json:"skipInitialSpace,omitempty"`
-	// What version 1 of the format lacks, by the names of the options.
+	// Additions to version 1 of the format, with the names of the options.
 	Skip     *int   `json:"skip,omitempty"`
 	MaxField *int64 `json:"max_field,omitempty"`
 }
@@ -85,7 +84,7 @@ type foreignJSON struct {
 // oneOrMore is a text or a list of texts.
 type oneOrMore []string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON accepts either form.
 func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 	var one string
 	if json.Unmarshal(b, &one) == nil {
@@ -95,23 +94,23 @@ func (o *oneOrMore) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(o))
 }
 
-// described is what a package says of one file.
-type described struct {
-	table    string
-	names    []string // of its files
-	dialect  dialect
-	comment  string
-	columns  []column // nil: nothing is declared
-	inferred bool     // the columns are
-	measured []int    // the columns whose scale is to be found in the sample
-	key      []string
-	unique   [][]string
-	foreign  []sources.ForeignKey
+// tableSpec describes one table, as far as a package declares it.
+type tableSpec struct {
+	table       string
+	fileNames   []string // its files
+	dialect     dialect
+	comment     string
+	columns     []column // nil if they are not declared
+	inferred    bool     // columns were inferred
+	inferDetail []int    // indexes of declared columns whose scale or time zone is inferred
+	key         []string
+	unique      [][]string
+	foreignKeys []sources.ForeignKey
 }
 
-// readPackage reads the package of a directory; nil where there is none. Its
-// errors name every fault.
-func readPackage(fsys fs.FS, standard dialect) ([]described, error) {
+// readPackage reads the package of a directory. It returns nil if there is none. Its
+// error lists every fault.
+func readPackage(fsys fs.FS, standard dialect) ([]tableSpec, error) {
 	text, err := fs.ReadFile(fsys, packageFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -122,31 +121,31 @@ func readPackage(fsys fs.FS, standard dialect) ([]described, error) {
 	return parsePackage(fsys, text, standard)
 }
 
-// elsewhere is a part of a package that may stand in a file of its own, which is
-// named instead.
-type elsewhere[T any] struct {
+// inlineOrFile is a part of a package that may be given as the name of a file that
+// contains it.
+type inlineOrFile[T any] struct {
 	value T
-	file  string // empty: the value is here
+	file  string // empty if the value is inline
 }
 
-// UnmarshalJSON reads the part, or the name of its file.
-func (e *elsewhere[T]) UnmarshalJSON(b []byte) error {
+// UnmarshalJSON accepts the value or the name of its file.
+func (e *inlineOrFile[T]) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, &e.file)
 	}
 	return json.Unmarshal(b, &e.value)
 }
 
-// MarshalJSON writes the part.
-func (e elsewhere[T]) MarshalJSON() ([]byte, error) { return json.Marshal(e.value) }
+// MarshalJSON writes the value inline.
+func (e inlineOrFile[T]) MarshalJSON() ([]byte, error) { return json.Marshal(e.value) }
 
-// fetch reads the part's file, if it has one, below the package.
-func (e *elsewhere[T]) fetch(fsys fs.FS) error {
+// fetch reads the value's file, if it has one, from below the package.
+func (e *inlineOrFile[T]) fetch(fsys fs.FS) error {
 	if e.file == "" {
 		return nil
 	}
 	if !fs.ValidPath(path.Clean(e.file)) {
-		return fmt.Errorf("%q is not a file below the package", e.file)
+		return fmt.Errorf("%q is not a path inside the directory of the package", e.file)
 	}
 	text, err := fs.ReadFile(fsys, path.Clean(e.file))
 	if err != nil {
@@ -158,12 +157,12 @@ func (e *elsewhere[T]) fetch(fsys fs.FS) error {
 	return nil
 }
 
-func parsePackage(fsys fs.FS, text []byte, standard dialect) ([]described, error) {
+func parsePackage(fsys fs.FS, text []byte, standard dialect) ([]tableSpec, error) {
 	var p dataPackage
 	if err := json.Unmarshal(text, &p); err != nil {
 		return nil, jsonFault(packageFile, text, err)
 	}
-	var all []described
+	var all []tableSpec
 	var faults []error
 	tables := map[string]bool{}
 	for i := range p.Resources {
@@ -182,7 +181,7 @@ func parsePackage(fsys fs.FS, text []byte, standard dialect) ([]described, error
 			faults = append(faults, fmt.Errorf("%s%w", where, fault))
 		}
 		if tables[d.table] {
-			faults = append(faults, fmt.Errorf("%s.name: %q is there twice", where, d.table))
+			faults = append(faults, fmt.Errorf("%s.name: duplicate name %q", where, d.table))
 		}
 		tables[d.table] = true
 		all = append(all, d)
@@ -190,7 +189,7 @@ func parsePackage(fsys fs.FS, text []byte, standard dialect) ([]described, error
 	return all, errors.Join(faults...)
 }
 
-// jsonFault gives the place of a fault in the JSON.
+// jsonFault adds the line and the column to an error of package json.
 func jsonFault(file string, text []byte, err error) error {
 	var syntax *json.SyntaxError
 	var typed *json.UnmarshalTypeError
@@ -207,32 +206,32 @@ func jsonFault(file string, text []byte, err error) error {
 	line := bytes.Count(before, []byte{'\n'}) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
 	if field != "" {
-		return fmt.Errorf("%s:%d:%d: %s: a %s does not belong there", file, line, max(column, 1), field, typed.Value)
+		return fmt.Errorf("%s:%d:%d: %s: unexpected %s", file, line, max(column, 1), field, typed.Value)
 	}
 	return fmt.Errorf("%s:%d:%d: %w", file, line, max(column, 1), err)
 }
 
-func (r *resource) describe(standard dialect) (d described, faults []error) {
+func (r *resource) describe(standard dialect) (d tableSpec, faults []error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	d = described{dialect: standard, comment: r.Description, table: r.Name}
+	d = tableSpec{dialect: standard, comment: r.Description, table: r.Name}
 	if d.comment == "" {
 		d.comment = r.Title
 	}
 	if len(r.Path) == 0 {
-		fault(".path: there is no file")
+		fault(".path: no file is named")
 	}
 	for _, p := range r.Path {
 		if !fs.ValidPath(path.Clean(p)) || path.Clean(p) == "." {
-			fault(".path: %q is not a file below the package", p)
+			fault(".path: %q is not a path inside the directory of the package", p)
 			continue
 		}
-		d.names = append(d.names, path.Clean(p))
+		d.fileNames = append(d.fileNames, path.Clean(p))
 	}
-	if d.table == "" && len(d.names) > 0 {
-		d.table = tableName(d.names[0])
+	if d.table == "" && len(d.fileNames) > 0 {
+		d.table = tableName(d.fileNames[0])
 	}
-	if len(d.names) > 0 && r.Dialect.value.Delimiter == nil && d.dialect.delimiter == ',' {
-		if base, _ := unpackedName(d.names[0]); strings.EqualFold(path.Ext(base), ".tsv") {
+	if len(d.fileNames) > 0 && r.Dialect.value.Delimiter == nil && d.dialect.delimiter == ',' {
+		if base, _ := unpackedName(d.fileNames[0]); strings.EqualFold(path.Ext(base), ".tsv") {
 			d.dialect.delimiter = '\t'
 		}
 	}
@@ -242,7 +241,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 			fault(".encoding: %w", err)
 		}
 		if d.dialect.encoding = encoding; encoding == encodingUTF8 {
-			d.dialect.encoding = encodingAuto // the format's default, which a mark may contradict
+			d.dialect.encoding = encodingAuto // the format's default, which a byte order mark overrides
 		}
 	}
 	if r.Compression != "" {
@@ -263,7 +262,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 	d.columns = make([]column, len(schema.Fields))
 	for i, f := range schema.Fields {
 		if names[i] = f.Name; slices.Contains(names[:i], f.Name) {
-			fault(".schema.fields[%d].name: %q is there twice", i, f.Name)
+			fault(".schema.fields[%d].name: duplicate name %q", i, f.Name)
 		}
 		c, measure, err := f.column()
 		if err != nil {
@@ -277,7 +276,7 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 		}
 		d.columns[i] = c
 		if measure {
-			d.measured = append(d.measured, i)
+			d.inferDetail = append(d.inferDetail, i)
 		}
 		if f.Constraints.Unique {
 			d.unique = append(d.unique, []string{f.Name})
@@ -286,28 +285,28 @@ func (r *resource) describe(standard dialect) (d described, faults []error) {
 	known := func(where string, columns []string) {
 		for _, c := range columns {
 			if !slices.Contains(names, c) {
-				fault("%s: there is no field %q%s", where, c, sources.Suggest(c, names))
+				fault("%s: unknown field %q%s", where, c, sources.Suggest(c, names))
 			}
 		}
 	}
 	known(".schema.primaryKey", schema.PrimaryKey)
 	d.key = schema.PrimaryKey
 	for i := range d.columns {
-		// What makes the key has a value, whether or not that is said again.
+		// Columns of the primary key are required, even if that is not declared.
 		d.columns[i].required = d.columns[i].required || slices.Contains(d.key, d.columns[i].name)
 	}
 	for i, f := range schema.ForeignKeys {
 		where := fmt.Sprintf(".schema.foreignKeys[%d]", i)
 		known(where+".fields", f.Fields)
 		if len(f.Fields) == 0 || len(f.Fields) != len(f.Reference.Fields) && len(f.Reference.Fields) > 0 {
-			fault("%s: %d fields refer to %d", where, len(f.Fields), len(f.Reference.Fields))
+			fault("%s: %d fields refer to %d fields", where, len(f.Fields), len(f.Reference.Fields))
 			continue
 		}
 		target := f.Reference.Resource
 		if target == "" || target == "self" {
 			target = d.table
 		}
-		d.foreign = append(d.foreign, sources.ForeignKey{Table: d.table, Columns: f.Fields, TargetTable: target, TargetColumns: f.Reference.Fields})
+		d.foreignKeys = append(d.foreignKeys, sources.ForeignKey{Table: d.table, Columns: f.Fields, TargetTable: target, TargetColumns: f.Reference.Fields})
 	}
 	return d, faults
 }
@@ -317,7 +316,7 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 		if text == nil {
 			return
 		}
-		c, err := one(*text)
+		c, err := parseChar(*text)
 		if err != nil {
 			faults = append(faults, fmt.Errorf(".%s: %w", name, err))
 			return
@@ -333,7 +332,7 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 	char("escapeChar", j.EscapeChar, &d.escape)
 	char("commentChar", j.CommentChar, &d.comment)
 	if j.SkipInitialSpace != nil && *j.SkipInitialSpace {
-		faults = append(faults, errors.New(".skipInitialSpace: spaces are part of a field: write the file without them"))
+		faults = append(faults, errors.New(".skipInitialSpace: not supported: spaces are part of a field; remove them from the file"))
 	}
 	if j.Header != nil {
 		d.header = *j.Header
@@ -343,15 +342,15 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 	}
 	if j.Skip != nil {
 		if d.skip = *j.Skip; d.skip < 0 {
-			faults = append(faults, fmt.Errorf(".skip: %d is negative", d.skip))
+			faults = append(faults, fmt.Errorf(".skip must not be negative (got %d)", d.skip))
 		}
 	}
 	if j.MaxField != nil {
 		if d.maxField = *j.MaxField; d.maxField < 1 || d.maxField > largestField {
-			faults = append(faults, fmt.Errorf(".max_field: want 1 to %d, not %d", int64(largestField), d.maxField))
+			faults = append(faults, fmt.Errorf(".max_field must be from 1 to %d (got %d)", int64(largestField), d.maxField))
 		}
 	}
-	if d.escape == d.quote { // a quote that is written twice, said in another way
+	if d.escape == d.quote { // this means that quotes are doubled
 		d.escape, d.doubleQuote = 0, true
 	}
 	for _, err := range d.conflict() {
@@ -360,20 +359,20 @@ func (j *dialectJSON) apply(d *dialect) (faults []error) {
 	return faults
 }
 
-// column makes a column of a field; measure says that its scale is to be found
-// in the sample.
+// column returns the column of a field. measure tells that its scale or time zone
+// must be inferred.
 func (f *fieldJSON) column() (c column, measure bool, err error) {
 	c = column{name: f.Name, required: f.Constraints.Required, source: f.Type, comment: f.Description}
 	if c.comment == "" {
 		c.comment = f.Title
 	}
 	if f.Name == "" {
-		return c, false, errors.New(".name: a field needs a name")
+		return c, false, errors.New(".name: a field must have a name")
 	}
 	plain := f.Format == "" || f.Format == "default"
 	switch f.Type {
 	case "", "any", "object", "array", "geopoint", "geojson", "duration", "yearmonth", "string":
-		return c, false, nil // as text, without loss
+		return c, false, nil // as text, losslessly
 	case "integer":
 		c.kind, c.group = integerKind, f.GroupChar
 	case "number":
@@ -382,19 +381,19 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 		}
 		if f.DecimalChar != "" {
 			if len(f.DecimalChar) != 1 {
-				return c, false, fmt.Errorf(".decimalChar: want one character, not %q", f.DecimalChar)
+				return c, false, fmt.Errorf(".decimalChar must be one character (got %q)", f.DecimalChar)
 			}
 			c.decimal = f.DecimalChar[0]
 		}
 		if measure = f.Scale == nil && c.kind == decimalKind; f.Scale != nil {
 			if *f.Scale < 0 || *f.Scale > maxPrecision {
-				return c, false, fmt.Errorf(".scale: want 0 to %d, not %d", maxPrecision, *f.Scale)
+				return c, false, fmt.Errorf(".scale must be from 0 to %d (got %d)", maxPrecision, *f.Scale)
 			}
 			c.scale = *f.Scale
 		}
 		if f.Precision != nil {
 			if *f.Precision < max(1, c.scale) || *f.Precision > maxPrecision {
-				return c, false, fmt.Errorf(".precision: want %d to %d, not %d", max(1, c.scale), maxPrecision, *f.Precision)
+				return c, false, fmt.Errorf(".precision must be from %d to %d (got %d)", max(1, c.scale), maxPrecision, *f.Precision)
 			}
 			c.digits = *f.Precision
 		}
@@ -411,15 +410,15 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 	case "time":
 		c.kind = timeKind
 	case "datetime":
-		c.kind, measure = localKind, plain // the sample says whether they have a zone
+		c.kind, measure = localKind, plain // the sample tells whether they have a time zone
 	case "year":
 		c.kind = yearKind
 	default:
 		types := []string{"any", "array", "boolean", "date", "datetime", "duration", "geojson", "geopoint", "integer", "number", "object", "string", "time", "year", "yearmonth"}
-		return c, false, fmt.Errorf(".type: there is no type %q%s", f.Type, sources.Suggest(f.Type, types))
+		return c, false, fmt.Errorf(".type: unknown type %q%s", f.Type, sources.Suggest(f.Type, types))
 	}
 	if f.BareNumber != nil && !*f.BareNumber {
-		return c, false, errors.New(".bareNumber: numbers with other text around them are not read: declare the field as a string")
+		return c, false, errors.New(".bareNumber: numbers inside other text are not supported: declare the field as a string")
 	}
 	if c.kind == dateKind || c.kind == timeKind || c.kind == localKind {
 		if !plain {
@@ -435,16 +434,17 @@ func (f *fieldJSON) column() (c column, measure bool, err error) {
 	return c, measure, nil
 }
 
-// directives are those of strptime that Go's layouts have too.
+// directives maps the directives of strptime to the layouts of package time.
 var directives = map[byte]string{
 	'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'H': "15", 'I': "03", 'M': "04", 'S': "05", 'f': "000000",
 	'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday", 'p': "PM", 'j': "002", 'z': "-0700", 'Z': "MST", '%': "%",
 }
 
-// layoutOf turns a strptime pattern into Go's form.
+// layoutOf converts a strptime pattern to a layout of package time, and reports
+// whether it has a time zone.
 func layoutOf(format string) (layout string, zoned bool, err error) {
 	if format == "any" {
-		return "", false, errors.New(`"any" would have to guess: write a pattern, as in %Y-%m-%d`)
+		return "", false, errors.New(`"any" is ambiguous: write a pattern such as %Y-%m-%d`)
 	}
 	var b strings.Builder
 	for i := 0; i < len(format); i++ {
@@ -454,11 +454,11 @@ func layoutOf(format string) (layout string, zoned bool, err error) {
 		}
 		i++
 		if i == len(format) {
-			return "", false, fmt.Errorf("%q ends in a lone %%", format)
+			return "", false, fmt.Errorf("%q ends in a single %%", format)
 		}
 		part, ok := directives[format[i]]
 		if !ok || format[i] == 'Z' {
-			return "", false, fmt.Errorf("%%%c in %q is not read: declare the field as a string", format[i], format)
+			return "", false, fmt.Errorf("%%%c in %q is not supported: declare the field as a string", format[i], format)
 		}
 		zoned = zoned || format[i] == 'z'
 		if format[i] == 'f' && !strings.HasSuffix(b.String(), "05.") {

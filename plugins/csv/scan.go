@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -12,18 +12,18 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Begin starts a session. Files have no snapshots: a file that changes while it
-// is read is found out where a scan opens it.
+// Begin starts a session. Files have no snapshots; a scan that opens a file which
+// has changed since the catalog was made fails.
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	if env.Snapshot != "" {
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: errors.New("files have no snapshots to join")}
+		return nil, sources.Errorf(sources.Invalid, "begin", "", "CSV files have no snapshots")
 	}
 	catalog, err := s.Catalog(ctx)
 	if err != nil {
 		return nil, err
 	}
 	env.Page = env.Page.OrDefault()
-	return &session{source: s, catalog: catalog, env: env, building: make(chan struct{}, 1), indexes: map[string]*index{}}, nil
+	return &session{source: s, catalog: catalog, env: env, indexLock: make(chan struct{}, 1), indexes: map[string]*index{}}, nil
 }
 
 type session struct {
@@ -31,11 +31,11 @@ type session struct {
 	catalog *sources.Catalog
 	env     sources.Env
 
-	building chan struct{} // held by whoever looks at indexes
-	indexes  map[string]*index
+	indexLock chan struct{} // a token; its holder may use indexes
+	indexes   map[string]*index
 }
 
-// Close frees the indexes: every scan has closed its own file.
+// Close frees the indexes. Every scan has closed its own file.
 func (s *session) Close() error {
 	var faults []error
 	for name, x := range s.indexes {
@@ -45,7 +45,7 @@ func (s *session) Close() error {
 	return errors.Join(faults...)
 }
 
-// Plan estimates by the sample and the size of the files.
+// Plan estimates rows from the sample and the sizes of the files.
 func (s *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, error) {
 	table, err := s.catalog.Check(q)
 	if err != nil {
@@ -64,24 +64,24 @@ func (s *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, erro
 		plan.Rows, plan.Bytes = q.Limit, q.Limit*max(t.rowBytes, 1)
 	}
 	if q.Keys == nil && q.Limit == 0 && q.Part == nil && q.After == nil {
-		plan.Parts = t.parts()
+		plan.Parts = t.partitions()
 	}
 	return plan, nil
 }
 
-// detail says how a scan goes about it.
+// detail returns a description of how a scan reads its rows.
 func (t *table) detail(q *sources.Query) string {
 	text := "reads " + t.files[0].name
 	if n := len(t.files); n > 1 {
-		text = fmt.Sprintf("reads %s and %d files more", t.files[0].name, n-1)
+		text = fmt.Sprintf("reads %s and %d more files", t.files[0].name, n-1)
 	}
 	if q.Keys != nil {
-		text += fmt.Sprintf(" where an index by %s says", q.Keys.Columns)
+		text += fmt.Sprintf(" through an index on %s", strings.Join(q.Keys.Columns, ", "))
 	}
 	return text
 }
 
-// Scan reads a table from its beginning or from a cursor.
+// Scan reads the rows of a table, from its beginning or after a cursor.
 func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
 		table, err := s.catalog.Check(q)
@@ -89,62 +89,62 @@ func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 			err = s.scan(ctx, table, q, yield)
 		}
 		if err != nil {
-			yield(sources.Batch{}, invalid(err))
+			yield(sources.Batch{}, asInvalid(err))
 		}
 	})
 }
 
-// lookAhead is how many bytes a look-up reads at once: a few records, for the
-// next one that it wants may be far away.
-const lookAhead = 4 << 10
+// lookupBuffer is how many bytes a lookup reads at a time. It is small, since the
+// next record may be far away.
+const lookupBuffer = 4 << 10
 
-// buffer is how many bytes a scan of the session reads at once: no more than a
-// page, which the session's memory has room for.
+// buffer returns how many bytes a scan reads at a time: at most a page, for which
+// the session's memory has room.
 func (s *session) buffer() int { return int(min(s.env.Page.Bytes, largestBuffer)) }
 
-// scan yields pages until the table ends or the loop is left.
+// scan yields pages until the table ends or the consumer stops.
 func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	t := s.source.tables[q.Table]
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	whole := t.everything()
+	whole := t.wholeTable()
 	if q.Part != nil {
-		part, err := t.parsePart(q.Part)
+		part, err := t.parsePartition(q.Part)
 		if err != nil {
 			return err
 		}
-		if whole, err = s.source.boundaries(ctx, t, part); err != nil {
+		if whole, err = s.source.alignPartition(ctx, t, part); err != nil {
 			return err
 		}
 	}
-	from := place{at: whole.from}
+	from := cursorPosition{position: whole.from}
 	if q.After != nil {
 		var err error
 		if from, err = t.parseCursor(q.After); err != nil {
 			return err
 		}
-		from.at = max(from.at, whole.from)
+		from.position = max(from.position, whole.from)
 	}
-	spans, buffer := []span{{from.at, whole.to}}, s.buffer()
-	p := pager{table: t, limits: s.env.Page, left: q.Limit, end: from, from: from.at}
+	spans, buffer := []positionRange{{from.position, whole.to}}, s.buffer()
+	p := pager{table: t, limits: s.env.Page, remaining: q.Limit, position: from, from: from.position}
 	if q.Keys != nil {
 		p.keys = t.keySet(q.Keys)
 		var err error
 		if spans, err = s.find(ctx, t, p.keys); err != nil {
 			return err
 		}
-		if q.Keys.LimitPerKey > 0 { // what was given counts
-			spans = clip(spans, whole)
+		if q.Keys.LimitPerKey > 0 { // rows before the cursor count for the limit
+			spans = clipRanges(spans, whole)
 		} else {
-			spans = clip(spans, span{from.at, whole.to})
+			spans = clipRanges(spans, positionRange{from.position, whole.to})
 		}
-		buffer = lookAhead
+		buffer = lookupBuffer
 	}
-	w := s.source.walk(ctx, t, s.env.Mem, buffer, spans...)
+	w := s.source.newRecordReader(ctx, t, s.env.Mem, buffer, spans...)
 	defer w.close()
-	p.walk, p.row = w, row{w}
-	p.where = t.compile(q.Where)
+	p.reader, p.row = w, row{w}
+	p.where = t.compileFilter(q.Where)
 	p.schema = table.ScanSchema(q.Columns)
 	defer func() {
 		for i := range p.vectors {
@@ -157,13 +157,13 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		if v := &p.vectors[len(p.vectors)-1]; v.width == 0 {
 			p.texts = append(p.texts, len(p.vectors)-1)
 		}
-		p.fixed += p.vectors[len(p.vectors)-1].size()
+		p.fixed += p.vectors[len(p.vectors)-1].fixedSize()
 	}
 	if s.source.options.SkipBad {
-		// Whether a record is left out does not depend on who asks.
+		// Whether a record is left out must not depend on the columns of the query.
 		for i := range t.columns {
 			if p.schema.FieldIndices(t.columns[i].name) == nil {
-				p.others = append(p.others, i)
+				p.checked = append(p.checked, i)
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 			return err
 		}
 		more, fault := p.fill()
-		// The records before a fault are good.
+		// The records before an error are yielded first.
 		if p.rows == 0 && w.skipped.Records == 0 && (fault != nil || pages > 0) {
 			return fault
 		}
@@ -185,94 +185,83 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 	}
 }
 
-// clip returns the parts of spans that lie within another.
-func clip(spans []span, within span) []span {
-	clipped := spans[:0]
-	for _, s := range spans {
-		if s.from, s.to = max(s.from, within.from), min(s.to, within.to); s.from < s.to {
-			clipped = append(clipped, s)
-		}
-	}
-	return clipped
-}
-
-// pager makes pages of records.
+// pager builds the pages of a scan.
 type pager struct {
-	walk    *walk
-	row     row
-	table   *table
-	schema  *arrow.Schema
-	limits  sources.Limits
-	left    int64   // of the query's limit; 0 is none
-	where   filter  // nil keeps every record
-	keys    *keySet // that records must have; nil: any
-	from    int64   // records before it were given already, and only count for their key
-	vectors []vector
-	texts   []int // the vectors of text
-	others  []int // columns that nobody asked for, and that must be good all the same
-	fixed   int64 // what a row adds to the page's size, without its texts
+	reader    *recordReader
+	row       row
+	table     *table
+	schema    *arrow.Schema
+	limits    sources.Limits
+	remaining int64   // of the query's limit; 0 means no limit
+	where     filter  // nil accepts every record
+	keys      *keySet // whose records are wanted; nil accepts every record
+	from      int64   // records before it were yielded by an earlier scan; they only count for their key
+	vectors   []vector
+	texts     []int // indexes of the text vectors
+	checked   []int // columns that are not in the query but must be readable
+	fixed     int64 // the size of a row without its text
 
-	rows  int64
-	bytes int64
-	end   place // behind the page's last record
-	held  bool  // the record that was read last did not fit the last page and begins the next
+	rows     int64
+	bytes    int64
+	position cursorPosition // after the page's last record
+	pending  bool           // the current record did not fit the last page and begins the next one
 }
 
-// fill reads records until the page is full or the table ends, and reports
-// whether there may be more.
+// fill adds records until the page is full or the table ends. It reports whether
+// there may be more records.
 func (p *pager) fill() (bool, error) {
 	for {
-		if !p.held {
+		if !p.pending {
 			more, err := p.next()
 			if err != nil || !more {
 				return false, err
 			}
 		}
 		size := p.fixed
-		cells := p.walk.scanner.cells
+		cells := p.reader.scanner.cells
 		for _, i := range p.texts {
-			if place := p.vectors[i].place; place < len(cells) {
+			if place := p.vectors[i].index; place < len(cells) {
 				size += int64(cells[place].to - cells[place].from)
 			} else {
-				size += int64(len(p.table.files[p.walk.file].name))
+				size += int64(len(p.table.files[p.reader.file].name))
 			}
 		}
 		if p.rows > 0 && (p.rows >= p.limits.Rows || p.bytes+size > p.limits.Bytes) {
-			p.held = true
+			p.pending = true
 			return true, nil
 		}
-		p.held = false
+		p.pending = false
 		if err := p.add(); err != nil {
 			for i := range p.vectors {
 				p.vectors[i].truncate(int(p.rows))
 			}
-			if err = p.walk.skip(err); err != nil {
+			if err = p.reader.skipRecord(err); err != nil {
 				return false, err
 			}
 			continue
 		}
 		p.rows++
 		p.bytes += size
-		p.end.at = p.walk.at()
-		p.end.records++
-		if p.left > 0 {
-			if p.left--; p.left == 0 {
+		p.position.position = p.reader.nextPosition()
+		p.position.rows++
+		if p.remaining > 0 {
+			if p.remaining--; p.remaining == 0 {
 				return false, nil
 			}
 		}
 	}
 }
 
-// next reads the next record that is asked for.
+// next reads the next record that the query matches.
 func (p *pager) next() (bool, error) {
 	for {
-		more, err := p.walk.next()
+		more, err := p.reader.next()
 		if err != nil || !more {
 			return false, err
 		}
 		keep, err := p.keeps()
 		if err != nil {
-			if err = p.walk.skip(err); err != nil {
+			if err = p.reader.skipRecord(err); err != nil {
 				return false, err
 			}
 			continue
@@ -283,7 +272,7 @@ func (p *pager) next() (bool, error) {
 	}
 }
 
-// keeps reports whether the record that was read last is asked for.
+// keeps reports whether the query matches the current record.
 func (p *pager) keeps() (bool, error) {
 	if p.where != nil {
 		if truth, err := p.where.eval(&p.row); err != nil || truth != sources.True {
@@ -291,44 +280,44 @@ func (p *pager) keeps() (bool, error) {
 		}
 	}
 	if p.keys != nil {
-		ok, err := p.keys.takes(&p.row)
-		return ok && p.walk.start() >= p.from, err
+		ok, err := p.keys.matches(&p.row)
+		return ok && p.reader.position() >= p.from, err
 	}
 	return true, nil
 }
 
-// add appends the record to the page. After a fault some columns have a value
-// more than others.
+// add appends the current record to the page. After an error some columns may have
+// one value more than others.
 func (p *pager) add() error {
-	for _, i := range p.others {
+	for _, i := range p.checked {
 		if _, _, err := p.row.datum(i); err != nil {
 			return err
 		}
 	}
-	s := p.walk.scanner
+	s := p.reader.scanner
 	for i := range p.vectors {
 		v := &p.vectors[i]
-		if v.quick != quickNone && v.add(s.record, &s.cells[v.place], s.ascii) {
+		if v.fast != fastNone && v.fastAppend(s.record, &s.cells[v.index], s.ascii) {
 			continue
 		}
-		d, null, err := p.row.datum(v.place)
+		d, null, err := p.row.datum(v.index)
 		switch {
 		case err != nil:
 			return err
 		case null:
-			v.null()
+			v.appendNull()
 		default:
-			v.put(d)
+			v.append(d)
 		}
 	}
 	return nil
 }
 
-// yield gives the page, and reports whether the loop goes on.
+// yield yields the page and reports whether the consumer wants more.
 func (p *pager) yield(yield func(sources.Batch, error) bool) bool {
 	columns := make([]arrow.Array, 0, len(p.vectors))
 	for i := range p.vectors {
-		columns = append(columns, p.vectors[i].array())
+		columns = append(columns, p.vectors[i].finish())
 	}
 	record := array.NewRecordBatch(p.schema, columns, p.rows)
 	for _, c := range columns {
@@ -336,12 +325,9 @@ func (p *pager) yield(yield func(sources.Batch, error) bool) bool {
 	}
 	defer record.Release()
 	p.rows, p.bytes = 0, 0
-	batch := sources.Batch{Record: record, Skipped: p.walk.takeSkipped()}
-	if p.table.resumes() {
-		batch.Cursor = p.table.cursor(p.end)
+	batch := sources.Batch{Record: record, Skipped: p.reader.takeSkipped()}
+	if p.table.canResume() {
+		batch.Cursor = p.table.cursor(p.position)
 	}
 	return yield(batch, nil)
 }
-
-// endOfTable is behind every place.
-const endOfTable = math.MaxInt64

@@ -2,7 +2,6 @@ package csv
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -10,69 +9,68 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// cell is one field of a record. Its places are in the record's bytes.
+// cell is one field of a record: its bytes are record[from:to].
 type cell struct {
-	from, to int32 // without quotes
+	from, to int32 // without the enclosing quotes
 	quoted   bool
-	escaped  bool // it holds doubled quotes or escape characters
+	escaped  bool // it contains doubled quotes or escape characters
 }
 
-// padding is how many bytes behind what is read may be looked at, so that a word
-// of eight bytes can be taken at any place. What stands there counts for nothing.
+// padding is how many bytes after the data the buffer has, so that an eight-byte
+// word can be loaded at any index. Their contents do not matter.
 const padding = 8
 
-// The size of a scanner's buffer when it starts: large enough to read at the
-// speed of memory, small enough for a processor's cache.
+// The bounds of a scanner's initial buffer: large enough to read at full speed,
+// small enough for the processor's cache.
 const (
 	largestBuffer  = 256 << 10
 	smallestBuffer = 16 << 10
 )
 
-// maxColumns bounds a record whose number of columns is not known.
+// maxColumns bounds the columns of a header.
 const maxColumns = 100_000
 
-// scanner divides bytes into records and fields as RFC 4180 says, and no other
-// way: what a lenient reader would guess at is a fault with its place. LF, CRLF
-// and CR end a record. Lines without anything in them are skipped, unless blank
-// says that they are records of one field.
+// scanner divides a file into records and fields, strictly by RFC 4180: anything
+// ambiguous is an error. LF, CRLF and CR end a record. Empty lines are skipped,
+// unless blankIsRecord is set.
 //
-// It holds the bytes of the record that was read last, and of those behind it
-// what was read in one go. A record is divided by one pure function over bytes;
-// where it wants more, more is read, and it is called again.
+// The buffer holds the current record and what was read after it. A record is
+// divided by a pure function over these bytes, split; if it needs more, the
+// scanner reads more and calls it again.
 type scanner struct {
-	in      io.Reader
-	dialect dialect
-	name    string // of the file, for faults
-	blank   bool   // a line without anything in it is a record
-	columns int    // how many cells are kept of a record; what is more is counted
-	ahead   int    // how much is read at once, in bytes
+	in            io.Reader
+	dialect       dialect
+	name          string // of the file, for errors
+	blankIsRecord bool   // an empty line is a record of one empty field
+	columns       int    // how many cells of a record are kept; further ones are only counted
+	ahead         int    // how many bytes are read at a time
 
 	mem    memory.Allocator
-	buf    []byte // from mem; its last bytes are padding
-	from   int    // where the next record begins in buf
-	filled int    // how much of buf is read
-	base   int64  // the place of buf[0] in the file
+	buf    []byte // from mem; it ends with the padding
+	from   int    // the index of the next record in buf
+	filled int    // the end of the data in buf
+	base   int64  // the offset of buf[0] in the file
 	eof    bool
 
-	lines *counter // of what is behind base; nil where the file can be read again
+	lines *lineCounter // counts the lines before base; nil if the file can be read again
 
-	start  int64  // where the record that was read last begins in the file
-	record []byte // its bytes, with its end
+	start  int64  // the offset of the current record in the file
+	record []byte // the bytes of the current record, with its line end
 	cells  []cell
-	count  int  // the record's fields, also those that are not among cells
-	ascii  bool // every cell that is not quoted is ASCII
+	count  int  // the number of the record's fields, which may be more than len(cells)
+	ascii  bool // every unquoted cell is ASCII
 
-	delimiters, quotes, escapes uint64 // each byte of the word is the character
+	delimiters, quotes, escapes uint64 // the character in each byte of a word
 }
 
-// newScanner makes a scanner over what begins at the place base in the file. Its
-// buffer of size bytes comes from mem; the caller releases it.
+// newScanner returns a scanner with a buffer of about size bytes from mem. The
+// caller must call release.
 func newScanner(in io.Reader, name string, d dialect, size int, mem memory.Allocator) *scanner {
 	s := &scanner{in: in, dialect: d, name: name, mem: mem, columns: maxColumns}
 	size = min(max(size, smallestBuffer), largestBuffer)
 	s.buf, s.ahead = mem.Allocate(size+padding), size
 	s.delimiters, s.quotes, s.escapes = uint64(d.delimiter)*ones, uint64(d.quote)*ones, uint64(d.escape)*ones
-	if d.quote == 0 { // nothing is a quote: look for delimiters twice
+	if d.quote == 0 { // no quotes: look for delimiters twice
 		s.quotes = s.delimiters
 	}
 	return s
@@ -85,19 +83,19 @@ func (s *scanner) release() {
 	}
 }
 
-// reset begins anew with bytes whose place in the file is base.
+// reset makes the scanner read from in, which is at offset base of the file.
 func (s *scanner) reset(in io.Reader, base int64) {
 	s.in, s.base, s.from, s.filled, s.eof = in, base, 0, 0, false
 }
 
-// offset is the place in the file where the next record begins.
+// offset returns the offset of the next record in the file.
 func (s *scanner) offset() int64 { return s.base + int64(s.from) }
 
-// room is how many bytes the buffer holds.
+// room returns the buffer's capacity in bytes.
 func (s *scanner) room() int { return len(s.buf) - padding }
 
-// fill reads more. What belongs to the record that is being read stays.
-func (s *scanner) fill() error {
+// read reads more bytes after those of the unfinished record.
+func (s *scanner) read() error {
 	if s.from > 0 {
 		if s.lines != nil {
 			s.lines.count(s.buf[:s.from])
@@ -112,8 +110,8 @@ func (s *scanner) fill() error {
 			return err
 		}
 	}
-	// A pipe gives little at a time, and what is divided again should have
-	// grown.
+	// A pipe gives little at a time, but split should not start over for a few
+	// bytes.
 	wanted := min(s.filled+max(s.ahead, s.filled/2), s.room())
 	for idle := 0; s.filled < wanted && idle < 100; idle++ {
 		n, err := s.in.Read(s.buf[s.filled:wanted])
@@ -134,21 +132,21 @@ func (s *scanner) fill() error {
 	return nil
 }
 
-// unreadable is what the system, or what unpacks the file, says of a read.
+// unreadable returns the error for a read that failed.
 func (s *scanner) unreadable(err error) error {
-	return fmt.Errorf("%s: after byte %d: %w", s.name, s.base+int64(s.filled), err)
+	return readError(s.name, s.base+int64(s.filled), err)
 }
 
 // grow doubles the buffer.
 func (s *scanner) grow() error {
 	size := min(2*int64(s.room()), s.dialect.maxRecord())
 	if size <= int64(s.room()) {
-		return s.fault(0, 0, "the record has more than %d bytes: is a quote missing its end, or is this not CSV?", s.dialect.maxRecord()).
-			with("max_field=BYTES allows longer ones")
+		return s.syntaxError(0, 0, "the record has more than %d bytes: is a closing quote missing, or is this not CSV?", s.dialect.maxRecord()).
+			with("set max_field=BYTES to allow longer ones")
 	}
 	larger, err := sources.GuardCall("", "", func() ([]byte, error) { return s.mem.Allocate(int(size) + padding), nil })
 	if err != nil {
-		return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("%s: the record at byte %d has more than %d bytes, and there is no memory to hold it: %w", s.name, s.offset(), s.filled, err)}
+		return sources.Errorf(sources.KindOf(err), "", "", "%s: the record at byte %d has more than %d bytes and does not fit in memory: %w", s.name, s.offset(), s.filled, err)
 	}
 	copy(larger, s.buf[:s.filled])
 	s.mem.Free(s.buf)
@@ -157,33 +155,33 @@ func (s *scanner) grow() error {
 	return nil
 }
 
-// need makes n bytes from the next record's beginning readable, if there are so
-// many, and returns what there is.
-func (s *scanner) need(n int) ([]byte, error) {
+// ensure reads until the buffer holds n bytes from the next record's beginning, or
+// the file ends. It returns the bytes that there are.
+func (s *scanner) ensure(n int) ([]byte, error) {
 	for s.filled-s.from < n && !s.eof {
-		if err := s.fill(); err != nil {
+		if err := s.read(); err != nil {
 			return nil, err
 		}
 	}
 	return s.buf[s.from:s.filled], nil
 }
 
-// next reads a record into cells, and reports whether there was one. Its bytes
-// are valid until the next call.
+// next divides the next record into cells and reports whether there was one. The
+// record's bytes are valid until the next call.
 func (s *scanner) next() (bool, error) {
 	for {
 		if s.from == s.filled {
 			if s.eof {
 				return false, nil
 			}
-			if err := s.fill(); err != nil {
+			if err := s.read(); err != nil {
 				return false, err
 			}
 			continue
 		}
 		switch c := s.buf[s.from]; {
-		case (c == '\n' || c == '\r') && !s.blank:
-			if _, err := s.need(2); err != nil {
+		case (c == '\n' || c == '\r') && !s.blankIsRecord:
+			if _, err := s.ensure(2); err != nil {
 				return false, err
 			}
 			s.from += lineEnd(s.buf[s.from:s.filled])
@@ -204,14 +202,13 @@ func (s *scanner) next() (bool, error) {
 			s.from += size
 			return true, nil
 		}
-		if err := s.fill(); err != nil {
+		if err := s.read(); err != nil {
 			return false, err
 		}
 	}
 }
 
-// lineEnd is how long the line's end is that b begins with; 0 where it begins
-// with none.
+// lineEnd returns the length of the line end that b begins with, or 0.
 func lineEnd(b []byte) int {
 	switch {
 	case len(b) > 0 && b[0] == '\n':
@@ -224,13 +221,13 @@ func lineEnd(b []byte) int {
 	return 0
 }
 
-// skipLine goes behind the end of the line, whatever is in it.
+// skipLine moves past the end of the line, whatever the line contains.
 func (s *scanner) skipLine() error {
 	for {
 		rest := s.buf[s.from:s.filled]
 		if i := bytes.IndexAny(rest, "\r\n"); i >= 0 {
 			s.from += i
-			if _, err := s.need(2); err != nil {
+			if _, err := s.ensure(2); err != nil {
 				return err
 			}
 			s.from += lineEnd(s.buf[s.from:s.filled])
@@ -240,13 +237,13 @@ func (s *scanner) skipLine() error {
 		if s.eof {
 			return nil
 		}
-		if err := s.fill(); err != nil {
+		if err := s.read(); err != nil {
 			return err
 		}
 	}
 }
 
-// discard goes forward to a place in the file, by reading.
+// discard reads forward to an offset of the file.
 func (s *scanner) discard(to int64) error {
 	for s.offset() < to {
 		s.from = int(min(to-s.base, int64(s.filled)))
@@ -259,21 +256,21 @@ func (s *scanner) discard(to int64) error {
 		if s.eof {
 			return nil
 		}
-		if err := s.fill(); err != nil {
+		if err := s.read(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// locate counts the lines before a fault in what the scanner holds.
-func (s *scanner) locate(f *fault) {
+// locate sets the line and the column of an error that lies within the buffer.
+func (s *scanner) locate(e *ParseError) {
 	c := *s.lines
-	c.count(s.buf[:min(max(f.offset-s.base, 0), int64(s.filled))])
-	f.line, f.column = c.line+1, int(f.offset-c.lineStart)+1
+	c.count(s.buf[:min(max(e.Offset-s.base, 0), int64(s.filled))])
+	e.Line, e.Column = c.line+1, int(e.Offset-c.lineStart)+1
 }
 
-// text returns the bytes of a cell. It takes the escapes out in place.
+// text returns the bytes of a cell. It removes the escapes in place.
 func (s *scanner) text(i int) []byte {
 	c := &s.cells[i]
 	text := s.record[c.from:c.to]

@@ -12,19 +12,18 @@ const (
 	highs = 0x80 * ones
 )
 
-// match has the high bit of each byte that is zero in x unset, and set in every
-// other; the other bits mean nothing. Unlike the shorter formulas it is exact
+// nonzeroMask returns a word whose high bits tell which bytes of x are not zero.
+// Its other bits mean nothing. Unlike the well-known shorter formulas it is exact
 // for every byte.
-func match(x uint64) uint64 { return (x&lows + lows) | x }
+func nonzeroMask(x uint64) uint64 { return (x&lows + lows) | x }
 
-// split divides the record at from, of which n bytes are read. It returns the
-// size of the record with its end, or 0 where it does not end within these bytes
-// and more may come.
+// split divides the record at s.from into cells; n bytes of it are in the buffer. It
+// returns the size of the record with its line end, or 0 if the record does not end
+// within these bytes and more may follow.
 //
-// Eight bytes are looked at in one go. Each bit of mask stands for a byte of the
-// word at base that is a delimiter, a quote or a line's end, the first one
-// lowest.
-func (s *scanner) split(n int, eof bool) (int, *fault) {
+// It looks at eight bytes at a time. Each bit of mask stands for a byte of the word
+// at base that is a delimiter, a quote or a line end; the first byte is the lowest.
+func (s *scanner) split(n int, eof bool) (int, *ParseError) {
 	var (
 		b         = s.buf[s.from : s.from+n]
 		padded    = s.buf[s.from : s.from+n+padding]
@@ -43,12 +42,12 @@ func (s *scanner) split(n int, eof bool) (int, *fault) {
 	for {
 		for mask == 0 {
 			if next >= n {
-				return s.rest(cells, count, start, n, eof, escaped, seen)
+				return s.splitEnd(cells, count, start, n, eof, escaped, seen)
 			}
 			word := binary.LittleEndian.Uint64(padded[next:])
-			none := match(word^s.delimiters) & match(word^s.quotes) & match(word^('\n'*ones)) & match(word^('\r'*ones))
+			none := nonzeroMask(word^s.delimiters) & nonzeroMask(word^s.quotes) & nonzeroMask(word^('\n'*ones)) & nonzeroMask(word^('\r'*ones))
 			if escape != 0 {
-				none &= match(word ^ s.escapes)
+				none &= nonzeroMask(word ^ s.escapes)
 			}
 			mask = ^none & highs
 			if left := n - next; left < 8 {
@@ -63,7 +62,7 @@ func (s *scanner) split(n int, eof bool) (int, *fault) {
 		switch c := b[i]; {
 		case c == delimiter:
 			if i-start > most {
-				return 0, s.tooLong(start, start)
+				return 0, s.fieldTooLong(start, start)
 			}
 			if count++; count <= s.columns {
 				cells = append(cells, cell{from: int32(start), to: int32(i), escaped: escaped})
@@ -71,7 +70,7 @@ func (s *scanner) split(n int, eof bool) (int, *fault) {
 			start, escaped = i+1, false
 		case c == '\n' || c == '\r':
 			if i-start > most {
-				return 0, s.tooLong(start, start)
+				return 0, s.fieldTooLong(start, start)
 			}
 			if c == '\r' && i+1 == n && !eof { // is it a CRLF?
 				s.cells = cells
@@ -90,8 +89,8 @@ func (s *scanner) split(n int, eof bool) (int, *fault) {
 			escaped = true
 			next, mask = i+2, 0
 		case i != start:
-			return 0, s.fault(i, i, "a quote within a field that does not begin with one: put the whole field in quotes and write the quote twice").
-				with("quote=none reads quotes as they stand")
+			return 0, s.syntaxError(i, i, "a quote in an unquoted field: enclose the whole field in quotes and double the quote").
+				with("set quote=none to read quotes as ordinary characters")
 		default:
 			end, doubled, fault := s.quotedEnd(b, i+1, eof)
 			if fault != nil || end < 0 {
@@ -123,21 +122,22 @@ func (s *scanner) split(n int, eof bool) (int, *fault) {
 				s.cells, s.count, s.ascii = cells, count, seen&highs == 0
 				return end + 1 + lineEnd(b[end+1:]), nil
 			default:
-				what := "a quote within a field is written twice"
+				what := "double a quote inside a field"
 				if escape != 0 {
-					what = "a quote within a field stands behind an escape character"
+					what = "escape a quote inside a field"
 				}
-				return 0, s.fault(end+1, end+1, "%q after a closing quote: %s", b[end+1], what).with("quote=none reads quotes as they stand")
+				return 0, s.syntaxError(end+1, end+1, "%q after a closing quote: %s", b[end+1], what).with("set quote=none to read quotes as ordinary characters")
 			}
 		}
 	}
 }
 
-// rest is where no more of a record is read: it ends there, or more is needed.
-func (s *scanner) rest(cells []cell, count, start, n int, eof, escaped bool, seen uint64) (int, *fault) {
+// splitEnd handles the end of the buffered bytes: the record ends there if the file
+// does; otherwise split needs more.
+func (s *scanner) splitEnd(cells []cell, count, start, n int, eof, escaped bool, seen uint64) (int, *ParseError) {
 	s.cells = cells
 	if int64(n-start) > s.dialect.maxField {
-		return 0, s.tooLong(start, start)
+		return 0, s.fieldTooLong(start, start)
 	}
 	if !eof {
 		return 0, nil
@@ -149,13 +149,13 @@ func (s *scanner) rest(cells []cell, count, start, n int, eof, escaped bool, see
 	return n, nil
 }
 
-// quotedEnd returns where the closing quote is of the field that begins at from,
-// behind its quote, or -1 where more is needed. doubled says that there are
-// escapes before it.
-func (s *scanner) quotedEnd(b []byte, from int, eof bool) (end int, doubled bool, f *fault) {
+// quotedEnd returns the index of the closing quote of the field whose text begins
+// at from, or -1 if more bytes are needed. doubled reports whether the field
+// contains escapes.
+func (s *scanner) quotedEnd(b []byte, from int, eof bool) (end int, doubled bool, f *ParseError) {
 	most := int(s.dialect.maxField)
 	quote, escape := s.dialect.quote, s.dialect.escape
-	escapes := 0 // bytes that are no part of the field's text
+	escapes := 0 // bytes that are not part of the field's text
 	for i := from; ; {
 		window := b[i:]
 		if left := from + escapes + most + 1 - i; len(window) > left {
@@ -177,9 +177,9 @@ func (s *scanner) quotedEnd(b []byte, from int, eof bool) (end int, doubled bool
 		}
 		switch {
 		case k < 0 && len(b)-from-escapes > most:
-			return 0, false, s.tooLong(from-1, 0)
+			return 0, false, s.fieldTooLong(from-1, 0)
 		case k < 0 && eof:
-			return 0, false, s.fault(from-1, 0, "the quote that begins here has no end").with("quote=none reads quotes as they stand")
+			return 0, false, s.syntaxError(from-1, 0, "the quote that begins here is never closed").with("set quote=none to read quotes as ordinary characters")
 		case k < 0:
 			return -1, false, nil
 		}
@@ -198,8 +198,8 @@ func (s *scanner) quotedEnd(b []byte, from int, eof bool) (end int, doubled bool
 	}
 }
 
-// tooLong is the fault of the field at start. Where its quote may be the one that
-// has no end, the line of the record's beginning is all that is known to be bad.
-func (s *scanner) tooLong(start, from int) *fault {
-	return s.fault(start, from, "the field has more than %d bytes: is a quote missing its end?", s.dialect.maxField).with("max_field=BYTES allows longer ones")
+// fieldTooLong returns the error for the field at start. If its quote may be the
+// unclosed one, only the line where the record begins is known to be bad: from is 0.
+func (s *scanner) fieldTooLong(start, from int) *ParseError {
+	return s.syntaxError(start, from, "the field has more than %d bytes: is a closing quote missing?", s.dialect.maxField).with("max_field=BYTES allows longer ones")
 }

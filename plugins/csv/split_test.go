@@ -1,7 +1,6 @@
 package csv
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -16,7 +15,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// hard are files whose every byte matters to where records begin and end.
+// hard holds files in which every byte matters for the division into records.
 var hard = []string{
 	"a,b\n1,x\n2,y\n",
 	"a,b\r\n1,\"x\r\n\"\"y\"\"\"\r\n\"\",2\r\n",
@@ -31,7 +30,7 @@ var hard = []string{
 	"a,b",
 }
 
-// halves reads a text in two goes.
+// halves returns a text in two reads.
 type halves struct {
 	text string
 	at   int
@@ -50,12 +49,12 @@ func (h *halves) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestChunkBoundaries: wherever the bytes are cut, the records are the same.
+// TestChunkBoundaries checks that records do not depend on how reads are divided.
 func TestChunkBoundaries(t *testing.T) {
-	escaped := standard
+	escaped := rfc4180
 	escaped.escape, escaped.comment = '\\', '#'
 	for _, text := range append(hard, "a\\,b,c\n\"x\\\"y\",\\\\\n# no, \"\n1,2\n") {
-		for _, d := range []dialect{standard, escaped} {
+		for _, d := range []dialect{rfc4180, escaped} {
 			want, fault := scanAll(strings.NewReader(text), d)
 			if fault != nil {
 				continue
@@ -70,7 +69,8 @@ func TestChunkBoundaries(t *testing.T) {
 	}
 }
 
-// TestParts: wherever a file is divided, its parts hold every record once.
+// TestParts checks that wherever a file is divided, its partitions hold every record
+// once.
 func TestParts(t *testing.T) {
 	for _, text := range hard {
 		fsys := fstest.MapFS{"t.csv": {Data: []byte(text), ModTime: time.Unix(1e9, 0)}}
@@ -83,8 +83,8 @@ func TestParts(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := s.tables["t"]
-		records := func(spans ...span) (all []string) {
-			w := s.walk(t.Context(), table, memory.DefaultAllocator, smallestBuffer, spans...)
+		records := func(spans ...positionRange) (all []string) {
+			w := s.newRecordReader(t.Context(), table, memory.DefaultAllocator, smallestBuffer, spans...)
 			defer w.close()
 			for {
 				more, err := w.next()
@@ -97,12 +97,12 @@ func TestParts(t *testing.T) {
 				all = append(all, string(w.scanner.record))
 			}
 		}
-		want := records(table.everything())
+		want := records(table.wholeTable())
 		for at := table.files[0].start; at <= int64(len(text)); at++ {
-			s.parity = parity{}
+			s.quotes = quoteParity{}
 			var got []string
-			for _, part := range []span{{placeOf(0, table.files[0].start), at}, {at, placeOf(0, 1<<offsetBits-1)}} {
-				part, err := s.boundaries(t.Context(), table, part)
+			for _, part := range []positionRange{{positionOf(0, table.files[0].start), at}, {at, positionOf(0, 1<<offsetBits-1)}} {
+				part, err := s.alignPartition(t.Context(), table, part)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,8 +115,8 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// TestPlaces: a fault has the place that an editor shows, also when its record
-// was found without reading what is before it.
+// TestPlaces checks the line and the column of an error whose record was found
+// without reading the lines before it.
 func TestPlaces(t *testing.T) {
 	text := "a,b\r\n1,\"x\ny\"\n2,z\r3,z,z\n4,z\n"
 	at := int64(strings.Index(text, "3,z"))
@@ -129,25 +129,25 @@ func TestPlaces(t *testing.T) {
 	if _, err := s.Catalog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := s.walk(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, span{at, math.MaxInt64})
+	w := s.newRecordReader(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, positionRange{at, math.MaxInt64})
 	defer w.close()
 	_, err = w.next()
-	want := fmt.Sprintf("t.csv:5:5: the record has 3 fields, the table 2 columns (at byte %d); on_error=skip leaves such records out", at+4)
+	want := fmt.Sprintf("t.csv:5:5: the record has 3 fields, but the table has 2 columns (at byte %d); set on_error=skip to leave such records out", at+4)
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
 
-// TestResync: after a fault in the middle of a line the next line is a record.
+// TestResync checks that the line after a syntax error is read as a record.
 func TestResync(t *testing.T) {
 	for text, want := range map[string]struct {
 		records []string
 		places  []string
 	}{
-		"a,b\n1,2\nx\"y,3\n4,5\n":           {[]string{"1,2\n", "4,5\n"}, []string{"t.csv:3:2: a quote within"}},
+		"a,b\n1,2\nx\"y,3\n4,5\n":           {[]string{"1,2\n", "4,5\n"}, []string{"t.csv:3:2: a quote in an unquoted field"}},
 		"a,b\n\"x\"y,3\n4,5\n":              {[]string{"4,5\n"}, []string{"t.csv:2:4: 'y' after a closing quote"}},
-		"a,b\n\"x,3\n4,5\n":                 {[]string{"4,5\n"}, []string{"t.csv:2:1: the quote that begins here has no end"}},
-		"a,b\n1\n2,3,4\n5,6":                {[]string{"5,6"}, []string{"t.csv:2:1: the record has 1 fields", "t.csv:3:5: the record has 3 fields"}},
+		"a,b\n\"x,3\n4,5\n":                 {[]string{"4,5\n"}, []string{"t.csv:2:1: the quote that begins here is never closed"}},
+		"a,b\n1\n2,3,4\n5,6":                {[]string{"5,6"}, []string{"t.csv:2:1: the record has 1 field", "t.csv:3:5: the record has 3 fields"}},
 		"a,b\nx,\"two\nlines\"z\n\n4,5\r\n": {[]string{"4,5\r\n"}, []string{"t.csv:3:7: 'z' after a closing quote"}},
 		"a,b\n1,\"1234567890123\"\n4,5\n":   {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
 		"a,b\n1,1234567890123\n4,5\n":       {[]string{"4,5\n"}, []string{"t.csv:2:3: the field has more than 10 bytes"}},
@@ -161,7 +161,7 @@ func TestResync(t *testing.T) {
 		if _, err := s.Catalog(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w := s.walk(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, s.tables["t"].everything())
+		w := s.newRecordReader(t.Context(), s.tables["t"], memory.DefaultAllocator, smallestBuffer, s.tables["t"].wholeTable())
 		var records []string
 		for {
 			more, err := w.next()
@@ -190,11 +190,11 @@ func TestResync(t *testing.T) {
 	}
 }
 
-// TestFieldWithoutMemory: a field that the session has no memory for is an error
-// that says where it is.
+// TestFieldWithoutMemory checks that a field which does not fit in memory is an error
+// with its place.
 func TestFieldWithoutMemory(t *testing.T) {
 	in := io.MultiReader(strings.NewReader("a\n\""), io.LimitReader(endless{}, 1<<20), strings.NewReader("\"\n"))
-	s := newScanner(in, "t.csv", standard, smallestBuffer, &bounded{left: 256 << 10})
+	s := newScanner(in, "t.csv", rfc4180, smallestBuffer, &bounded{left: 256 << 10})
 	defer s.release()
 	if _, err := s.next(); err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestFieldWithoutMemory(t *testing.T) {
 	}
 }
 
-// bounded refuses what is over.
+// bounded is an allocator with a limit.
 type bounded struct {
 	memory.GoAllocator
 	left int
@@ -213,7 +213,7 @@ type bounded struct {
 
 func (b *bounded) Allocate(n int) []byte {
 	if b.left -= n; b.left < 0 {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: errors.New("no memory")})
+		panic(sources.Errorf(sources.Exhausted, "", "", "no memory"))
 	}
 	return b.GoAllocator.Allocate(n)
 }

@@ -19,42 +19,43 @@ import (
 
 // table is a table whose columns are known.
 type table struct {
-	described
+	tableSpec
 	files    []tableFile
-	identity string // of its files when they were sampled
-	width    int    // the fields of a record
-	rowBytes int64  // of a record in the sample, on average
-	packed   bool   // a file cannot be read from the middle
-	skips    bool   // records that cannot be read are left out
+	identity string // of its files when the catalog was made
+	width    int    // the number of fields of a record
+	rowBytes int64  // the average size of a record in the sample
+	packed   bool   // some file cannot be read from the middle
+	skips    bool   // unreadable records are left out
 }
 
 // tableFile is one of a table's files.
 type tableFile struct {
 	name      string
 	nameBytes []byte
-	identity  string  // when it was sampled
-	size      int64   // on the disk
-	start     int64   // where the first record begins
-	stream    *stream // instead of a file that can be opened; else nil
+	identity  string        // when the catalog was made
+	size      int64         // on disk
+	start     int64         // the offset of the first record
+	onePass   *onePassInput // the input that takes the place of a file, or nil
 }
 
-func (t *table) streams() bool { return t.files[0].stream != nil }
+func (t *table) isOnePass() bool { return t.files[0].onePass != nil }
 
-// resumes reports whether a scan can begin where another was.
-func (t *table) resumes() bool { return !t.streams() }
+// canResume reports whether a scan can resume after a cursor.
+func (t *table) canResume() bool { return !t.isOnePass() }
 
-func (t *table) can() sources.Capability {
+func (t *table) capabilities() sources.Capability {
 	can := sources.CapProject | sources.CapLimit | sources.CapLogic
-	if t.resumes() {
+	if t.canResume() {
 		can |= sources.CapResume | sources.CapStable
 	}
-	if t.divides() {
+	if t.canPartition() {
 		can |= sources.CapPartition
 	}
 	return can
 }
 
-// Catalog reads the header and a sample of every file, once.
+// Catalog returns the catalog, and makes it in the first call by reading the header
+// and a sample of every file.
 func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,24 +65,23 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog := &sources.Catalog{}
 	tables := map[string]*table{}
 	var keys []sources.ForeignKey
-	for _, d := range s.files {
+	for _, d := range s.specs {
 		if err := ctx.Err(); err != nil {
 			return nil, sources.WithOp("catalog", "", err)
 		}
 		t, rows, err := s.load(ctx, d)
 		if err != nil {
-			return nil, sources.WithOp("catalog", d.table, invalid(err))
+			return nil, sources.WithOp("catalog", d.table, asInvalid(err))
 		}
 		tables[d.table] = t
 		catalog.Tables = append(catalog.Tables, t.describe(rows))
-		keys = append(keys, d.foreign...)
+		keys = append(keys, d.foreignKeys...)
 	}
-	// Some of a package's files may refer to tables that were not opened with
-	// them.
+	// A pattern may select some files of a package whose foreign keys lead to others.
 	if s.options.ByName {
 		keys = append(keys, keysByName(catalog, keys)...)
 	}
-	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declared[k.TargetTable] })
+	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declaredNames[k.TargetTable] })
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}
@@ -90,9 +90,9 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	return catalog, nil
 }
 
-// invalid makes a fault in a file one of kind Invalid, unless the system had
-// its own to say.
-func invalid(err error) error {
+// asInvalid returns an unclassified error as one of kind Invalid, unless it is one
+// of the operating system.
+func asInvalid(err error) error {
 	if kind := sources.KindOf(err); kind != sources.Internal {
 		return err
 	}
@@ -100,7 +100,7 @@ func invalid(err error) error {
 	if errors.As(err, &path) {
 		return err
 	}
-	return &sources.Error{Kind: sources.Invalid, Err: err}
+	return sources.NewError(sources.Invalid, "", "", err)
 }
 
 func (t *table) describe(rows int64) sources.Table {
@@ -120,18 +120,19 @@ func (t *table) describe(rows int64) sources.Table {
 	}
 	return sources.Table{
 		Name: t.table, Schema: arrow.NewSchema(fields, nil), Key: t.key, Unique: t.unique, Comment: t.comment, Rows: rows,
-		Capabilities: t.can(), Filters: t.filtersOf(),
+		Capabilities: t.capabilities(), Filters: t.filtersOf(),
 	}
 }
 
-// load reads the header of every file and the sample of the first. The estimate
-// of the rows is exact where the sample is the whole table.
-func (s *source) load(ctx context.Context, d described) (*table, int64, error) {
-	t := &table{described: d, skips: s.options.SkipBad}
-	for _, name := range d.names {
+// load makes a table by reading the header of every file and a sample of the first.
+// It returns an estimate of the rows, which is exact if the sample is the whole
+// table, or -1.
+func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
+	t := &table{tableSpec: d, skips: s.options.SkipBad}
+	for _, name := range d.fileNames {
 		f := tableFile{name: name, nameBytes: []byte(name)}
 		if s.stdin != nil {
-			f.stream, f.identity = s.stdin, "stdin"
+			f.onePass, f.identity = s.stdin, "stdin"
 		} else {
 			info, err := fs.Stat(s.fsys, name)
 			if err != nil {
@@ -158,23 +159,23 @@ func (s *source) load(ctx context.Context, d described) (*table, int64, error) {
 	return t, rows, nil
 }
 
-// sampleMemory is what a header and a sample are read with, which belong to no
-// stream: a record that it cannot hold ends the sample, and is the scan's to read.
+// sampleMemory allocates memory for reading headers and samples, which belong to no
+// stream. A record that is too large for it ends the sample without an error; the
+// scan reads that record in memory of its own.
 type sampleMemory struct{ memory.GoAllocator }
 
-const mostSampled = 4 << 20
+const maxSampleRecord = 4 << 20
 
-// Allocate refuses what is too large for a sample.
+// Allocate panics with an [*sources.Error] if n is too large for a sample.
 func (m *sampleMemory) Allocate(n int) []byte {
-	if n > mostSampled+padding {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("a sample holds records of %d bytes at most", mostSampled)})
+	if n > maxSampleRecord+padding {
+		panic(sources.Errorf(sources.Exhausted, "", "", "the sample is limited to records of %d bytes", maxSampleRecord))
 	}
 	return m.GoAllocator.Allocate(n)
 }
 
-// loadFile reads the header of one file, and what the table lacks: the columns
-// of the first, and the sample of their values. It returns an estimate of the
-// file's rows, -1 where there is none.
+// loadFile reads the header of a table's file, and for the first file the columns
+// and a sample. It returns an estimate of the file's rows, or -1.
 func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err error) {
 	f := &t.files[i]
 	input, err := s.openFile(ctx, f, t.dialect)
@@ -186,13 +187,13 @@ func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err
 	in := newScanner(input.reader, f.name, t.dialect, largestBuffer, &sampleMemory{})
 	defer in.release()
 	in.base = input.from
-	if f.stream != nil {
-		in.lines = &counter{}
+	if f.onePass != nil {
+		in.lines = &lineCounter{}
 	}
 	defer func() {
-		var at *fault
-		if errors.As(err, &at) {
-			w := &walk{ctx: ctx, source: s, table: t, file: i, scanner: in}
+		var at *ParseError
+		if errors.As(err, &at) && !at.damaged {
+			w := &recordReader{ctx: ctx, source: s, table: t, file: i, scanner: in}
 			err = errors.Join(err, w.locate(at))
 		}
 	}()
@@ -211,7 +212,7 @@ func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err
 			t.columns[i] = column{name: name, missing: s.options.Null, inferred: 1}
 		}
 		t.inferred = true
-	} else if err := t.matches(f.name, names); err != nil {
+	} else if err := t.checkHeader(f.name, names); err != nil {
 		return 0, err
 	}
 	if i > 0 {
@@ -222,7 +223,7 @@ func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err
 	}
 	if t.width = len(t.columns); s.options.FileColumn != "" {
 		if t.index(s.options.FileColumn) >= 0 {
-			return 0, fmt.Errorf("%s: there is a column %q already: filename=NAME takes another", f.name, s.options.FileColumn)
+			return 0, fileError(f.name, s.options.FileColumn, "the file already has a column %q: choose another name with filename=NAME", s.options.FileColumn)
 		}
 		t.columns = append(t.columns, column{name: s.options.FileColumn, kind: fileKind, required: true, source: "file name"})
 	}
@@ -230,17 +231,18 @@ func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err
 		c := &t.columns[i]
 		c.words = slices.ContainsFunc(c.missing, func(m string) bool { return m != "" })
 	}
-	in.blank, in.columns = t.width == 1, t.width+1
+	in.blankIsRecord, in.columns = t.width == 1, t.width+1
 	return s.sample(in, t, f, input.seekable)
 }
 
-// sample reads the first records, and settles what they have to say.
+// sample reads the first records and infers what the columns do not declare. It
+// returns an estimate of the rows, or -1.
 func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int64, error) {
-	guesses := make([]guess, t.width)
+	guesses := make([]typeGuess, t.width)
 	records, whole := 0, false
 	for records < s.options.Sample {
-		// A fault in a record is the scan's to tell: the other tables, and the
-		// records before it, are good.
+		// An error in a record ends the sample. The scan reports it, since the records
+		// before it and the other tables are good.
 		more, err := in.next()
 		if whole = !more && err == nil; whole || err != nil {
 			break
@@ -265,12 +267,12 @@ func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int
 	}
 	if t.inferred {
 		for i := range t.width {
-			guesses[i].settle(&t.columns[i])
+			guesses[i].apply(&t.columns[i])
 			t.columns[i].inferred = max(records, 1)
 		}
 	} else {
-		for _, i := range t.measured {
-			t.columns[i].measure(&guesses[i], records)
+		for _, i := range t.inferDetail {
+			t.columns[i].inferDeclared(&guesses[i], records)
 		}
 	}
 	rows := int64(records)
@@ -286,8 +288,8 @@ func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int
 	return max(rows, (f.size-f.start)/max(t.rowBytes, 1)), nil
 }
 
-// places is how many decimals a declared number has; 0 for what is none, which
-// is the scan's to tell.
+// places returns how many decimal places a declared number has. It is 0 for text
+// that is not a number, which the scan reports.
 func (c *column) places(text []byte) int {
 	mantissa, power, _ := bytes.Cut(bytes.ToLower(c.plain(text)), []byte{'e'})
 	_, fraction, _ := bytes.Cut(mantissa, []byte{'.'})
@@ -305,27 +307,27 @@ func (c *column) places(text []byte) int {
 	return int(max(int64(len(fraction))-exponent, 0))
 }
 
-// measure settles what a declaration leaves to the sample: the scale of a
-// number, whether a timestamp has a zone.
-func (c *column) measure(g *guess, records int) {
+// inferDeclared infers what a declaration leaves open: the scale of a number, and
+// whether a timestamp has a time zone.
+func (c *column) inferDeclared(g *typeGuess, records int) {
 	c.inferred = max(records, 1)
 	switch c.kind {
 	case decimalKind:
 		c.scale = min(int32(g.places), c.precision())
 	case localKind:
-		if g.seen && g.may&mayLocal == 0 && g.may&mayInstant != 0 {
+		if g.seen && g.candidates&mayLocal == 0 && g.candidates&mayInstant != 0 {
 			c.kind = instantKind
 		}
 	}
 }
 
-// header reads the names of the columns.
+// header reads the column names.
 func (s *source) header(in *scanner, t *table) ([]string, error) {
 	if !t.dialect.header {
 		if t.columns != nil {
 			return namesOf(t.columns), nil
 		}
-		return unnamed(in)
+		return generatedNames(in)
 	}
 	more, err := in.next()
 	if err != nil {
@@ -335,27 +337,27 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 		if t.columns != nil {
 			return namesOf(t.columns), nil
 		}
-		return nil, errors.New(in.name + ": the file is empty: it has no header")
+		return nil, fileError(in.name, "", "the file is empty: it has no header")
 	}
 	if in.count > len(in.cells) {
-		return nil, in.wrong(0, "the header has %d columns, more than the %d that are read", in.count, maxColumns)
+		return nil, in.recordError(0, "", "the header has %d columns; at most %d are supported", in.count, maxColumns)
 	}
 	var names []string
 	seen := map[string]bool{}
 	for i := range in.cells {
 		text, at := in.text(i), in.cells[i].begin()
 		if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
-			return nil, in.wrong(at, "the header is not text in UTF-8: is this a CSV file?").with("encoding=latin-1, windows-1252 or utf-16 reads others")
+			return nil, in.recordError(at, "", "the header is not UTF-8 text: is this a CSV file?").with("set encoding=latin-1, windows-1252 or utf-16 if the file is not UTF-8")
 		}
 		name := string(text)
 		if name == "" || seen[name] {
 			if !s.options.Distinct {
 				if name == "" {
-					return nil, in.wrong(at, "column %d has no name", i+1).with("names=distinct gives it one")
+					return nil, in.recordError(at, "", "column %d has no name", i+1).with("set names=distinct to give it one")
 				}
-				return nil, in.wrong(at, "the column name %q is there twice", name).with("names=distinct gives it a number")
+				return nil, in.recordError(at, name, "duplicate column name %q", name).with("set names=distinct to number it")
 			}
-			name = distinct(name, i, seen)
+			name = uniqueName(name, i, seen)
 		}
 		seen[name] = true
 		names = append(names, name)
@@ -363,8 +365,8 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 	return names, nil
 }
 
-// distinct makes a name that is not taken yet.
-func distinct(name string, i int, seen map[string]bool) string {
+// uniqueName returns a name that is not in seen.
+func uniqueName(name string, i int, seen map[string]bool) string {
 	if name == "" {
 		name = fmt.Sprintf("column_%d", i+1)
 	}
@@ -374,15 +376,15 @@ func distinct(name string, i int, seen map[string]bool) string {
 	return name
 }
 
-// unnamed counts the fields of the first record of a file without a header, and
-// goes back to it.
-func unnamed(in *scanner) ([]string, error) {
+// generatedNames returns names for the columns of a file without a header. The
+// scanner stays before the first record.
+func generatedNames(in *scanner) ([]string, error) {
 	more, err := in.next()
 	if err != nil {
 		return nil, err
 	}
 	if !more {
-		return nil, errors.New(in.name + ": the file is empty: it has no columns")
+		return nil, fileError(in.name, "", "the file is empty: it has no columns")
 	}
 	in.from = int(in.start - in.base)
 	names := make([]string, len(in.cells))
@@ -392,7 +394,7 @@ func unnamed(in *scanner) ([]string, error) {
 	return names, nil
 }
 
-// index is the place of the column of that name, which there is.
+// index returns the index of the column of that name, which must exist.
 func (t *table) index(name string) int {
 	return slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 }
@@ -405,9 +407,9 @@ func namesOf(columns []column) []string {
 	return names
 }
 
-// matches holds a file's header against the columns that are known, from the
-// package or from the first file.
-func (t *table) matches(file string, names []string) error {
+// checkHeader returns an error if a file's header differs from the table's columns,
+// which are declared or come from the first file.
+func (t *table) checkHeader(file string, names []string) error {
 	declared, by := namesOf(t.columns), packageFile+" declares"
 	if t.inferred {
 		by = t.files[0].name + " has"
@@ -423,18 +425,19 @@ func (t *table) matches(file string, names []string) error {
 	}
 	for i, name := range names {
 		if i >= len(declared) {
-			return fmt.Errorf("%s: column %d is %q, which is more than %s", file, i+1, name, by)
+			return fileError(file, name, "column %d is %q, which is more than %s", i+1, name, by)
 		}
 		if name != declared[i] {
-			return fmt.Errorf("%s: column %d is %q, where %s %q", file, i+1, name, by, declared[i])
+			return fileError(file, name, "column %d is %q, where %s %q", i+1, name, by, declared[i])
 		}
 	}
-	return fmt.Errorf("%s: there is no column %s, which %s", file, strings.Join(declared[len(names):], ", "), by)
+	return fileError(file, declared[len(names)], "no column %s, which %s", strings.Join(declared[len(names):], ", "), by)
 }
 
-// version names the state of a table's files, and adds up their sizes.
+// version returns a string that changes with the table's files, and the sum of
+// their sizes.
 func (s *source) version(t *table) (version string, size int64, err error) {
-	if t.streams() {
+	if t.isOnePass() {
 		return "", -1, nil
 	}
 	var b strings.Builder

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// kind is how the text of a column is read.
+// kind is how the text of a column is parsed.
 type kind uint8
 
 const (
@@ -19,32 +19,33 @@ const (
 	booleanKind
 	dateKind
 	timeKind
-	localKind   // timestamps without a zone
-	instantKind // timestamps with one
+	localKind   // timestamps without a time zone
+	instantKind // timestamps with a time zone
 	yearKind
 	floatKind
-	fileKind // the name of the file, which is in no field
+	fileKind // the name of the file, which no field holds
 )
 
-// maxPrecision is how many digits a decimal has at most.
+// maxPrecision is the largest number of digits of a decimal.
 const maxPrecision = 38
 
-// column is a column of a table: what it is called and how it is read.
+// column describes a column of a table and how its values are parsed. Its fields
+// are part of the names of stored indexes: renaming one makes every index stale.
 type column struct {
 	name     string
 	kind     kind
-	digits   int32    // of a decimal, at most; 0 is maxPrecision
-	scale    int32    // of a decimal
-	required bool     // it has no NULL
-	inferred int      // from so many records; 0 where it is declared
-	missing  []string // the texts that stand for NULL, beside the unquoted empty one
-	words    bool     // missing has one that is not empty
-	trues    []string // of a boolean; nil: true and false in any case
+	digits   int32    // the precision of a decimal; 0 means maxPrecision
+	scale    int32    // the scale of a decimal
+	required bool     // it holds no NULL
+	inferred int      // the number of records that the type was inferred from; 0 if it is declared
+	missing  []string // the texts that mean NULL, besides the empty unquoted field
+	words    bool     // missing has a text that is not empty
+	trues    []string // of a boolean; nil for true and false in any case
 	falses   []string
-	layout   string // of a date or time, in Go's form; empty: ISO 8601
-	decimal  byte   // of a number; 0: a point
-	group    string // between the digits of a number
-	source   string // the declared type, for people
+	layout   string // of a date or time, as in package time; empty for ISO 8601
+	decimal  byte   // the decimal separator of a number; 0 for a point
+	group    string // the group separator of a number
+	source   string // the declared type, for display
 	comment  string
 }
 
@@ -81,11 +82,11 @@ func (c *column) precision() int32 {
 	return c.digits
 }
 
-// describe names the column's type for an error.
+// describe returns the column's type as errors name it.
 func (c *column) describe() string {
 	switch c.kind {
 	case integerKind:
-		return "an integer of 64 bits"
+		return "a 64-bit integer"
 	case decimalKind:
 		return fmt.Sprintf("a number with at most %d decimals and %d digits", c.scale, c.precision())
 	case booleanKind:
@@ -95,20 +96,20 @@ func (c *column) describe() string {
 	case timeKind:
 		return "a time of day"
 	case localKind:
-		return "a date and time without a zone"
+		return "a date and time without a time zone"
 	case instantKind:
-		return "a date and time with a zone"
+		return "a date and time with a time zone"
 	case yearKind:
 		return "a year"
 	case floatKind:
-		return "a number that a float of 64 bits holds"
+		return "a number in the range of a 64-bit float"
 	}
-	return "text in UTF-8: is the encoding another one?"
+	return "valid UTF-8"
 }
 
-// isNull reports whether a field is NULL: an unquoted field without text, or one
-// of the texts that stand for it. A quoted field without text is NULL only where
-// the column's type has no empty value.
+// isNull reports whether a field is NULL: it is empty and unquoted, or one of the
+// texts that mean NULL. A quoted empty field is NULL only if the column's type has
+// no empty value.
 func (c *column) isNull(text []byte, quoted bool) bool {
 	if len(text) == 0 && !quoted {
 		return true
@@ -124,8 +125,8 @@ func (c *column) isNull(text []byte, quoted bool) bool {
 	return false
 }
 
-// datum is a value that is not NULL: a number in the unit of its column's type,
-// a boolean's 0 or 1, a float's or a decimal's bits, or text in the scanner's
+// datum is a value that is not NULL: a number in the unit of its column's type, 0
+// or 1 for a boolean, the bits of a float or a decimal, or text in the scanner's
 // buffer.
 type datum struct {
 	n    int64 // of a decimal, the low bits
@@ -133,18 +134,18 @@ type datum struct {
 	text []byte
 }
 
-// parse reads a field that is not NULL, and reports whether the text is of the
-// column's type. ascii says that there is nothing else in it.
+// parse parses a field that is not NULL and reports whether it is of the column's
+// type. ascii tells that the text is known to be ASCII.
 func (c *column) parse(text []byte, ascii bool) (d datum, ok bool) {
 	switch c.kind {
 	case textKind:
 		return datum{text: text}, ascii || utf8.Valid(text)
 	case integerKind:
 		n, ok := parseInteger(c.plain(text))
-		return datum{n: n}, ok && (c.declared() || faithful(text, n == 0))
+		return datum{n: n}, ok && (c.declared() || isCanonical(text, n == 0))
 	case decimalKind:
 		low, high, ok := parseDecimal(c.plain(text), c.precision(), c.scale, c.declared())
-		return datum{n: low, high: high}, ok && (c.declared() || faithful(text, low|high == 0))
+		return datum{n: low, high: high}, ok && (c.declared() || isCanonical(text, low|high == 0))
 	case dateKind:
 		if c.layout != "" {
 			n, ok := parseLayout(c.layout, text)
@@ -194,13 +195,12 @@ func boolToInt(b bool) int64 {
 	return 0
 }
 
-// declared reports whether the column's type is, rather than found in a sample.
+// declared reports whether the column's type is declared rather than inferred.
 func (c *column) declared() bool { return c.source != "" || c.inferred == 0 }
 
-// faithful reports whether what was read as a number is written as this program
-// would write it. In a column whose type was inferred anything else may be a
-// code, and is no number only because the sample did not show it.
-func faithful(text []byte, zero bool) bool {
+// isCanonical reports whether a number is written as this program would write it.
+// In a column of an inferred type, anything else may be a code, such as 007.
+func isCanonical(text []byte, zero bool) bool {
 	negative := text[0] == '-'
 	if negative {
 		text = text[1:]
@@ -211,8 +211,8 @@ func faithful(text []byte, zero bool) bool {
 	return text[0] != '0' || len(text) == 1 || text[1] == '.'
 }
 
-// plain brings a number's digits into their plain form, without group
-// separators and with a point.
+// plain returns a number without group separators and with a decimal point, or nil
+// if that is not possible.
 func (c *column) plain(text []byte) []byte {
 	if c.group == "" && (c.decimal == 0 || c.decimal == '.') {
 		return text
@@ -222,7 +222,7 @@ func (c *column) plain(text []byte) []byte {
 	}
 	if c.decimal != 0 && c.decimal != '.' {
 		if bytes.IndexByte(text, '.') >= 0 {
-			return nil // the point is no decimal sign here
+			return nil // a point is not the decimal separator here
 		}
 		text = bytes.ReplaceAll(text, []byte{c.decimal}, []byte{'.'})
 	}

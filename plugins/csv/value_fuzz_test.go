@@ -12,13 +12,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
 
-// padded is a text with other bytes behind it, as in a scanner's buffer.
+// padded returns a text followed by other bytes, as in a scanner's buffer.
 func padded(text string) []byte {
 	return append([]byte(text), "12345678"...)[:len(text):max(len(text)+8, 8)]
 }
 
-// FuzzNumber: integers are those of strconv, decimals those of math/big, whatever
-// stands behind them.
+// FuzzNumber compares integers with strconv and decimals with math/big, whatever
+// follows them in the buffer.
 func FuzzNumber(f *testing.F) {
 	for _, text := range []string{"0", "-1", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "+5", "007", "12345678", "123456789", "1234567890123456789",
 		"1.50", "-0.05", "1e400", "1.5e3", "12E-2", ".5", "5.", "1_000", "0x1F", "99999999999999999999999999999999999999", "1234567.12", "-0", "00000000000000000000000000001"} {
@@ -60,7 +60,7 @@ func FuzzNumber(f *testing.F) {
 	})
 }
 
-// plainRat reads a number as people write it in CSV files, by way of math/big.
+// plainRat parses a number by means of math/big.
 func plainRat(text string) (*big.Rat, bool) {
 	body := strings.TrimLeft(text, "+-")
 	if len(text)-len(body) > 1 || strings.Trim(body, "0123456789.eE+-") != "" {
@@ -76,8 +76,8 @@ func plainRat(text string) (*big.Rat, bool) {
 	return new(big.Rat).SetString(text)
 }
 
-// FuzzMoment: dates and timestamps are those of the time package.
-func FuzzMoment(f *testing.F) {
+// FuzzDateTime compares dates and timestamps with package time.
+func FuzzDateTime(f *testing.F) {
 	for _, text := range []string{"2026-02-28", "2024-02-29", "2023-02-29", "0000-01-01", "9999-12-31", "2026-02-28T10:00:00Z", "2026-02-28 23:59:59.999999+02:00",
 		"1969-12-31T23:59:59", "2026-02-28T10:00:00.1234567Z", "2026-1-1", "2026-02-28T24:00:00", "0001-03-01", "1900-02-29", "2026-02-28T10:00:00+0530", "2026-02-28T10:00:00-08"} {
 		f.Add(text)
@@ -113,7 +113,7 @@ func at(text string, i int) string {
 	return "T"
 }
 
-// TestEveryDay: all days of the calendar, and no others.
+// TestEveryDay checks all days of the calendar, and that there are no others.
 func TestEveryDay(t *testing.T) {
 	for year := 0; year < 10000; year++ {
 		if year > 3000 && year%7 != 0 {
@@ -130,10 +130,10 @@ func TestEveryDay(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := digits([]byte{}); ok {
+	if _, ok := parseDigits([]byte{}); ok {
 		t.Error("nothing is a number")
 	}
-	if n, ok := digits([]byte(strconv.FormatUint(math.MaxInt64, 10))); !ok || n != math.MaxInt64 {
+	if n, ok := parseDigits([]byte(strconv.FormatUint(math.MaxInt64, 10))); !ok || n != math.MaxInt64 {
 		t.Errorf("the largest integer is %d, %t", n, ok)
 	}
 }

@@ -9,31 +9,31 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// vector is one column of a page that is being made: Arrow's buffers, written
-// into without anything in between. Its memory is the session's; until the page
-// has taken it, it is freed by release, also where growing was refused.
+// vector builds one column of a page by writing directly into Arrow buffers. Its
+// memory comes from the session's allocator. The array that finish returns owns the
+// memory; before that, release frees it, also after a failed allocation.
 type vector struct {
 	mem    memory.Allocator
 	column *column
 	typ    arrow.DataType
-	place  int // of the column in the record
-	width  int // bytes of a value; 0: text, -1: bits
-	quick  quick
+	index  int // of the column in the table
+	width  int // bytes of a value; 0 for text, -1 for bits
+	fast   fastFormat
 
 	rows   int
 	nulls  int
-	valid  []byte // a bit for each row; nil while there is no NULL
-	values []byte // of a text, the offsets: one more than there are rows
+	valid  []byte // the validity bitmap; nil while there is no NULL
+	values []byte // of text, the offsets: one more than rows
 	text   []byte
-	used   int // of text
+	used   int // bytes of text
 
-	roomRows int // how many rows there is room for
-	lastRows int // of the page before, which this one will be like
+	capacity int // in rows
+	lastRows int // rows of the previous page, an estimate for this one
 	lastText int
 }
 
 func newVector(mem memory.Allocator, c *column, place int) vector {
-	v := vector{mem: mem, column: c, typ: c.dataType(), place: place, quick: c.quickness()}
+	v := vector{mem: mem, column: c, typ: c.dataType(), index: place, fast: c.fastFormat()}
 	switch t := v.typ.(type) {
 	case *arrow.StringType:
 	case *arrow.BooleanType:
@@ -44,9 +44,9 @@ func newVector(mem memory.Allocator, c *column, place int) vector {
 	return v
 }
 
-// size is what a value adds to the page's size, as sources.Size counts, without
-// the bytes of a text.
-func (v *vector) size() int64 {
+// fixedSize returns what a value adds to the page's size, as sources.Size counts it,
+// without the bytes of text.
+func (v *vector) fixedSize() int64 {
 	switch v.width {
 	case 0:
 		return 4
@@ -56,40 +56,40 @@ func (v *vector) size() int64 {
 	return int64(v.width)
 }
 
-// firstRows is how many rows a vector has room for at first.
+// firstRows is the initial capacity of a vector.
 const firstRows = 32
 
 // grow makes room for more rows.
 func (v *vector) grow() {
-	rows := max(2*v.roomRows, v.lastRows, firstRows)
+	rows := max(2*v.capacity, v.lastRows, firstRows)
 	switch v.width {
 	case 0:
-		v.values = v.larger(v.values, 4*(rows+1))
+		v.values = v.reallocate(v.values, 4*(rows+1))
 	case -1:
-		v.values = v.larger(v.values, (rows+7)/8)
+		v.values = v.reallocate(v.values, (rows+7)/8)
 	default:
-		v.values = v.larger(v.values, v.width*rows)
+		v.values = v.reallocate(v.values, v.width*rows)
 	}
 	if v.valid != nil {
-		v.valid = v.larger(v.valid, (rows+7)/8)
+		v.valid = v.reallocate(v.valid, (rows+7)/8)
 	}
-	v.roomRows = rows
+	v.capacity = rows
 }
 
-func (v *vector) larger(b []byte, n int) []byte {
+func (v *vector) reallocate(b []byte, n int) []byte {
 	if b == nil {
 		return v.mem.Allocate(n)
 	}
 	return v.mem.Reallocate(n, b)
 }
 
-// null appends a NULL.
-func (v *vector) null() {
-	if v.rows == v.roomRows {
+// appendNull appends a NULL.
+func (v *vector) appendNull() {
+	if v.rows == v.capacity {
 		v.grow()
 	}
 	if v.valid == nil {
-		v.valid = v.mem.Allocate((v.roomRows + 7) / 8)
+		v.valid = v.mem.Allocate((v.capacity + 7) / 8)
 		for i := range v.rows / 8 {
 			v.valid[i] = 0xff
 		}
@@ -108,10 +108,10 @@ func (v *vector) null() {
 	v.rows++
 }
 
-// put appends a value.
-func (v *vector) put(d datum) {
+// append appends a value.
+func (v *vector) append(d datum) {
 	i := v.rows
-	if i == v.roomRows {
+	if i == v.capacity {
 		v.grow()
 	}
 	switch v.width {
@@ -142,11 +142,10 @@ func (v *vector) put(d datum) {
 }
 
 func (v *vector) growText(need int) {
-	v.text = v.larger(v.text, max(need, min(2*len(v.text), math.MaxInt32), v.lastText, 16*firstRows))
+	v.text = v.reallocate(v.text, max(need, min(2*len(v.text), math.MaxInt32), v.lastText, 16*firstRows))
 }
 
-// truncate takes back the rows behind the first so many, of which there is one
-// at most.
+// truncate removes the row at index rows, if there is one.
 func (v *vector) truncate(rows int) {
 	if v.rows <= rows {
 		return
@@ -167,8 +166,9 @@ func (v *vector) truncate(rows int) {
 	}
 }
 
-// array makes an array of the rows, and begins anew. The array owns the memory.
-func (v *vector) array() arrow.Array {
+// finish returns the values as an array, which owns their memory, and empties the
+// vector.
+func (v *vector) finish() arrow.Array {
 	buffers := []*memory.Buffer{nil, nil}
 	if v.valid != nil {
 		buffers[0] = v.buffer(v.valid, (v.rows+7)/8)
@@ -191,11 +191,11 @@ func (v *vector) array() arrow.Array {
 	}
 	v.lastRows, v.lastText = max(v.lastRows, v.rows), max(v.lastText, v.used)
 	v.valid, v.values, v.text = nil, nil, nil
-	v.rows, v.nulls, v.used, v.roomRows = 0, 0, 0, 0
+	v.rows, v.nulls, v.used, v.capacity = 0, 0, 0, 0
 	return array.MakeFromData(data)
 }
 
-// buffer hands memory over to a buffer of n bytes.
+// buffer returns a buffer of n bytes that owns the memory b.
 func (v *vector) buffer(b []byte, n int) *memory.Buffer {
 	if b == nil {
 		return memory.NewBufferBytes(nil)
@@ -205,7 +205,7 @@ func (v *vector) buffer(b []byte, n int) *memory.Buffer {
 	return memory.SliceBuffer(whole, 0, n)
 }
 
-// release frees what no array has taken.
+// release frees the memory that no array owns.
 func (v *vector) release() {
 	for _, b := range [][]byte{v.valid, v.values, v.text} {
 		if b != nil {

@@ -13,42 +13,42 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// catalog is the contract's catalogue with what the SQL is made of.
+// catalog is the catalog with the information for making SQL.
 type catalog struct {
 	*sources.Catalog
 	tables map[string]*table
 }
 
-// table is what the source knows of one table beyond the contract. It never
-// changes.
+// table is what the source knows about a table beyond its description in the catalog. It is
+// immutable.
 type table struct {
 	oid     uint32
 	from    string // quoted, with its schema
 	columns map[string]*column
-	order   []string // the key that every ordered scan ends in; nil where there is none
-	// heap says that the rows have a place on the disk that a scan can go by: a
-	// plain table or a materialised view, in a session with one snapshot.
+	order   []string // the key that ends the order of every scan; nil if there is none
+	// heap tells that scans can use the physical order: the table is a plain table or a
+	// materialized view, and sessions have a snapshot.
 	heap bool
-	// inherited says that the rows of other tables are this one's too.
+	// inherited tells that the table also has the rows of tables that inherit from it.
 	inherited bool
-	denied    string // why the role may not read it; empty where it may
+	denied    string // why the role may not read it; otherwise empty
 }
 
-// loading is a catalogue on its way.
-type loading struct {
-	s       *source
-	c       *catalog
-	index   map[uint32]int              // in the catalogue's tables, by OID
-	columns map[uint32]map[int16]string // names by number
-	oids    []uint32
-	found   []columnInfo // in the order of the tables
-	of      []uint32     // the table of each of found
-	types   types
-	foreign []sources.ForeignKey
+// catalogLoader loads a catalog.
+type catalogLoader struct {
+	s            *source
+	c            *catalog
+	index        map[uint32]int              // indexes of the tables in the catalog, by OID
+	columns      map[uint32]map[int16]string // column names by number
+	oids         []uint32
+	columnInfos  []columnInfo // in the order of the tables
+	columnTables []uint32     // the table of each of columnInfos
+	types        types
+	foreign      []sources.ForeignKey
 }
 
 func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
-	l := &loading{
+	l := &catalogLoader{
 		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}},
 		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, types: types{},
 	}
@@ -61,12 +61,12 @@ func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 		return nil, err
 	}
 	for i := range l.c.Tables {
-		l.finish(&l.c.Tables[i])
+		l.finishTable(&l.c.Tables[i])
 	}
 	return l.c, nil
 }
 
-func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
+func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 	o := &l.s.options
 	rows, err := tx.Query(ctx, tablesSQL, o.schema, append([]string{}, o.schemas...))
 	if err != nil {
@@ -83,28 +83,28 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 		if schema != o.schema {
 			shown = schema + "." + name
 		}
-		// A dot within a name can make two tables look the same.
+		// Two tables can have the same name if names contain dots.
 		if l.c.tables[shown] != nil {
 			shown = quote(schema, name)
 		}
 		t := sources.Table{Name: shown, Rows: -1, Comment: comment, MaxScans: o.connections}
-		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == strict, inherited: inherited}
+		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == snapshotStrict, inherited: inherited}
 		switch {
 		case !used:
-			own.denied = fmt.Sprintf("the role has no USAGE of the schema %q", schema)
+			own.denied = fmt.Sprintf("the role has no USAGE privilege on the schema %q", schema)
 		case !readable:
-			own.denied = "the role has no SELECT on it"
+			own.denied = "the role has no SELECT privilege on it"
 		default:
 			t.Capabilities |= sources.CapProject | sources.CapLimit | sources.CapLogic
 			if l.s.utf8 {
 				t.Capabilities |= sources.CapSort
 			}
-			if o.snapshot == strict && kind != "f" { // a foreign table has moments of its own
+			if o.snapshot == snapshotStrict && kind != "f" { // a foreign table does not follow the snapshot
 				t.Capabilities |= sources.CapSnapshot
 			}
 		}
 		if own.denied != "" {
-			t.Comment = remark(t.Comment, "may not be read: "+own.denied)
+			t.Comment = addNote(t.Comment, "may not be read: "+own.denied)
 		}
 		if kind != "v" && !inherited && estimate >= 0 {
 			t.Rows = int64(estimate)
@@ -119,15 +119,15 @@ func (l *loading) loadTables(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// remark adds what the source has to say to what the database says of a table.
-func remark(comment, words string) string {
+// addNote adds a note of the source to the comment of a table.
+func addNote(comment, words string) string {
 	if comment == "" {
 		return words
 	}
 	return comment + " (" + words + ")"
 }
 
-func (l *loading) loadColumns(ctx context.Context, tx pgx.Tx) error {
+func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, columnsSQL, l.oids)
 	if err != nil {
 		return err
@@ -146,20 +146,20 @@ func (l *loading) loadColumns(ctx context.Context, tx pgx.Tx) error {
 			return nil
 		}
 		l.columns[relation][number] = i.name
-		l.found, l.of = append(l.found, i), append(l.of, relation)
+		l.columnInfos, l.columnTables = append(l.columnInfos, i), append(l.columnTables, relation)
 		return nil
 	})
 	for relation, names := range hidden {
 		t := l.table(relation)
-		t.Comment = remark(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
+		t.Comment = addNote(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
 	}
 	return err
 }
 
-func (l *loading) table(oid uint32) *sources.Table { return &l.c.Tables[l.index[oid]] }
+func (l *catalogLoader) table(oid uint32) *sources.Table { return &l.c.Tables[l.index[oid]] }
 
-// loadTypes learns what the columns' types are, and with that makes the columns.
-func (l *loading) loadTypes(ctx context.Context, tx pgx.Tx) error {
+// loadTypes loads the types of the columns and makes the columns.
+func (l *catalogLoader) loadTypes(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, typesSQL, l.oids)
 	if err != nil {
 		return err
@@ -183,8 +183,8 @@ func (l *loading) loadTypes(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("types: %w", err)
 	}
 	fields := make([][]arrow.Field, len(l.c.Tables))
-	for i, info := range l.found {
-		at := l.index[l.of[i]]
+	for i, info := range l.columnInfos {
+		at := l.index[l.columnTables[i]]
 		c := newColumn(info, l.types, &l.s.options)
 		l.c.tables[l.c.Tables[at].Name].columns[info.name] = c
 		fields[at] = append(fields[at], c.field)
@@ -195,8 +195,8 @@ func (l *loading) loadTypes(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// names returns the columns' names, or nil where one may not be read.
-func (l *loading) names(relation uint32, numbers []int16) []string {
+// names returns the names of columns, or nil if one of them may not be read.
+func (l *catalogLoader) names(relation uint32, numbers []int16) []string {
 	names := make([]string, len(numbers))
 	for i, n := range numbers {
 		name, ok := l.columns[relation][n]
@@ -208,7 +208,7 @@ func (l *loading) names(relation uint32, numbers []int16) []string {
 	return names
 }
 
-func (l *loading) loadConstraints(ctx context.Context, tx pgx.Tx) error {
+func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, constraintsSQL, l.oids)
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (l *loading) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		if columns == nil {
 			return nil
 		}
-		// A child's rows are its parent's too, and have keys of their own.
+		// A parent table also has the rows of its children, which its keys do not cover.
 		inherited := l.c.tables[t.Name].inherited
 		switch {
 		case kind == "p" && !inherited:
@@ -242,9 +242,9 @@ func (l *loading) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// addForeign notes a foreign key, unless it leads to what is not shown, or
-// compares in PostgreSQL alone, as by an operator of its own.
-func (l *loading) addForeign(t *sources.Table, name string, columns []string, target uint32, targeted []int16) {
+// addForeign adds a foreign key, unless its target is not in the catalog or the types can be
+// compared only by PostgreSQL.
+func (l *catalogLoader) addForeign(t *sources.Table, name string, columns []string, target uint32, targeted []int16) {
 	i, ok := l.index[target]
 	far := l.names(target, targeted)
 	if !ok || far == nil {
@@ -262,8 +262,8 @@ func (l *loading) addForeign(t *sources.Table, name string, columns []string, ta
 	l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, TargetTable: other.Name, TargetColumns: far})
 }
 
-// finish says what the table can do.
-func (l *loading) finish(t *sources.Table) {
+// finishTable sets the capabilities, filters and lookups of a table.
+func (l *catalogLoader) finishTable(t *sources.Table) {
 	own := l.c.tables[t.Name]
 	if own.denied != "" {
 		return
@@ -280,7 +280,7 @@ func (l *loading) finish(t *sources.Table) {
 	if own.order != nil || own.heap {
 		t.Capabilities |= sources.CapResume | sources.CapStable
 	}
-	if own.heap && l.s.version >= 140000 { // older ones read the whole table for a range of it
+	if own.heap && l.s.version >= 140000 { // older servers read the whole table for a range of ctids
 		t.Capabilities |= sources.CapPartition
 	}
 	t.Filters = map[string]sources.Ops{}

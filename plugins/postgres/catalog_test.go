@@ -15,7 +15,7 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// describe writes what a catalogue says of a table, but for its columns.
+// describe returns the description of a table without its columns.
 func describe(t *sources.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v %v", t.Key, t.Unique)
@@ -90,7 +90,7 @@ func TestCatalogIsComplete(t *testing.T) {
 	if n := c.Table("wide").Schema.NumFields(); n != 1499 {
 		t.Errorf("%d columns", n)
 	}
-	// The rows are there, and the estimates near them.
+	// The rows can be read, and the estimates are close.
 	for name, want := range map[string]int{"measures": 700, "animals": 2, "dogs": 1, "big": 99, "totals": 23, "nothing": 1, "no_key": 50, "wide": 1, long: 1} {
 		if got := len(text(t, ses.Scan(t.Context(), &sources.Query{Table: name}))); got != want {
 			t.Errorf("%s has %d rows, want %d", name, got, want)
@@ -130,7 +130,7 @@ func TestSchemasOption(t *testing.T) {
 	}
 }
 
-// TestPrivileges reads as a role that may little.
+// TestPrivileges reads with a role that has few privileges.
 func TestPrivileges(t *testing.T) {
 	server := pgtest.Start(t)
 	uri := server.Database(t, `CREATE SCHEMA closed; CREATE TABLE closed.inner (id int PRIMARY KEY);
@@ -153,7 +153,7 @@ GRANT SELECT (id, other) ON open TO penstock_reader; GRANT SELECT, INSERT ON rul
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"closed.inner": `may not be read: the role has no USAGE of the schema "closed"`, "refused": "words (may not be read: the role has no SELECT on it)",
+		"closed.inner": `may not be read: the role has no USAGE privilege on the schema "closed"`, "refused": "words (may not be read: the role has no SELECT privilege on it)",
 		"open": `may not be read: the columns "secret"`, "ruled": "",
 	} {
 		if got := c.Table(name).Comment; got != want {
@@ -173,7 +173,7 @@ GRANT SELECT (id, other) ON open TO penstock_reader; GRANT SELECT, INSERT ON rul
 	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "ruled"})); !slices.Equal(got, []string{`1|"penstock_reader"`}) {
 		t.Errorf("ruled has %q", got)
 	}
-	// A right that is taken away later is an error that says so.
+	// A privilege that is revoked later is an error.
 	if err := pgtest.Run(t.Context(), uri, "REVOKE SELECT ON ruled FROM penstock_reader;"); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ GRANT SELECT (id, other) ON open TO penstock_reader; GRANT SELECT, INSERT ON rul
 	}
 }
 
-// TestNamesCannotInject asks for tables and columns whose names are SQL.
+// TestNamesCannotInject queries tables and columns whose names contain SQL.
 func TestNamesCannotInject(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE TABLE "a""; DROP TABLE b; --" ("x""y" int, "X""Y" text, "$1" int, "t.x" int, PRIMARY KEY ("x""y", "X""Y"));
 INSERT INTO "a""; DROP TABLE b; --" VALUES (1, '''; DROP TABLE b; --', 2, 3); CREATE TABLE b (id int PRIMARY KEY);`)

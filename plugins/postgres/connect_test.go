@@ -29,7 +29,7 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// tryOpen opens a source, looks at its catalogue and closes it again.
+// tryOpen opens a source, reads its catalog and closes it.
 func tryOpen(t *testing.T, c sources.Config) error {
 	t.Helper()
 	src, err := postgres.Open(t.Context(), c)
@@ -43,7 +43,7 @@ func tryOpen(t *testing.T, c sources.Config) error {
 	return err
 }
 
-// authority is a certificate authority of a test's own.
+// authority is a certificate authority for tests.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -68,7 +68,7 @@ func newAuthority(t *testing.T) authority {
 	return authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 }
 
-// issue makes a server's certificate and key for an address.
+// issue creates a server certificate and key for an address.
 func (a authority) issue(t *testing.T, ip string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -148,8 +148,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestWhereLibpqLooks: what the URI leaves out comes from the environment, a
-// service file, a password file.
+// TestWhereLibpqLooks checks that what the URI omits comes from the environment, a service
+// file or a password file.
 func TestWhereLibpqLooks(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, "CREATE TABLE n (i int PRIMARY KEY);")
 	u, err := url.Parse(uri)
@@ -180,7 +180,7 @@ func TestWhereLibpqLooks(t *testing.T) {
 	if err := tryOpen(t, sources.Config{URI: "postgres://?service=shop"}); err != nil {
 		t.Errorf("by a service file: %v", err)
 	}
-	// A server that is none of those that are wanted is passed over.
+	// A server that target_session_attrs excludes is skipped.
 	several := fmt.Sprintf("postgres://%s:%s@127.0.0.1:1,%s/%s?sslmode=disable&target_session_attrs=", u.User.Username(), password, u.Host, database)
 	if err := tryOpen(t, sources.Config{URI: several + "primary"}); err != nil {
 		t.Errorf("the primary: %v", err)
@@ -190,7 +190,7 @@ func TestWhereLibpqLooks(t *testing.T) {
 	}
 }
 
-// TestPooler puts a pooler between, as pgbouncer is one.
+// TestPooler connects through a pooler that behaves like pgbouncer.
 func TestPooler(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, "CREATE TABLE n (i int PRIMARY KEY, r tstzrange); INSERT INTO n VALUES (1, '[2020-01-01 00:00+00,)'); "+hostileSettings)
 	for _, c := range []struct {
@@ -230,8 +230,8 @@ func TestPooler(t *testing.T) {
 	}
 }
 
-// TestCatalogAsksConstantly: how much is asked does not depend on how much there
-// is.
+// TestCatalogAsksConstantly checks that the number of queries does not depend on the size
+// of the database.
 func TestCatalogAsksConstantly(t *testing.T) {
 	var asked []int64
 	for _, tables := range []int{1, 150} {
@@ -249,8 +249,8 @@ END LOOP; END $$;`, tables))
 	}
 }
 
-// pooler hands a client's transactions, or its whole session, to connections of
-// its own: the last one that was given back is the first to be taken.
+// pooler assigns backends to transactions or to sessions. It prefers the backend that was
+// returned last.
 type pooler struct {
 	t             *testing.T
 	uri           string
@@ -262,7 +262,8 @@ type pooler struct {
 	all  []*pgconn.HijackedConn
 }
 
-// startPooler returns the address of a pooler, which ends with the test.
+// startPooler starts a pooler and returns its address. The pooler stops at the end of the
+// test.
 func startPooler(t *testing.T, uri string, byTransaction bool) (*pooler, string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -325,7 +326,7 @@ func (p *pooler) give(c *pgconn.HijackedConn) {
 	p.free = append(p.free, c)
 }
 
-// serve speaks with one client until it leaves.
+// serve serves one client until it disconnects.
 func (p *pooler) serve(conn net.Conn) {
 	client := pgproto3.NewBackend(conn, conn)
 	if _, err := client.ReceiveStartupMessage(); err != nil {
@@ -386,7 +387,7 @@ func (p *pooler) serve(conn net.Conn) {
 	}
 }
 
-// answer passes on what the server says until it is ready again.
+// answer forwards messages of the server until it is ready for a query.
 func (p *pooler) answer(client *pgproto3.Backend, server *pgconn.HijackedConn) (status byte, err error) {
 	if err := server.Frontend.Flush(); err != nil {
 		return 0, err

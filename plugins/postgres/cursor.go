@@ -14,11 +14,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// A cursor is a kind, a digest of the query that it belongs to, a digest of the
-// moment that was seen where the place means something in that alone, and a
-// place. By keyset that is the values of the order's terms in the last row, as
-// they were on the wire: a length in 32 bits and the bytes, all ones for NULL. By
-// count it is the number of rows that were given.
+// A cursor consists of a kind, a digest of its query, a digest of the snapshot if the
+// position is valid only in that, and a position. In a keyset cursor, the position is the
+// values of the terms in the last row in binary format, each preceded by its length in 32
+// bits, where all ones means NULL. In a counting cursor it is the number of rows.
 const (
 	byKeyset = 1
 	byCount  = 2
@@ -27,9 +26,9 @@ const (
 const digestBytes = 16
 
 var (
-	errCursor = errors.New("the cursor does not belong to this query")
-	errMoment = errors.New("the cursor or the partition belongs to another snapshot, and rows without an order have no place outside of theirs: " +
-		"join the snapshot, or ask for an order, by which a scan resumes anywhere")
+	errCursor        = errors.New("the cursor does not belong to this query")
+	errOtherSnapshot = errors.New("the cursor or the partition belongs to another snapshot, and without an order it is valid only there: " +
+		"use the same snapshot, or set an order, which allows to resume in any snapshot")
 )
 
 func digest(parts ...string) []byte {
@@ -40,8 +39,8 @@ func digest(parts ...string) []byte {
 	return h.Sum(nil)[:digestBytes]
 }
 
-// cursorOf begins a cursor of a query.
-func cursorOf(kind byte, q *sources.Query, terms []term) []byte {
+// cursorHeader returns the beginning of the cursors of a query.
+func cursorHeader(kind byte, q *sources.Query, terms []term) []byte {
 	var b bytes.Buffer
 	part := func(format string, args ...any) { fmt.Fprintf(&b, format+"\x00", args...) }
 	part("%q %q %x", q.Table, q.Columns, []byte(q.Part))
@@ -66,53 +65,51 @@ func eachValue(a arrow.Array, visit func(sources.Value)) {
 	}
 }
 
-// cursors follows a scan and writes the cursor of its last row.
-type cursors struct {
-	head  []byte
-	last  [][]byte // by keyset; nil by count
-	count uint64
-	disk  bool // the rows must come in the order of the disk, which nobody has asked for
+// cursorWriter tracks a scan and makes cursors.
+type cursorWriter struct {
+	head       []byte
+	last       [][]byte // the values of the last row; nil for counting cursors
+	count      uint64
+	checkOrder bool // check that rows come in physical order, since there is no ORDER BY
 }
 
-var errDisk = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the server has changed the way in which it reads the table since it was asked; read again")}
+var errOrderChanged = sources.Errorf(sources.Unavailable, "", "", "the server has changed its plan for the table: read again")
 
-// cursors holds what the query names of a moment, its partition and its cursor,
-// against the moment that the member sees. It returns nil where the table's
-// scans have no cursors.
-func (n *session) cursors(ctx context.Context, m *member, t *table, q *sources.Query, b *statement) (*cursors, error) {
-	c := &cursors{disk: b.unsorted}
-	if b.physical {
-		c.head = cursorOf(byCount, q, nil)
+// newCursorWriter checks that the cursor and the partition of a query belong to the snapshot
+// of the connection. It returns nil if the scan has no cursors.
+func (n *session) newCursorWriter(ctx context.Context, m *snapshotConn, t *table, q *sources.Query, b *statement) (*cursorWriter, error) {
+	c := &cursorWriter{checkOrder: b.implicitOrder}
+	if b.ctidScan {
+		c.head = cursorHeader(byCount, q, nil)
 	} else {
-		c.head, c.last = cursorOf(byKeyset, q, b.terms), make([][]byte, len(b.terms))
+		c.head, c.last = cursorHeader(byKeyset, q, b.terms), make([][]byte, len(b.terms))
 	}
-	if b.momentary {
-		place, err := m.place(ctx, t)
+	if b.snapshotBound {
+		node, err := m.filenode(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		moment := digest(m.moment, place)
-		if q.Part != nil && !bytes.Equal(b.part.moment, moment) || q.After != nil && !bytes.Equal(b.seen, moment) {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: errMoment}
+		snapshot := digest(m.snapshotID, node)
+		if q.Part != nil && !bytes.Equal(b.part.snapshot, snapshot) || q.After != nil && !bytes.Equal(b.cursorSnapshot, snapshot) {
+			return nil, sources.NewError(sources.Invalid, "", "", errOtherSnapshot)
 		}
-		c.head = append(c.head, moment...)
+		c.head = append(c.head, snapshot...)
 	}
 	if !b.cursors {
 		return nil, nil
 	}
-	c.count = b.skip
+	c.count = b.offset
 	return c, nil
 }
 
-// pass notes a row by the values of the order's terms. They are valid until the
-// next row alone.
-func (c *cursors) pass(terms [][]byte) error {
+// addRow records the values of the terms in a row, which are valid until the next row.
+func (c *cursorWriter) addRow(terms [][]byte) error {
 	c.count++
-	if c.disk && bytes.Compare(terms[0], c.last[0]) <= 0 { // a place is in big endian
-		return errDisk
+	if c.checkOrder && bytes.Compare(terms[0], c.last[0]) <= 0 { // a ctid is big endian
+		return errOrderChanged
 	}
 	for i, v := range terms {
-		// A nil stays nil; an empty value must not become one.
+		// Keep nil, which is NULL, distinct from an empty value.
 		if v == nil {
 			c.last[i] = nil
 			continue
@@ -125,7 +122,7 @@ func (c *cursors) pass(terms [][]byte) error {
 	return nil
 }
 
-func (c *cursors) write() sources.Cursor {
+func (c *cursorWriter) cursor() sources.Cursor {
 	out := bytes.Clone(c.head)
 	if c.last == nil {
 		return binary.BigEndian.AppendUint64(out, c.count)
@@ -140,29 +137,29 @@ func (c *cursors) write() sources.Cursor {
 	return out
 }
 
-// resume takes the query's cursor apart: what it has seen of a moment, and
-// either the number of rows that were given or the values of the terms.
-func (b *statement) resume(q *sources.Query) (last [][]byte, err error) {
+// readCursor decodes the cursor of a query: its snapshot, and either the number of rows to
+// skip or the values of the terms, which it returns.
+func (b *statement) readCursor(q *sources.Query) (last [][]byte, err error) {
 	kind := byte(byKeyset)
-	if b.physical {
+	if b.ctidScan {
 		kind = byCount
 	}
-	head := cursorOf(kind, q, b.terms)
+	head := cursorHeader(kind, q, b.terms)
 	c, ok := bytes.CutPrefix(q.After, head)
 	if !ok {
 		return nil, errCursor
 	}
-	if b.momentary {
+	if b.snapshotBound {
 		if len(c) < digestBytes {
 			return nil, errCursor
 		}
-		b.seen, c = c[:digestBytes], c[digestBytes:]
+		b.cursorSnapshot, c = c[:digestBytes], c[digestBytes:]
 	}
-	if b.physical {
+	if b.ctidScan {
 		if len(c) != 8 {
 			return nil, errCursor
 		}
-		if b.skip = binary.BigEndian.Uint64(c); b.skip > math.MaxInt64 {
+		if b.offset = binary.BigEndian.Uint64(c); b.offset > math.MaxInt64 {
 			return nil, errCursor
 		}
 		return nil, nil

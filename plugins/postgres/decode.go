@@ -20,9 +20,9 @@ const (
 	dayMicros   = 86400 * 1000000
 )
 
-// errSpecial is what is wrong with a value that PostgreSQL has and the column's
-// Arrow type has not. The option special makes it NULL, or the column a text.
-var errSpecial = errors.New("open with the option special=null to read it as NULL, or special=text to read such columns as text")
+// errSpecial is the error for a value that the column's Arrow type cannot represent. The
+// option special can make such values NULL, or the column a text column.
+var errSpecial = errors.New("set the option special=null to read it as NULL, or special=text to read such columns as text")
 
 func specialError(text string) error { return fmt.Errorf("%s; %w", text, errSpecial) }
 
@@ -32,17 +32,17 @@ var (
 	errNaN        = specialError("NaN, which a decimal cannot hold")
 	errMidnight   = specialError("24:00:00, which a time of day cannot hold")
 	errDimensions = specialError("an array of more than one dimension, which a list cannot hold")
-	errBounds     = specialError("an array that does not begin at 1, which a list cannot hold")
-	errNumeric    = errors.New("the server sent a numeric that is none")
-	errTime       = errors.New("the server sent a time that is none")
+	errBounds     = specialError("an array whose lower bound is not 1, which a list cannot hold")
+	errNumeric    = errors.New("the server sent a malformed numeric")
+	errTime       = errors.New("the server sent an invalid time")
 	errJSONB      = errors.New("the server sent jsonb of an unknown version")
-	errNested     = errors.New("the server sent an array or a row that is none")
-	errChanged    = errors.New("its type has changed since the catalogue was read; open the source again")
-	errNullValue  = errors.New("NULL in a column that has none")
+	errNested     = errors.New("the server sent a malformed array or row")
+	errChanged    = errors.New("its type has changed since the catalog was read: open the source again")
+	errNullValue  = errors.New("NULL in a column that is not nullable")
 )
 
 func wrongWidth(have, want int) error {
-	return fmt.Errorf("the server sent %d bytes for a value of %d", have, want)
+	return fmt.Errorf("the server sent %d bytes for a value of %d bytes", have, want)
 }
 
 // decodeDate returns days since 1970.
@@ -67,8 +67,8 @@ func decodeTimestamp(v int64) (int64, error) {
 	return v + epochMicros, nil
 }
 
-// decodeTime returns microseconds since midnight. PostgreSQL knows a 24:00:00,
-// Arrow does not: it is refused rather than made into midnight.
+// decodeTime returns microseconds since midnight. The time 24:00:00 of PostgreSQL, which
+// Arrow lacks, is an error.
 func decodeTime(v int64) (int64, error) {
 	switch {
 	case v == dayMicros:
@@ -79,8 +79,8 @@ func decodeTime(v int64) (int64, error) {
 	return v, nil
 }
 
-// decodeInterval reads microseconds, days and months. PostgreSQL keeps the three
-// apart as Arrow does, but counts in microseconds.
+// decodeInterval decodes microseconds, days and months. Arrow keeps these three separate
+// too, but counts nanoseconds.
 func decodeInterval(raw []byte) (arrow.MonthDayNanoInterval, error) {
 	micros, days, months := int64(binary.BigEndian.Uint64(raw)), int32(binary.BigEndian.Uint32(raw[8:])), int32(binary.BigEndian.Uint32(raw[12:]))
 	switch {
@@ -93,9 +93,9 @@ func decodeInterval(raw []byte) (arrow.MonthDayNanoInterval, error) {
 	return arrow.MonthDayNanoInterval{Months: months, Days: days, Nanoseconds: micros * 1000}, nil
 }
 
-// A numeric on the wire is a count of digits to the base of 10000, the weight
-// of the first one, a sign, and how many decimal places to show, each in 16
-// bits; then the digits.
+// The binary format of a numeric is the number of its base-10000 digits, the weight of
+// the first digit, the sign, the number of decimal places to show, and the digits. Each
+// has 16 bits.
 const (
 	numericNegative = 0x4000
 	numericNaN      = 0xC000
@@ -131,7 +131,7 @@ func parseNumeric(b []byte) (numeric, error) {
 	return n, nil
 }
 
-// powers are those of ten that fit into 64 bits.
+// powers holds the powers of ten that fit in 64 bits.
 var powers = func() (p [20]uint64) {
 	for i := range p {
 		p[i] = 1
@@ -142,10 +142,9 @@ var powers = func() (p [20]uint64) {
 	return p
 }()
 
-// small returns the unscaled value of a number of up to four digits, which are
-// most: within 64 bits, and without a branch for what is rare. What is not ok is
-// for others to look at.
-func (n numeric) small(precision, scale int32) (uint64, bool) {
+// smallUnscaled returns the unscaled value of a number of up to four base-10000 digits, if
+// it fits in 64 bits. Most numbers do.
+func (n numeric) smallUnscaled(precision, scale int32) (uint64, bool) {
 	var v uint64
 	if len(n.digits) > 8 {
 		return 0, false
@@ -157,7 +156,7 @@ func (n numeric) small(precision, scale int32) (uint64, bool) {
 		}
 		v = v*10000 + d
 	}
-	exponent := 4*(n.weight-len(n.digits)/2+1) + int(scale) // of the last digit, in unscaled terms
+	exponent := 4*(n.weight-len(n.digits)/2+1) + int(scale) // of the last digit in the unscaled value
 	switch {
 	case exponent < -4, exponent > 2: // 18 digits at most, which an int64 holds
 		return 0, false
@@ -173,23 +172,23 @@ func (n numeric) small(precision, scale int32) (uint64, bool) {
 	return v, precision >= 19 || v < powers[precision]
 }
 
-// decodeDecimal128 returns the unscaled value at the scale: exactly, or not at
-// all.
+// decodeDecimal128 returns the unscaled value for the scale, or an error if that is not
+// exact.
 func decodeDecimal128(b []byte, precision, scale int32) (decimal128.Num, error) {
 	n, err := parseNumeric(b)
 	if err != nil {
 		return decimal128.Num{}, err
 	}
-	if v, ok := n.small(precision, scale); ok {
+	if v, ok := n.smallUnscaled(precision, scale); ok {
 		if n.negative {
 			return decimal128.FromI64(-int64(v)), nil
 		}
 		return decimal128.FromU64(v), nil
 	}
-	// Each digit stands for digit * 10000^(weight-i); what is left of the last
-	// one is padded with zeros up to the scale.
+	// Digit i is worth digit * 10000^(weight-i). The number is padded with zeros up to
+	// the scale.
 	var hi, lo uint64
-	exponent := 4*n.weight + int(scale) // of the current digit, in unscaled terms
+	exponent := 4*n.weight + int(scale) // of the current digit in the unscaled value
 	for i := 0; i < len(n.digits); i, exponent = i+2, exponent-4 {
 		d := uint64(binary.BigEndian.Uint16(n.digits[i:]))
 		if d > 9999 {
@@ -235,7 +234,7 @@ func decodeDecimal128(b []byte, precision, scale int32) (decimal128.Num, error) 
 	return v, nil
 }
 
-// mulAdd sets hi:lo to hi:lo * factor + add, and reports false on an overflow.
+// mulAdd sets hi:lo to hi:lo*factor + add. It returns false on overflow.
 func mulAdd(hi, lo *uint64, factor, add uint64) bool {
 	over, high := bits.Mul64(*hi, factor)
 	carry, low := bits.Mul64(*lo, factor)
@@ -245,8 +244,8 @@ func mulAdd(hi, lo *uint64, factor, add uint64) bool {
 	return over == 0 && c2 == 0
 }
 
-// decodeDecimal256 is decodeDecimal128 for what is wider. It is rare, and so
-// may be slow.
+// decodeDecimal256 is like decodeDecimal128 for wider decimals, which are rare, so it need
+// not be fast.
 func decodeDecimal256(b []byte, precision, scale int32) (decimal256.Num, error) {
 	n, err := parseNumeric(b)
 	if err != nil {
@@ -258,7 +257,7 @@ func decodeDecimal256(b []byte, precision, scale int32) (decimal256.Num, error) 
 	for k := len(n.digits); k > 0 && n.digits[k-2]|n.digits[k-1] == 0; k = len(n.digits) {
 		n.digits = n.digits[:k-2]
 	}
-	// A weight beyond this leaves no room for the digit in 76 places.
+	// With a larger weight, the first digit does not fit in 76 decimal digits.
 	if len(n.digits) > 0 && (n.weight > 20 || len(n.digits) > 200) {
 		return decimal256.Num{}, errRange
 	}

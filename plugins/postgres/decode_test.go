@@ -12,7 +12,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// wireNumeric makes a numeric as the server sends it.
+// wireNumeric returns a numeric in binary format.
 func wireNumeric(weight int16, sign uint16, digits ...uint16) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(len(digits)))
 	b = binary.BigEndian.AppendUint16(b, uint16(weight))
@@ -24,8 +24,7 @@ func wireNumeric(weight int16, sign uint16, digits ...uint16) []byte {
 	return b
 }
 
-// FuzzNumeric holds the fast decoder against the plain one: they agree on every
-// value and on what is none.
+// FuzzNumeric checks that the fast decoder and a plain one agree on values and errors.
 func FuzzNumeric(f *testing.F) {
 	f.Add(wireNumeric(0, 0, 1), int8(2))
 	f.Add(wireNumeric(2, numericNegative, 12, 3400, 1, 5000), int8(10))
@@ -45,14 +44,13 @@ func FuzzNumeric(f *testing.F) {
 	})
 }
 
-// nestedForm is a row with everything in it that nests: struct<list<struct<text,
-// numeric>>, list<date>>.
-func nestedForm() *form {
-	text := &form{oid: oidText, typ: arrow.BinaryTypes.String, width: 4}
-	number := &form{oid: oidNumeric, typ: &arrow.Decimal128Type{Precision: 10, Scale: 2}, prec: 10, scale: 2, width: 16, special: true}
-	day := &form{oid: oidDate, typ: arrow.FixedWidthTypes.Date32, width: 4, special: true}
-	row := func(names []string, fields ...*form) *form {
-		f := &form{fields: fields, names: names, special: true}
+// nestedCodec is the codec of a nested row: struct<list<struct<text, numeric>>, list<date>>.
+func nestedCodec() *codec {
+	text := &codec{oid: oidText, typ: arrow.BinaryTypes.String, width: 4}
+	number := &codec{oid: oidNumeric, typ: &arrow.Decimal128Type{Precision: 10, Scale: 2}, prec: 10, scale: 2, width: 16, hasSpecial: true}
+	day := &codec{oid: oidDate, typ: arrow.FixedWidthTypes.Date32, width: 4, hasSpecial: true}
+	row := func(names []string, fields ...*codec) *codec {
+		f := &codec{fields: fields, names: names, hasSpecial: true}
 		var types []arrow.Field
 		for i, c := range fields {
 			types = append(types, arrow.Field{Name: names[i], Type: c.typ, Nullable: true})
@@ -61,12 +59,12 @@ func nestedForm() *form {
 		f.typ = arrow.StructOf(types...)
 		return f
 	}
-	list := func(of *form) *form { return &form{elem: of, typ: arrow.ListOf(of.typ), width: 4, special: true} }
+	list := func(of *codec) *codec { return &codec{elem: of, typ: arrow.ListOf(of.typ), width: 4, hasSpecial: true} }
 	return row([]string{"a", "b"}, list(row([]string{"t", "n"}, text, number)), list(day))
 }
 
-// FuzzNested reads what looks like a row of arrays of rows. What is refused
-// leaves nothing behind, and what is read is no larger than was foreseen.
+// FuzzNested decodes rows of arrays of rows. Errors must not leak memory, and values must
+// not be larger than predicted.
 func FuzzNested(f *testing.F) {
 	value := func(b []byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }
 	field := func(b []byte) []byte { return append([]byte{0, 0, 0, 25}, value(b)...) }
@@ -85,10 +83,10 @@ func FuzzNested(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, null bool) {
 		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 		defer mem.AssertSize(t, 0)
-		form := nestedForm()
-		c := &column{name: "c", form: form}
+		form := nestedCodec()
+		c := &column{name: "c", codec: form}
 		schema := arrow.NewSchema([]arrow.Field{{Name: "c", Type: form.typ, Nullable: true}}, nil)
-		p := newPage(mem, schema, []*column{c}, reading{null: null, ascii: true})
+		p := newPageBuilder(mem, schema, []*column{c}, decodeMode{specialNull: null, checkUTF8: true})
 		defer p.release()
 		size := p.size([][]byte{raw})
 		if _, err := p.append([][]byte{raw}); err != nil {
@@ -102,10 +100,10 @@ func FuzzNested(f *testing.F) {
 	})
 }
 
-// FuzzCursor gives scans cursors and partitions that nobody wrote: they are
-// refused, or are of the query.
+// FuzzCursor checks that arbitrary cursors and partitions are rejected, unless they belong
+// to the query.
 func FuzzCursor(f *testing.F) {
-	o := options{snapshot: strict}
+	o := options{snapshot: snapshotStrict}
 	ts := types{oidInt4: {name: "integer", kind: "b"}, oidText: {name: "text", kind: "b", send: "textsend"}}
 	own := &table{oid: 1, from: `"t"`, order: []string{"id"}, heap: true, columns: map[string]*column{}}
 	var fields []arrow.Field
@@ -116,10 +114,10 @@ func FuzzCursor(f *testing.F) {
 	st := &sources.Table{Name: "t", Schema: arrow.NewSchema(fields, nil), Capabilities: sources.CapResume}
 	order := []sources.Sort{{Column: "s"}}
 	keyset := (&statement{terms: own.terms(order)}).terms
-	head := cursorOf(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)
+	head := cursorHeader(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)
 	f.Add(append(head, 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true, false)
-	f.Add(append(cursorOf(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false, true)
-	f.Add([]byte{}, []byte(part{first: 1, end: 2, moment: make([]byte, digestBytes)}.write()), false, false)
+	f.Add(append(cursorHeader(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false, true)
+	f.Add([]byte{}, []byte(blockRange{first: 1, end: 2, snapshot: make([]byte, digestBytes)}.partition()), false, false)
 	f.Fuzz(func(t *testing.T, after, piece []byte, ordered, disk bool) {
 		q := &sources.Query{Table: "t", After: after}
 		if len(piece) > 0 {
@@ -128,16 +126,16 @@ func FuzzCursor(f *testing.F) {
 		if ordered {
 			q.OrderBy = order
 		}
-		w := byOrder
+		w := keyOrder
 		if disk {
-			w = byDisk
+			w = heapOrder
 		}
-		b, err := build(own, st, q, w)
+		b, err := buildStatement(own, st, q, w)
 		if err != nil {
 			return
 		}
-		if q.Part != nil && !bytes.Equal(b.part.write(), piece) {
-			t.Errorf("the partition %x was read as %x", piece, b.part.write())
+		if q.Part != nil && !bytes.Equal(b.part.partition(), piece) {
+			t.Errorf("the partition %x was read as %x", piece, b.part.partition())
 		}
 		if n := strings.Count(b.sql, "$"); n != len(b.values) || len(b.values) != len(b.oids) {
 			t.Errorf("%d parameters in %s, and %d values", n, b.sql, len(b.values))

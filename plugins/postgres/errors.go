@@ -16,9 +16,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// fault turns what pgx returned into the contract's error. The context tells
-// our own cancel from a server's: it is that of the call.
-func fault(ctx context.Context, err error) error {
+// translateError returns an error of pgx as a *sources.Error. The context is that of the
+// call; it distinguishes our cancellation from one by the server.
+func translateError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -27,66 +27,66 @@ func fault(ctx context.Context, err error) error {
 		return err
 	}
 	if cause := ctx.Err(); cause != nil {
-		return &sources.Error{Kind: sources.Canceled, Err: cause}
+		return sources.NewError(sources.Canceled, "", "", cause)
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		if strings.HasPrefix(pg.Code, "28") {
-			// The server's words name the user.
-			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("the server refused the user or the password (SQLSTATE %s)", pg.Code)}
+			// The message of the server contains the user.
+			return sources.Errorf(sources.Denied, "", "", "the server rejected the user or the password (SQLSTATE %s)", pg.Code)
 		}
 		if pg.Code == "53300" {
-			return &sources.Error{Kind: sources.Unavailable, Err: errors.New("the server has no connection to spare (SQLSTATE 53300)")}
+			return sources.Errorf(sources.Unavailable, "", "", "the server has too many connections (SQLSTATE 53300)")
 		}
 		message := fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pg.Message), pg.Code)
 		switch {
 		case pg.Code == "42P01" || pg.Code == "42703":
-			message += "; it has changed since the catalogue was read: open the source again"
+			message += "; it has changed since the catalog was read: open the source again"
 		case pg.Code == "57014":
-			message += "; raise the option statement_timeout, or ask for less"
+			message += "; raise the option statement_timeout, or read less"
 		case pg.Hint != "":
 			message += "; " + oneLine(pg.Hint)
 		}
-		return &sources.Error{Kind: kindOf(pg.Code), Err: errors.New(message)}
+		return sources.NewError(kindOf(pg.Code), "", "", errors.New(message))
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
 		var untrusted *tls.CertificateVerificationError
 		if errors.As(err, &untrusted) {
-			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("the certificate of %s is not to be trusted: %s; sslrootcert names the authorities that are", place(connect.Config), oneLine(untrusted.Err.Error()))}
+			return sources.Errorf(sources.Denied, "", "", "the certificate of %s is not trusted: %s; set sslrootcert to the file of trusted certificates", address(connect.Config), oneLine(untrusted.Err.Error()))
 		}
-		// The error's own text has one line for each address that was tried, and
-		// the user's name; the cause of the last one is enough.
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("no connection to %s: %s", place(connect.Config), oneLine(root(err).Error()))}
+		// The text of the error has a line for each address, and contains the user. Return only
+		// the last cause.
+		return sources.Errorf(sources.Unavailable, "", "", "cannot connect to %s: %s", address(connect.Config), oneLine(rootCause(err).Error()))
 	}
 	var large *pgproto3.ExceededMaxBodyLenErr
 	if errors.As(err, &large) {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("a row of %.1f MiB, where the stream's memory allows %.1f MiB: give it more, or read fewer columns",
-			float64(large.ActualBodyLen)/(1<<20), float64(large.MaxExpectedBodyLen)/(1<<20))}
+		return sources.Errorf(sources.Exhausted, "", "", "a row of %.1f MiB, but the stream's memory allows only %.1f MiB: raise the memory limit, or read fewer columns",
+			float64(large.ActualBodyLen)/(1<<20), float64(large.MaxExpectedBodyLen)/(1<<20))
 	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		strings.Contains(err.Error(), "conn closed") {
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("the connection was lost: %s", oneLine(root(err).Error()))}
+		return sources.Errorf(sources.Unavailable, "", "", "the connection was lost: %s", oneLine(rootCause(err).Error()))
 	}
-	return &sources.Error{Kind: sources.Internal, Err: errors.New(oneLine(err.Error()))}
+	return sources.NewError(sources.Internal, "", "", errors.New(oneLine(err.Error())))
 }
 
-// misconfigured says what is wrong with an address without quoting it, for it may
-// hold a password.
-func misconfigured(err error) error {
-	text := "the address cannot be read; it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE, with special characters in percent form"
+// invalidAddress returns the error for an invalid URI. It does not quote the URI, which may
+// contain a password.
+func invalidAddress(err error) error {
+	text := "the address is not valid; it must have the form postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE, with special characters percent-encoded"
 	var missing *fs.PathError
 	if errors.As(err, &missing) {
-		return &sources.Error{Kind: sources.KindOf(err), Err: missing}
+		return sources.NewError(sources.KindOf(err), "", "", missing)
 	}
-	return &sources.Error{Kind: sources.Invalid, Err: errors.New(text)}
+	return sources.NewError(sources.Invalid, "", "", errors.New(text))
 }
 
-// kindOf classifies an SQLSTATE.
+// kindOf returns the kind of an SQLSTATE.
 func kindOf(code string) sources.Kind {
 	switch code {
-	case "57014": // not by us, so by the statement's timeout
+	case "57014": // not canceled by us, so by statement_timeout
 		return sources.Exhausted
 	case "42501":
 		return sources.Denied
@@ -108,9 +108,9 @@ func kindOf(code string) sources.Kind {
 	return sources.Internal
 }
 
-// root is the innermost error of a chain, which is the one that names no
-// address and no user.
-func root(err error) error {
+// rootCause returns the innermost error of a chain, which contains neither an address nor a
+// user.
+func rootCause(err error) error {
 	for {
 		next := errors.Unwrap(err)
 		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
@@ -123,8 +123,8 @@ func root(err error) error {
 	}
 }
 
-// place is where a configuration leads, without who goes there.
-func place(c *pgconn.Config) string {
+// address returns the address and the database of a configuration, without the user.
+func address(c *pgconn.Config) string {
 	if c == nil {
 		return "the server"
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// TestErrorsInMidScan: what comes before an error is given, and the session reads
-// on after it.
+// TestErrorsInMidScan checks that rows before an error are yielded, and that the session
+// can be used after it.
 func TestErrorsInMidScan(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE TABLE n (i int PRIMARY KEY); INSERT INTO n SELECT generate_series(1, 1000);
 CREATE VIEW divides AS SELECT i, 1 / (i - 800) AS q FROM n;
@@ -45,7 +45,7 @@ CREATE TABLE ranges (r tstzrange); INSERT INTO ranges VALUES ('[2020-01-01 00:00
 			t.Errorf("after %s: %d rows", c.view, len(got))
 		}
 	}
-	// What a view sets is its own affair, and does not outlive its scan.
+	// Settings that a view changes do not outlive its scan.
 	if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "changes"})); len(got) != 2 {
 		t.Fatalf("%q", got)
 	}
@@ -54,9 +54,9 @@ CREATE TABLE ranges (r tstzrange); INSERT INTO ranges VALUES ('[2020-01-01 00:00
 	}
 }
 
-// TestSlowViewIsCancelled: a scan that waits for its first row ends soon after its
+// TestSlowViewIsCanceled: a scan that waits for its first row ends soon after its
 // context, on the server too.
-func TestSlowViewIsCancelled(t *testing.T) {
+func TestSlowViewIsCanceled(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE VIEW slow AS SELECT pg_sleep(600)::text AS s; CREATE TABLE n (i int); INSERT INTO n VALUES (1);`)
 	a := asAdmin(t, uri)
 	_, ses := open(t, uri, sources.Limits{})
@@ -79,7 +79,7 @@ func TestSlowViewIsCancelled(t *testing.T) {
 	}
 }
 
-// TestTimeouts: the server's own limits are said to be ours to raise.
+// TestTimeouts checks that errors of timeouts name the options.
 func TestTimeouts(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE VIEW slow AS SELECT pg_sleep(600)::text AS s; CREATE TABLE locked (i int PRIMARY KEY);`)
 	a := asAdmin(t, uri)
@@ -97,8 +97,9 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// TestTheCatalogueIsOlder: what has changed since is an error that says so.
-func TestTheCatalogueIsOlder(t *testing.T) {
+// TestOutdatedCatalog checks the errors for tables that have changed since the catalog was
+// read.
+func TestOutdatedCatalog(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b int);
 CREATE TABLE gone (i int PRIMARY KEY); CREATE TABLE c (i int PRIMARY KEY, dropped int, typed int, m mood, p pair, renewed int); INSERT INTO c VALUES (1, 2, 3, 'sad', (1, 2));`)
 	a := asAdmin(t, uri)
@@ -130,7 +131,7 @@ CREATE TABLE gone (i int PRIMARY KEY); CREATE TABLE c (i int PRIMARY KEY, droppe
 		kind          sources.Kind
 	}{{"gone", "i", sources.NotFound}, {"c", "dropped", sources.NotFound}, {"c", "typed", sources.Invalid}, {"c", "m", sources.Invalid}, {"c", "p", sources.Invalid}} {
 		_, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: c.table, Columns: []string{c.column}}))
-		if sources.KindOf(err) != c.kind || !strings.Contains(err.Error(), "since the catalogue was read") {
+		if sources.KindOf(err) != c.kind || !strings.Contains(err.Error(), "since the catalog was read") {
 			t.Errorf("%s.%s: %v", c.table, c.column, err)
 		}
 	}
@@ -139,8 +140,8 @@ CREATE TABLE gone (i int PRIMARY KEY); CREATE TABLE c (i int PRIMARY KEY, droppe
 	}
 }
 
-// TestLargeRows: a row that does not fit into the memory is an error before it is
-// read, and the snapshot outlives it.
+// TestLargeRows checks that a row which does not fit in memory is an error before it is
+// read, and that the snapshot survives.
 func TestLargeRows(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE TABLE large (id int PRIMARY KEY, s text, b bytea[]); INSERT INTO large VALUES (1, 'x', NULL), (2, repeat('y', 5000000), ARRAY['\\x00'::bytea]);`)
 	src, err := postgres.Open(t.Context(), sources.Config{URI: uri})

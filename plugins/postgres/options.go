@@ -13,42 +13,41 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// moments says what moment of the data a session sees.
-type moments string
+// snapshotMode is the value of the option snapshot.
+type snapshotMode string
 
 const (
-	// strict is one snapshot for the session. When it is lost, so is the session.
-	strict moments = "strict"
-	// renew is one snapshot, and another one in its place where it is lost. Scans
-	// come in the order of a key, so that they can go on in the other.
-	renew moments = "renew"
-	// none is a moment for each scan, and nothing that holds vacuum back between
-	// them.
-	none moments = "none"
+	// snapshotStrict uses one snapshot for the session, which fails if the snapshot is lost.
+	snapshotStrict snapshotMode = "strict"
+	// snapshotRenew replaces a lost snapshot by a new one. Scans are in the order of a key, so
+	// that they can continue in it.
+	snapshotRenew snapshotMode = "renew"
+	// snapshotNone uses a snapshot for each scan, and does not hold back VACUUM between scans.
+	snapshotNone snapshotMode = "none"
 )
 
-// options are the settings of a source.
+// options holds the settings of a source.
 type options struct {
-	schema           string   // whose tables go by their bare names
-	schemas          []string // the only ones whose tables are shown; nil is all
+	schema           string   // whose tables have unqualified names
+	schemas          []string // whose tables are in the catalog; nil means all
 	application      string
-	statementTimeout time.Duration // 0 is none
-	lockTimeout      time.Duration // 0 is none
+	statementTimeout time.Duration // 0 means none
+	lockTimeout      time.Duration // 0 means none
 	connections      int
-	snapshot         moments
-	snapshotLimit    time.Duration // how long a session may hold its snapshot; 0 is for ever
-	special          special
-	numeric          decimal // of numerics without digits of their own; none is text
-	version          string  // how the version of a table is asked for; empty is not at all
+	snapshot         snapshotMode
+	snapshotLimit    time.Duration // the maximum duration of a snapshot; 0 means unlimited
+	special          specialMode
+	numeric          decimal // for numerics without a declared precision; the zero value means text
+	version          string  // how the version of a table is determined; empty means not at all
 }
 
-// special says what becomes of a value that its column's Arrow type cannot hold.
-type special string
+// specialMode is the value of the option special.
+type specialMode string
 
 const (
-	refuse   special = "error"
-	makeNull special = "null"
-	asText   special = "text"
+	specialRefuse specialMode = "error"
+	specialNull   specialMode = "null"
+	specialText   specialMode = "text"
 )
 
 // decimal is a declared numeric(precision, scale); the zero value is none.
@@ -58,13 +57,13 @@ var optionNames = []string{
 	"application_name", "connections", "lock_timeout", "numeric", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout", "version",
 }
 
-// fromQuery moves those of our options that stand in the query of the URI to the
-// others, since the server would not know them.
+// fromQuery moves options of the source from the parameters of the URI to the options. The
+// server would not know them.
 func fromQuery(c sources.Config) (sources.Config, error) {
 	base, query, _ := strings.Cut(c.URI, "?")
 	given, err := url.ParseQuery(query)
 	if err != nil || !strings.Contains(base, "://") {
-		return c, nil // ParseConfig says what a good one looks like
+		return c, nil // ParseConfig returns a better error
 	}
 	options := maps.Clone(c.Options)
 	for _, key := range optionNames {
@@ -72,7 +71,7 @@ func fromQuery(c sources.Config) (sources.Config, error) {
 			continue
 		}
 		if _, twice := options[key]; twice || len(given[key]) > 1 {
-			return c, fmt.Errorf("option %q: is there twice", key)
+			return c, fmt.Errorf("option %q: set twice", key)
 		}
 		if options == nil {
 			options = map[string]string{}
@@ -87,7 +86,7 @@ func fromQuery(c sources.Config) (sources.Config, error) {
 }
 
 func parseOptions(given map[string]string) (options, error) {
-	o := options{schema: "public", application: "penstock", connections: 8, snapshot: strict, special: refuse}
+	o := options{schema: "public", application: "penstock", connections: 8, snapshot: snapshotStrict, special: specialRefuse}
 	var faults []error
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value, err := given[key], error(nil)
@@ -98,7 +97,7 @@ func parseOptions(given map[string]string) (options, error) {
 			}
 		case "schemas":
 			if o.schemas = strings.Split(value, ","); slices.Contains(o.schemas, "") {
-				err = errors.New("want names of schemas with commas between them")
+				err = errors.New("want names of schemas separated by commas")
 			}
 		case "application_name":
 			o.application = value
@@ -109,16 +108,16 @@ func parseOptions(given map[string]string) (options, error) {
 		case "snapshot_limit":
 			o.snapshotLimit, err = parseDuration(value)
 		case "connections":
-			// One to scan and one to look up what relations lead to.
+			// One for a scan and one for lookups of relations.
 			if o.connections, err = strconv.Atoi(value); err != nil || o.connections < 2 || o.connections > 1000 {
 				err = errors.New("want a number from 2 to 1000")
 			}
 		case "snapshot":
-			if o.snapshot = moments(value); o.snapshot != strict && o.snapshot != renew && o.snapshot != none {
+			if o.snapshot = snapshotMode(value); o.snapshot != snapshotStrict && o.snapshot != snapshotRenew && o.snapshot != snapshotNone {
 				err = errors.New("want strict, renew or none")
 			}
 		case "special":
-			if o.special = special(value); o.special != refuse && o.special != makeNull && o.special != asText {
+			if o.special = specialMode(value); o.special != specialRefuse && o.special != specialNull && o.special != specialText {
 				err = errors.New("want error, null or text")
 			}
 		case "version":
@@ -138,7 +137,7 @@ func parseOptions(given map[string]string) (options, error) {
 func parseDuration(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > 0 && d < time.Millisecond {
-		return 0, errors.New(`want a duration such as "30s", of a millisecond at least, or "0" for none`)
+		return 0, errors.New(`want a duration such as "30s", of at least a millisecond, or "0" for none`)
 	}
 	return d, nil
 }
@@ -152,7 +151,7 @@ func parseDecimal(value string) (decimal, error) {
 	precision, err := strconv.ParseInt(strings.TrimSpace(p), 10, 32)
 	scale, err2 := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
 	if err != nil || err2 != nil || precision < 1 || precision > 76 || scale < 0 || scale > precision {
-		return decimal{}, errors.New(`want text, or digits and decimal places as in "38,9": 76 digits at most`)
+		return decimal{}, errors.New(`want text, or precision and scale as in "38,9", with at most 76 digits`)
 	}
 	return decimal{int32(precision), int32(scale)}, nil
 }

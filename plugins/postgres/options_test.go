@@ -28,7 +28,7 @@ func TestOptionsInTheURI(t *testing.T) {
 		{
 			name:    "both ways at once",
 			given:   sources.Config{URI: "postgres://u@h/db?schema=a", Options: map[string]string{"schema": "b"}},
-			refused: `option "schema": is there twice`,
+			refused: `option "schema": set twice`,
 		},
 		{
 			name:  "words and values are not a URL",

@@ -9,9 +9,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Plan tells the statement, and what the server expects of it. Where every
-// connection of the session is in use it does without the server: the estimate
-// is the catalogue's then, and there are no partitions.
+// Plan returns the statement, and the estimates of the server. If all connections of the
+// session are in use, it returns the estimates of the catalog and no partitions.
 func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
 	st, err := n.c.Check(q)
 	if err != nil {
@@ -19,7 +18,7 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	}
 	t := n.c.tables[q.Table]
 	if t.denied != "" {
-		return nil, &sources.Error{Op: "plan", Table: q.Table, Kind: sources.Denied, Err: errors.New(t.denied)}
+		return nil, sources.NewError(sources.Denied, "plan", q.Table, errors.New(t.denied))
 	}
 	plan := &sources.Plan{Rows: -1, Bytes: -1}
 	if q.Where == nil && q.Keys == nil && q.After == nil && q.Part == nil && st.Rows >= 0 {
@@ -31,53 +30,53 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	m, err := n.acquire(ctx)
 	if errors.Is(err, errBusy) {
 		if n.s.options.version != "" {
-			plan.Version = unknown()
+			plan.Version = uniqueVersion()
 		}
 		return plan, nil
 	}
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
-	defer n.giveBack(m)
-	b, err := n.choose(ctx, m, t, st, q)
+	defer n.release(m)
+	b, err := n.chooseStatement(ctx, m, t, st, q)
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
 	explained, err := m.explain(ctx, b)
 	if err != nil {
-		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+		return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
 	}
 	if plan.Version, err = m.version(ctx, n.s.options.version, q.Table); err != nil {
-		return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+		return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
 	}
-	plan.Snapshot, plan.Detail = m.snapshot, b.sql
-	if explained.node != "" { // an estimate that nobody can read is none
+	plan.Snapshot, plan.Detail = m.exported, b.sql
+	if explained.node != "" { // the plan of the server could be parsed
 		plan.Rows, plan.Bytes = explained.rows, explained.bytes
 	}
 	if st.Capabilities.Has(sources.CapPartition) && q.Part == nil && q.After == nil && q.Keys == nil && len(q.OrderBy) == 0 && q.Limit == 0 {
-		if plan.Parts, err = m.divide(ctx, t); err != nil {
-			return nil, sources.WithOp("plan", q.Table, n.fault(ctx, err))
+		if plan.Parts, err = m.partitions(ctx, t); err != nil {
+			return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
 		}
 	}
 	return plan, nil
 }
 
-// explained is what the server means to do.
-type explained struct {
-	node        string // the kind of the first step that is not a limit; empty where it cannot be read
+// serverPlan is a query plan of the server.
+type serverPlan struct {
+	node        string // the type of the first node that is not a limit; empty if the plan cannot be parsed
 	rows, bytes int64
 }
 
-// explain asks for the server's plan and its estimates.
-func (m *member) explain(ctx context.Context, b *statement) (explained, error) {
+// explain returns the server's plan for a statement.
+func (m *snapshotConn) explain(ctx context.Context, b *statement) (serverPlan, error) {
 	formats := make([]int16, len(b.values))
 	for i := range formats {
 		formats[i] = 1
 	}
 	result := m.conn.Conn().PgConn().ExecParams(ctx, "EXPLAIN (FORMAT JSON) "+b.sql, b.values, b.oids, formats, nil).Read()
 	if result.Err != nil {
-		m.mend()
-		return explained{}, result.Err
+		m.rollBack()
+		return serverPlan{}, result.Err
 	}
 	type node struct {
 		Type  string  `json:"Node Type"`
@@ -87,11 +86,11 @@ func (m *member) explain(ctx context.Context, b *statement) (explained, error) {
 	}
 	var plans []struct{ Plan node }
 	if len(result.Rows) != 1 || json.Unmarshal(result.Rows[0][0], &plans) != nil || len(plans) != 1 {
-		return explained{}, nil
+		return serverPlan{}, nil
 	}
 	p := plans[0].Plan
-	const most = 1 << 53 // far beyond any table
-	e := explained{rows: int64(min(p.Rows, most)), bytes: int64(min(p.Rows*p.Width, most))}
+	const most = 1 << 53 // larger than any table
+	e := serverPlan{rows: int64(min(p.Rows, most)), bytes: int64(min(p.Rows*p.Width, most))}
 	for p.Type == "Limit" && len(p.Plans) == 1 {
 		p = p.Plans[0]
 	}
@@ -99,21 +98,21 @@ func (m *member) explain(ctx context.Context, b *statement) (explained, error) {
 	return e, nil
 }
 
-// divide makes partitions of a table.
-func (m *member) divide(ctx context.Context, t *table) ([]sources.Part, error) {
-	place, err := m.place(ctx, t)
+// partitions returns the partitions of a table.
+func (m *snapshotConn) partitions(ctx context.Context, t *table) ([]sources.Part, error) {
+	node, err := m.filenode(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	oid := strconv.FormatUint(uint64(t.oid), 10)
 	results, err := m.conn.Conn().PgConn().Exec(ctx, "SELECT pg_catalog.pg_relation_size("+oid+") / pg_catalog.current_setting('block_size')::pg_catalog.int8").ReadAll()
 	if err != nil {
-		m.mend()
+		m.rollBack()
 		return nil, err
 	}
 	blocks, err := strconv.ParseInt(string(results[0].Rows[0][0]), 10, 64)
 	if err != nil {
 		return nil, err
 	}
-	return parts(blocks, digest(m.moment, place)), nil
+	return splitBlocks(blocks, digest(m.snapshotID, node)), nil
 }

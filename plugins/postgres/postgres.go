@@ -1,39 +1,38 @@
-// Package postgres is the PostgreSQL source: tables, views, materialised views
-// and foreign tables of a database, streamed in binary from one snapshot for
+// Package postgres implements a source of PostgreSQL databases. It streams tables,
+// views, materialized views and foreign tables in binary format, with one snapshot for
 // each session.
 //
 // # Order and resuming
 //
-// A table without an order comes as it lies on the disk, at the speed of COPY.
-// Such a scan resumes within its snapshot: in the same session, or in another one
-// that has joined it, or that sees the very same moment of the whole server. So
-// does one with a condition that the server answers by going through the table.
-// Where an index serves the condition, where rows are looked up by keys, and
-// where an order is asked, rows come in an order that ends in the primary key, or
-// in a unique key without NULLs, and resume in any session. A table without a key
-// has the disk's order in its place. Views without a key, and foreign tables, do
-// not resume.
+// A scan without an order reads the table in physical order, at the speed of COPY. So
+// does a scan with a condition for which the server reads the whole table. Such a scan
+// can resume only within its snapshot: in the same session, in a session that uses the
+// same snapshot, or in one that sees exactly the same state of the whole server.
 //
-// # The snapshot
+// Scans with an order, lookups by keys, and scans with a condition that uses an index
+// return rows in an order that ends with the primary key or a unique key without NULLs.
+// They can resume in any session. Tables without such a key use the physical order
+// instead. Views without a key and foreign tables cannot resume.
 //
-// A session sees one moment of the database. While it lasts the server cannot
-// clean up rows that were deleted or replaced since (VACUUM is held back), so a
-// session should not last longer than it must; the option snapshot_limit ends one
-// that does. Two connections hold the snapshot, so that the loss of one loses
-// nothing. The option snapshot chooses what happens where both are lost: strict
-// (the default) ends the session with an error, renew goes on with the order of
-// the key in another snapshot, and none does without: each scan sees a moment of
-// its own, and nothing is held back between them.
+// # Snapshots
 //
-// TRUNCATE, CLUSTER and VACUUM FULL of others do not respect snapshots: a table
-// that is truncated before a scan of it begins is empty to the scan.
+// A session sees one snapshot of the database. While it lasts, VACUUM cannot remove
+// rows that were deleted or replaced since, so keep sessions short; the option
+// snapshot_limit ends sessions that are too long. Two connections hold the snapshot, so
+// that it survives the loss of one. The option snapshot determines what happens if both
+// are lost: with strict, the default, the session fails; with renew, it continues in a
+// new snapshot, and all scans are in the order of a key. With none there is no snapshot:
+// each scan sees its own, and nothing holds back VACUUM between scans.
 //
-// # What is shown
+// TRUNCATE, CLUSTER and VACUUM FULL do not respect snapshots. For example, a table that
+// is truncated before a scan begins is empty for that scan.
 //
-// Partitions of a partitioned table are not tables of their own here: the
-// parent gives their rows. Children of plain inheritance are. A column that the
-// role may not select is left out. A table without a column that it may select
-// is shown without columns, and its comment says so.
+// # Tables and columns
+//
+// The partitions of a partitioned table are not tables of the catalog; the partitioned
+// table has their rows. Tables that inherit from another one are tables of the catalog.
+// Columns that the role may not select are left out. A table of which the role may not
+// select any column has no columns, and its comment says so.
 package postgres
 
 import (
@@ -48,9 +47,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// settings are what makes the server's answers independent of how it, the
-// database or the role is configured. A server too old for one goes without.
-var settings = map[string]string{
+// sessionSettings make results independent of the configuration of the server, the
+// database and the role. Settings that the server does not know are not set.
+var sessionSettings = map[string]string{
 	"TimeZone":                            "UTC",
 	"DateStyle":                           "ISO, YMD",
 	"IntervalStyle":                       "postgres",
@@ -66,95 +65,98 @@ var settings = map[string]string{
 	"idle_session_timeout":                "0",
 	"transaction_timeout":                 "0",
 	"default_transaction_read_only":       "on",
-	// The order of the disk is the same for every scan.
+	// The physical order must be the same in every scan.
 	"synchronize_seqscans":            "off",
 	"max_parallel_workers_per_gather": "0",
 	"enable_tidscan":                  "on",
-	// A look-up of some thousand keys is not a reason to read the whole table.
+	// Prevent a lookup of some thousand keys from reading the whole table.
 	"random_page_cost": "1.1",
-	// Compiling a statement takes longer than its first rows may.
+	// Compiling a statement delays its first rows.
 	"jit": "off",
 }
 
 type source struct {
 	pool    *pgxpool.Pool
 	options options
-	version int  // of the server, as in 150004
-	utf8    bool // the server keeps text in UTF-8, so that its bytes are ours
-	ascii   bool // the server does not know what its text is encoded in
-	// turn and free hand out the pool's connections: a session takes all that it
-	// may need at once, one session after the other, so that two cannot each
-	// hold what the other waits for.
-	turn chan struct{}
-	free chan struct{}
+	version int  // server_version_num, as in 150004
+	utf8    bool // the server stores text in UTF-8, so byte order is the same on both sides
+	ascii   bool // the server does not know the encoding of its text (SQL_ASCII)
+	// reserving and free reserve connections of the pool. A session reserves all
+	// connections that it may need at once, and sessions take turns, so that they cannot
+	// deadlock.
+	reserving chan struct{}
+	freeConns chan struct{}
 
 	mu     sync.Mutex
 	loaded *catalog
 }
 
-// Open opens the database of a postgres:// URI. What the URI leaves out comes
-// from where libpq looks: the PG variables of the environment, a service file, a
-// password file. TLS is as sslmode says, verify-full included, and
-// target_session_attrs chooses among several hosts.
+// Open opens the database of a postgres:// URI. As in libpq, what the URI omits comes
+// from PG environment variables, a service file and a password file; sslmode,
+// verify-full included, selects TLS, and target_session_attrs selects among several
+// hosts.
 //
-// The options may also stand in the URI's query:
+// The options may also be parameters of the URI:
 //
-//	schema             whose tables go by their bare names, those of others are
-//	                   SCHEMA.TABLE; public by default
-//	schemas            the only schemas whose tables are shown, as in "sales,hr"
-//	connections        how many the source may hold at once; 8 by default
-//	snapshot           strict, renew or none: see the package
-//	snapshot_limit     how long a session may hold its snapshot, as in 30m; for
-//	                   ever by default. A session that is beyond it is [sources.Exhausted]
-//	special            what becomes of a value that its column's Arrow type cannot
-//	                   hold, as an infinite date or a NaN among decimals: error (the
-//	                   default), null, or text, which makes every column that
-//	                   could have one a text column
-//	numeric            "38,9" makes decimals of numerics that declare no digits; what
-//	                   does not fit is an error, never rounded. text by default
-//	version            how a cache sees that a table has changed: "snapshot", the
-//	                   transactions that the session sees, which any write on the
-//	                   server makes others of; or a statement that gives one value,
-//	                   in which $1 is the table's name as the catalogue has it, as
-//	                   in "SELECT max(at) FROM changes WHERE name = $1". None by
-//	                   default: what is remembered is good until its time is over
+//	schema             the schema whose tables have unqualified names, by default
+//	                   public; others are named SCHEMA.TABLE
+//	schemas            the schemas whose tables are in the catalog, as in "sales,hr";
+//	                   all by default
+//	connections        the maximum number of connections; 8 by default
+//	snapshot           strict, renew or none; see the documentation of the package
+//	snapshot_limit     the maximum duration of a session's snapshot, as in 30m, after
+//	                   which the session fails as [sources.Exhausted]; unlimited by
+//	                   default
+//	special            what happens to values that the Arrow type of a column cannot
+//	                   represent, such as infinite dates or NaN in decimals: error, the
+//	                   default; null; or text, which makes text columns of all columns
+//	                   that could have such values
+//	numeric            PRECISION,SCALE, as in "38,9": reads numeric columns without a
+//	                   declared precision as decimals; values that do not fit are
+//	                   errors. By default they are read as text.
+//	version            how a cache detects that a table has changed: "snapshot", by the
+//	                   transactions that the session sees, so that any write on the
+//	                   server is a change; or a statement that returns one value, in
+//	                   which $1 is the table's name in the catalog, as in "SELECT
+//	                   max(at) FROM changes WHERE name = $1". By default changes are not
+//	                   detected, and cached results are valid until they expire.
 //	application_name   penstock by default
 //	statement_timeout  as in 30s; none by default
 //	lock_timeout       as in 5s; none by default
 func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	c, err := fromQuery(c)
 	if err != nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "open", "", err)
 	}
 	o, err := parseOptions(c.Options)
 	if err != nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "open", "", err)
 	}
 	config, err := pgxpool.ParseConfig(c.URI)
 	if err != nil {
-		return nil, sources.WithOp("open", "", misconfigured(err))
+		return nil, sources.WithOp("open", "", invalidAddress(err))
 	}
-	s := &source{options: o, turn: make(chan struct{}, 1), free: make(chan struct{}, o.connections)}
+	s := &source{options: o, reserving: make(chan struct{}, 1), freeConns: make(chan struct{}, o.connections)}
 	for range o.connections {
-		s.free <- struct{}{}
+		s.freeConns <- struct{}{}
 	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = int32(o.connections), 0, 0
 	config.ConnConfig.RuntimeParams["application_name"] = o.application
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
-	config.AfterConnect = s.prepare
+	config.AfterConnect = s.configureConn
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, sources.WithOp("open", "", fault(ctx, err))
+		return nil, sources.WithOp("open", "", translateError(ctx, err))
 	}
-	if err := s.greet(ctx); err != nil {
+	if err := s.checkServer(ctx); err != nil {
 		s.pool.Close()
-		return nil, sources.WithOp("open", "", fault(ctx, err))
+		return nil, sources.WithOp("open", "", translateError(ctx, err))
 	}
 	return s, nil
 }
 
-// greet connects for the first time and asks who is there.
-func (s *source) greet(ctx context.Context) error {
+// checkServer opens the first connection and queries the properties of the server.
+func (s *source) checkServer(ctx context.Context) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -165,29 +167,28 @@ func (s *source) greet(ctx context.Context) error {
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4").Scan(&s.version); err != nil {
 		return err
 	}
-	if s.options.snapshot == none {
+	if s.options.snapshot == snapshotNone {
 		return nil
 	}
-	return s.refusePooler(ctx, conn.Conn())
+	return s.rejectPooler(ctx, conn.Conn())
 }
 
-// settingsSQL sets what $1 and $2 list, where the server knows it, for the
-// session or, where $3 is true, for the transaction.
+// settingsSQL applies the settings with names $1 and values $2 that the server knows, to
+// the connection or, if $3 is true, to the transaction.
 const settingsSQL = `SELECT pg_catalog.set_config(s.name, v.value, $3)
 FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS v(name, value)
 JOIN pg_catalog.pg_settings s ON s.name = v.name`
 
-// prepare sets a new connection's settings.
-func (s *source) prepare(ctx context.Context, conn *pgx.Conn) error {
-	return s.set(ctx, conn, false)
+// configureConn applies the settings to a new connection.
+func (s *source) configureConn(ctx context.Context, conn *pgx.Conn) error {
+	return s.applySettings(ctx, conn, false)
 }
 
-func (s *source) set(ctx context.Context, conn *pgx.Conn, local bool) error {
-	all := maps.Clone(settings)
+func (s *source) applySettings(ctx context.Context, conn *pgx.Conn, local bool) error {
+	all := maps.Clone(sessionSettings)
 	all["statement_timeout"] = strconv.FormatInt(s.options.statementTimeout.Milliseconds(), 10)
 	all["lock_timeout"] = strconv.FormatInt(s.options.lockTimeout.Milliseconds(), 10)
-	// The built-in names come first. The schema's own follow, for the functions
-	// within views that rely on a path.
+	// Built-in names come first. Functions in views may rely on the schema.
 	all["search_path"] = "pg_catalog, " + quote(s.options.schema)
 	var names, values []string
 	for name, value := range all {
@@ -197,32 +198,32 @@ func (s *source) set(ctx context.Context, conn *pgx.Conn, local bool) error {
 	return err
 }
 
-// take waits for n of the pool's connections to be free, and reserves them.
-func (s *source) take(ctx context.Context, n int) error {
+// reserveConns reserves n connections of the pool, and waits until they are free.
+func (s *source) reserveConns(ctx context.Context, n int) error {
 	select {
-	case s.turn <- struct{}{}:
+	case s.reserving <- struct{}{}:
 	case <-ctx.Done():
-		return fault(ctx, ctx.Err())
+		return translateError(ctx, ctx.Err())
 	}
-	defer func() { <-s.turn }()
+	defer func() { <-s.reserving }()
 	for i := range n {
 		select {
-		case <-s.free:
+		case <-s.freeConns:
 		case <-ctx.Done():
-			s.give(i)
-			return fault(ctx, ctx.Err())
+			s.returnConns(i)
+			return translateError(ctx, ctx.Err())
 		}
 	}
 	return nil
 }
 
-func (s *source) give(n int) {
+func (s *source) returnConns(n int) {
 	for range n {
-		s.free <- struct{}{}
+		s.freeConns <- struct{}{}
 	}
 }
 
-// Catalog reads the catalogue once and keeps it.
+// Catalog returns the catalog, which the first call reads.
 func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	c, err := s.catalog(ctx)
 	if err != nil {
@@ -237,10 +238,10 @@ func (s *source) catalog(ctx context.Context) (*catalog, error) {
 	if s.loaded != nil {
 		return s.loaded, nil
 	}
-	if err := s.take(ctx, 1); err != nil {
+	if err := s.reserveConns(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer s.give(1)
+	defer s.returnConns(1)
 	var c *catalog
 	err := s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
@@ -249,13 +250,13 @@ func (s *source) catalog(ctx context.Context) (*catalog, error) {
 		})
 	})
 	if err != nil {
-		return nil, fault(ctx, err)
+		return nil, translateError(ctx, err)
 	}
 	s.loaded = c
 	return c, nil
 }
 
-// Close closes every connection.
+// Close closes all connections.
 func (s *source) Close() error {
 	s.pool.Close()
 	return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// open opens a source and a session whose memory is checked, and holds at the
-// end that nothing of them is left.
+// open opens a source and a session, and checks at the end of the test that all memory is
+// freed.
 func open(t *testing.T, uri string, page sources.Limits) (sources.Source, sources.Session) {
 	t.Helper()
 	return openWith(t, uri, nil, page)
@@ -49,7 +49,7 @@ func openWith(t *testing.T, uri string, options map[string]string, page sources.
 	return src, ses
 }
 
-// text writes the rows of a scan, one a line.
+// text returns the rows of a scan, one per line.
 func text(t *testing.T, batches sources.Batches) []string {
 	t.Helper()
 	out, err := rowsOf(batches)
@@ -59,7 +59,7 @@ func text(t *testing.T, batches sources.Batches) []string {
 	return out
 }
 
-// rowsOf returns what came before an error, and the error.
+// rowsOf returns the rows before an error, and the error.
 func rowsOf(batches sources.Batches) (out []string, err error) {
 	for b, err := range batches {
 		if err != nil {
@@ -163,9 +163,8 @@ func TestPushDownMeansEval(t *testing.T) {
 	}
 }
 
-// TestResumeAfterEveryPage reads in every way there is: by an order, by the disk,
-// and where an index serves the condition by the key. The server changes its mind
-// in the midst of it.
+// TestResumeAfterEveryPage resumes scans with an order, scans in physical order, and scans
+// with a condition that uses an index. The server changes its plan in between.
 func TestResumeAfterEveryPage(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, pushSQL+`CREATE TABLE bare AS SELECT * FROM rows; CREATE INDEX ON bare (id); ANALYZE;`)
 	a := asAdmin(t, uri)
@@ -254,7 +253,7 @@ func TestSnapshotAndCancel(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = 'penstock'").Scan(&active); err != nil || active != 0 {
 		t.Errorf("%d active backends, %v", active, err)
 	}
-	// The snapshot outlives the cancelled scan.
+	// The snapshot outlives the canceled scan.
 	if n := len(text(t, ses.Scan(t.Context(), &sources.Query{Table: "big"}))); n != 200000 {
 		t.Errorf("%d rows in the snapshot", n)
 	}

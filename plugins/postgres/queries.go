@@ -1,9 +1,9 @@
 package postgres
 
-// The questions that make a catalogue, whatever its size. Each one is asked once.
+// The queries that load a catalog. Each runs once, however large the database is.
 const (
-	// tablesSQL gives the tables in their order. $1 is the schema whose tables go
-	// by their bare names, $2 the schemas that are shown, or none for all.
+	// tablesSQL returns the tables in order. $1 is the schema whose tables have unqualified
+	// names; $2 lists the schemas to include, or is empty for all.
 	tablesSQL = `
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   CASE WHEN c.relkind = 'p' THEN (
@@ -11,7 +11,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
     FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf
   ) ELSE c.reltuples END::float8,
   coalesce(obj_description(c.oid, 'pg_class'), ''),
-  coalesce(m.amname = 'heap', false) AND has_table_privilege(c.oid, 'SELECT'), -- no other right is one to see ctid
+  coalesce(m.amname = 'heap', false) AND has_table_privilege(c.oid, 'SELECT'), -- column privileges do not include ctid
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
   has_schema_privilege(n.oid, 'USAGE') AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
   has_schema_privilege(n.oid, 'USAGE')
@@ -20,8 +20,8 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relp
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND ($2::text[] = '{}' OR n.nspname = ANY($2::text[]))
 ORDER BY n.nspname <> $1::text, n.nspname, c.relname`
 
-	// columnsSQL gives the columns. A default names no column, and so is written
-	// without a look at its table: that takes long where there are many.
+	// columnsSQL returns the columns. It renders defaults without a table, since they do not
+	// refer to columns and that is much faster if there are many.
 	columnsSQL = `
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
   coalesce(col_description(a.attrelid, a.attnum), ''), coalesce(l.collisdeterministic, true),
@@ -38,8 +38,8 @@ FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
-	// typesSQL gives every type that the columns lead to: what domains are made
-	// of, the elements of arrays, the fields of rows.
+	// typesSQL returns all types that the columns use: also the base types of domains, the
+	// elements of arrays and the fields of rows.
 	typesSQL = `
 WITH RECURSIVE reach(oid) AS (
   SELECT DISTINCT a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -63,9 +63,8 @@ LEFT JOIN LATERAL (
   FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 ) r ON true`
 
-	// constraintsSQL gives keys and foreign keys. A unique index without a
-	// condition and over columns alone is as good as a constraint, and foreign
-	// keys may lead to one.
+	// constraintsSQL returns keys and foreign keys. A unique index over columns without a
+	// condition counts as a key, since foreign keys may refer to it.
 	constraintsSQL = `
 SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}')
 FROM pg_constraint c WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -12,11 +11,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// grace is how long the server has to answer a cancel request. After it the
+// cancelTimeout is how long the server may take to cancel a statement. After that, the
 // connection is closed.
-const grace = 700 * time.Millisecond
+const cancelTimeout = 700 * time.Millisecond
 
-// Scan streams the rows of one statement.
+// Scan streams the rows of a statement.
 func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
 		if err := n.scan(ctx, q, yield); err != nil {
@@ -25,12 +24,11 @@ func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	})
 }
 
-// firstPage is what a scan's first page holds at most, in bytes: whoever waits
-// for the first rows need not wait for a whole page. Each one after it may be
-// twice as large, up to the ceiling.
-const firstPage = 64 << 10
+// firstPageBytes is the maximum size of the first page of a scan, which is small so that the
+// first rows arrive early. Each further page may be twice as large, up to the limit.
+const firstPageBytes = 64 << 10
 
-// scan returns the error that ends the scan; nil also where the loop was left.
+// scan yields the rows of a query. It returns nil if the consumer stops.
 func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	st, err := n.c.Check(q)
 	if err != nil {
@@ -38,46 +36,46 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	}
 	t := n.c.tables[q.Table]
 	if t.denied != "" {
-		return &sources.Error{Kind: sources.Denied, Err: errors.New(t.denied)}
+		return sources.NewError(sources.Denied, "", "", errors.New(t.denied))
 	}
 	if err := ctx.Err(); err != nil {
-		return fault(ctx, err)
+		return translateError(ctx, err)
 	}
 	m, err := n.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer n.giveBack(m)
-	b, err := n.choose(ctx, m, t, st, q)
+	defer n.release(m)
+	b, err := n.chooseStatement(ctx, m, t, st, q)
 	if err != nil {
 		return err
 	}
-	cursors, err := n.cursors(ctx, m, t, q, b)
+	cursors, err := n.newCursorWriter(ctx, m, t, q, b)
 	if err != nil {
 		return err
 	}
-	p := newPage(n.env.Mem, st.ScanSchema(q.Columns), b.columns, reading{ascii: n.s.ascii, null: n.s.options.special == makeNull})
+	p := newPageBuilder(n.env.Mem, st.ScanSchema(q.Columns), b.columns, decodeMode{checkUTF8: n.s.ascii, specialNull: n.s.options.special == specialNull})
 	defer p.release()
-	m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(n.largest())
+	m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(n.maxRowBytes())
 	rows := m.query(ctx, b)
-	defer func() { _ = rows.end() }() // its error was looked at where the rows ended
+	defer func() { _ = rows.close() }() // its error is handled after the last row
 
 	limits := n.env.Page.OrDefault()
-	bytes := min(limits.Bytes, firstPage)
+	bytes := min(limits.Bytes, firstPageBytes)
 	position, pages := int64(0), 0
 	flush := func() bool {
 		batch := sources.Batch{}
 		switch {
 		case cursors == nil:
 		case p.rows > 0:
-			batch.Cursor = cursors.write()
+			batch.Cursor = cursors.cursor()
 		default:
-			batch.Cursor = q.After // an empty page ends where the scan began
+			batch.Cursor = q.After // the cursor of an empty page is that of the query
 		}
 		batch.Record = p.record(n.env.Mem)
 		defer batch.Record.Release()
 		if pages++; pages == 1 {
-			n.keep()
+			n.openSpare()
 		}
 		bytes = min(2*bytes, limits.Bytes)
 		return yield(batch, nil)
@@ -95,18 +93,18 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 			return nil
 		}
 		if i, err := p.append(raw); err != nil {
-			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("row %d, column %q: %w", position, b.columns[i].name, err)}
+			return sources.Errorf(sources.Invalid, "", "", "row %d, column %q: %w", position, b.columns[i].name, err)
 		}
 		p.bytes += size
 		if cursors == nil {
 			continue
 		}
-		if err := cursors.pass(raw[len(b.columns):]); err != nil {
+		if err := cursors.addRow(raw[len(b.columns):]); err != nil {
 			return err
 		}
 	}
-	if err := rows.end(); err != nil {
-		return n.fault(ctx, err)
+	if err := rows.close(); err != nil {
+		return n.translateError(ctx, err)
 	}
 	if p.rows > 0 || pages == 0 {
 		flush()
@@ -114,57 +112,56 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	return nil
 }
 
-// largest is the largest row that a scan takes, in bytes. While it becomes a page
-// it is there as it came, and in a builder that grows, which has it twice: so it
-// is a quarter of what the session's memory holds, where that has a limit. No
-// value of PostgreSQL's is larger than a gigabyte.
-func (n *session) largest() int {
+// maxRowBytes returns the maximum size of a row: a quarter of the session's memory limit,
+// if there is one, since the row is in memory as received and in a builder, which doubles
+// when it grows. No value of PostgreSQL is larger than a gigabyte.
+func (n *session) maxRowBytes() int {
 	if bounded, ok := n.env.Mem.(interface{ Limit() int64 }); ok {
 		return int(min(max(bounded.Limit()/4, 64<<10), math.MaxInt32))
 	}
 	return math.MaxInt32
 }
 
-// checkTypes holds what the server sends against the catalogue, which may be
-// older.
+// checkTypes returns an error if the types of the result differ from those of the catalog,
+// which may be out of date.
 func checkTypes(b *statement, fields []pgconn.FieldDescription) error {
 	for i, c := range b.columns {
-		if have := fields[i].DataTypeOID; have != c.form.oid {
-			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("column %q has changed its type (OID %d, was %d) since the catalogue was read; open the source again", c.name, have, c.form.oid)}
+		if have := fields[i].DataTypeOID; have != c.codec.oid {
+			return sources.Errorf(sources.Invalid, "", "", "the type of column %q has changed since the catalog was read (OID %d, was %d): open the source again", c.name, have, c.codec.oid)
 		}
 	}
 	return nil
 }
 
-// rows is a statement that runs.
-type rows struct {
+// resultRows is the result of a running statement.
+type resultRows struct {
 	*pgconn.ResultReader
-	m     *member
-	kill  context.CancelFunc
-	stop  func() bool   // of the watch over the scan's context
-	asked chan struct{} // closed when the watch has done its work
-	ended bool
-	err   error
+	conn      *snapshotConn
+	kill      context.CancelFunc
+	stopWatch func() bool   // stops watching the scan's context
+	canceled  chan struct{} // closed when the statement has been canceled
+	ended     bool
+	err       error
 
-	finished bool // there are no more rows
+	exhausted bool // all rows were read
 }
 
-// NextRow reads the next row, and notes the end.
-func (r *rows) NextRow() bool {
-	r.finished = !r.ResultReader.NextRow()
-	return !r.finished
+// NextRow reads the next row and reports whether there was one.
+func (r *resultRows) NextRow() bool {
+	r.exhausted = !r.ResultReader.NextRow()
+	return !r.exhausted
 }
 
 var binaryForm = []int16{1}
 
-// query sends a statement. The end of the context asks the server to cancel it,
-// which leaves the connection and its snapshot whole; only where the server
-// does not comply the connection is closed.
-func (m *member) query(ctx context.Context, b *statement) *rows {
+// query sends a statement. When the context is canceled, it asks the server to cancel the
+// statement, which keeps the connection and its snapshot. If the server does not comply,
+// the connection is closed.
+func (m *snapshotConn) query(ctx context.Context, b *statement) *resultRows {
 	run, kill := context.WithCancel(context.WithoutCancel(ctx))
-	r := &rows{m: m, kill: kill, asked: make(chan struct{})}
-	r.stop = context.AfterFunc(ctx, func() {
-		defer close(r.asked)
+	r := &resultRows{conn: m, kill: kill, canceled: make(chan struct{})}
+	r.stopWatch = context.AfterFunc(ctx, func() {
+		defer close(r.canceled)
 		r.cancel()
 	})
 	formats := make([]int16, len(b.values))
@@ -175,71 +172,71 @@ func (m *member) query(ctx context.Context, b *statement) *rows {
 	return r
 }
 
-// cancel asks the server to stop the statement, and closes the connection where
-// it does not within the grace.
-func (r *rows) cancel() {
-	ctx, done := context.WithTimeout(context.Background(), grace)
+// cancel asks the server to cancel the statement, and closes the connection if it does not
+// do so within cancelTimeout.
+func (r *resultRows) cancel() {
+	ctx, done := context.WithTimeout(context.Background(), cancelTimeout)
 	defer done()
-	time.AfterFunc(grace, r.kill)
-	if err := r.m.conn.Conn().PgConn().CancelRequest(ctx); err != nil {
+	time.AfterFunc(cancelTimeout, r.kill)
+	if err := r.conn.conn.Conn().PgConn().CancelRequest(ctx); err != nil {
 		r.kill()
 	}
 }
 
-// end brings the connection back to where the next scan can begin, and returns
-// the statement's error. Rows that are still to come are not waited for.
-func (r *rows) end() error {
+// close makes the connection ready for the next scan and returns the statement's error. It
+// cancels the statement if rows are left.
+func (r *resultRows) close() error {
 	if r.ended {
 		return r.err
 	}
 	r.ended = true
 	defer r.kill()
-	// A result that is read to its end needs no cancel.
-	complete := r.finished
+	// A complete result need not be canceled.
+	complete := r.exhausted
 	if !complete {
-		if r.stop() {
+		if r.stopWatch() {
 			r.cancel()
 		} else {
-			<-r.asked
+			<-r.canceled
 		}
 		for r.NextRow() {
 		}
 	}
 	_, r.err = r.Close()
-	r.m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(math.MaxInt32) // for what is not rows
-	if complete && !r.stop() {
-		<-r.asked
+	r.conn.conn.Conn().PgConn().Frontend().SetMaxBodyLen(math.MaxInt32) // no limit for other messages
+	if complete && !r.stopWatch() {
+		<-r.canceled
 	}
-	if r.err != nil || r.m.altered() {
-		r.m.mend()
+	if r.err != nil || r.conn.settingsChanged() {
+		r.conn.rollBack()
 	}
 	return r.err
 }
 
-// altered reports whether a statement has changed the settings that values are
-// written by, as a function within a view can.
-func (m *member) altered() bool {
+// settingsChanged reports whether a statement has changed settings that affect the format
+// of values, as a function in a view can.
+func (m *snapshotConn) settingsChanged() bool {
 	conn := m.conn.Conn().PgConn()
 	for _, name := range []string{"TimeZone", "DateStyle", "IntervalStyle"} {
-		if now := conn.ParameterStatus(name); now != "" && now != settings[name] {
+		if now := conn.ParameterStatus(name); now != "" && now != sessionSettings[name] {
 			return true
 		}
 	}
 	return conn.ParameterStatus("client_encoding") != "UTF8"
 }
 
-// mend brings a transaction that an error has broken back to where its snapshot
-// was taken. Without a snapshot there is nothing to keep.
-func (m *member) mend() {
+// rollBack rolls a failed transaction back to its savepoint, which keeps the snapshot. It
+// does nothing if there is no snapshot.
+func (m *snapshotConn) rollBack() {
 	conn := m.conn.Conn().PgConn()
-	if m.snapshot == "" || conn.IsClosed() {
+	if m.exported == "" || conn.IsClosed() {
 		return
 	}
-	ctx, done := context.WithTimeout(context.Background(), grace)
+	ctx, done := context.WithTimeout(context.Background(), cancelTimeout)
 	defer done()
 	_, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "57014" { // a cancel that came late
+	if errors.As(err, &pg) && pg.Code == "57014" { // a cancel request that arrived late
 		_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll()
 	}
 	if err != nil {

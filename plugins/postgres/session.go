@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"sync"
 	"time"
@@ -11,38 +10,37 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// session is one snapshot, held by the transactions of its members. Without a
-// snapshot a member lives as long as its scan.
+// session has one snapshot, which the transactions of its connections hold. With
+// snapshot=none, a connection is released after each scan.
 type session struct {
 	s    *source
 	c    *catalog
 	env  sources.Env
-	size int // how many of the pool's connections are set aside for it
+	size int // how many connections of the pool it has reserved
 
-	mu      sync.Mutex
-	idle    []*member
-	members map[*member]struct{} // those that live, in use or not
-	opening int                  // members on their way
-	spare   chan struct{}        // closed when the second member is there, or cannot be had; nil where nobody fetches it
-	over    error                // why nothing more is read
-	timer   *time.Timer          // of the snapshot's limit
-	life    context.Context
-	end     context.CancelFunc // of the fetching of the second member
+	mu          sync.Mutex
+	idle        []*snapshotConn
+	conns       map[*snapshotConn]struct{} // all open connections, in use or idle
+	opening     int                        // connections that are being opened
+	spare       chan struct{}              // closed when the second connection is open or has failed; nil if none is being opened
+	endErr      error                      // why the session has ended; nil if it has not
+	timer       *time.Timer                // for the option snapshot_limit
+	spareCtx    context.Context
+	cancelSpare context.CancelFunc // cancels spareCtx
 }
 
 var (
-	errLost = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the snapshot is lost: the connections that held it are gone; " +
-		"read again, or open with the option snapshot=renew to go on in another snapshot")}
-	errBusy   = errors.New("all scans that the session may run are running")
-	errClosed = &sources.Error{Kind: sources.Invalid, Err: errors.New("the session is closed")}
+	errLost = sources.Errorf(sources.Unavailable, "", "", "the snapshot is lost: the connections that held it are gone; "+
+		"read again, or open with the option snapshot=renew to continue in a new snapshot")
+	errBusy   = errors.New("the session already runs its maximum number of scans")
+	errClosed = sources.Errorf(sources.Invalid, "", "", "the session is closed")
 )
 
 var snapshotName = regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{8}-[0-9]{1,10}$`)
 
-// Begin takes all the connections that the session may need, and waits for
-// other sessions where there are too few. It opens the first. A second one is
-// opened with the first page that is read: a snapshot that two hold survives the
-// loss of one.
+// Begin reserves all connections that the session may need, waiting for other sessions
+// if necessary, and opens the first one. The second one is opened after the first page,
+// so that the snapshot survives the loss of a connection.
 func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	c, err := s.catalog(ctx)
 	if err != nil {
@@ -55,29 +53,29 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	}
 	switch {
 	case size > most:
-		return nil, &sources.Error{Op: "begin", Kind: sources.Exhausted, Err: fmt.Errorf("%d scans at once, and the source may have %d connections: raise the option connections, or ask for fewer at once", size, most)}
-	case env.Snapshot != "" && s.options.snapshot == none:
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: errors.New("the source was opened with snapshot=none: there is no snapshot to join")}
+		return nil, sources.Errorf(sources.Exhausted, "begin", "", "the session needs %d connections for concurrent scans, but the source may have only %d: raise the option connections, or run fewer scans concurrently", size, most)
+	case env.Snapshot != "" && s.options.snapshot == snapshotNone:
+		return nil, sources.Errorf(sources.Invalid, "begin", "", "the source was opened with snapshot=none and has no snapshots")
 	case env.Snapshot != "" && !snapshotName.MatchString(env.Snapshot):
-		return nil, &sources.Error{Op: "begin", Kind: sources.Invalid, Err: fmt.Errorf("%q names no snapshot of this source", env.Snapshot)}
+		return nil, sources.Errorf(sources.Invalid, "begin", "", "%q is not a snapshot of this source", env.Snapshot)
 	}
-	if err := s.take(ctx, size); err != nil {
+	if err := s.reserveConns(ctx, size); err != nil {
 		return nil, sources.WithOp("begin", "", err)
 	}
-	n := &session{s: s, c: c, env: env, size: size, members: map[*member]struct{}{}}
-	n.life, n.end = context.WithCancel(context.Background())
-	if s.options.snapshot == none {
+	n := &session{s: s, c: c, env: env, size: size, conns: map[*snapshotConn]struct{}{}}
+	n.spareCtx, n.cancelSpare = context.WithCancel(context.Background())
+	if s.options.snapshot == snapshotNone {
 		return n, nil
 	}
-	first, err := s.join(ctx, env.Snapshot)
+	first, err := s.openSnapshotConn(ctx, env.Snapshot)
 	if err != nil {
-		n.end()
-		s.give(size)
+		n.cancelSpare()
+		s.returnConns(size)
 		return nil, sources.WithOp("begin", "", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.members[first] = struct{}{}
+	n.conns[first] = struct{}{}
 	n.idle = append(n.idle, first)
 	if limit := s.options.snapshotLimit; limit > 0 {
 		n.timer = time.AfterFunc(limit, n.expire)
@@ -85,25 +83,25 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	return n, nil
 }
 
-// keep sees to it that two members hold the snapshot, where there is room for
-// two and one to join: another is opened in the background.
-func (n *session) keep() {
+// openSpare opens a second connection in the background, if the session has one connection
+// and may have two.
+func (n *session) openSpare() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.s.options.snapshot == none || n.spare != nil || n.over != nil || len(n.members)+n.opening != 1 || n.size < 2 {
+	if n.s.options.snapshot == snapshotNone || n.spare != nil || n.endErr != nil || len(n.conns)+n.opening != 1 || n.size < 2 {
 		return
 	}
-	spare, snapshot := make(chan struct{}), n.anyName()
+	spare, snapshot := make(chan struct{}), n.exportedName()
 	n.spare = spare
 	n.opening++
 	go func() {
-		m, err := n.s.join(n.life, snapshot)
+		m, err := n.s.openSnapshotConn(n.spareCtx, snapshot)
 		n.mu.Lock()
 		n.opening--
 		n.spare = nil
-		late := err == nil && n.over != nil
-		if err == nil && !late { // after an error whoever needs it tries again, and says what is wrong
-			n.members[m] = struct{}{}
+		late := err == nil && n.endErr != nil
+		if err == nil && !late { // after an error, a scan that needs the connection tries again
+			n.conns[m] = struct{}{}
 			n.idle = append(n.idle, m)
 		}
 		n.mu.Unlock()
@@ -114,22 +112,22 @@ func (n *session) keep() {
 	}()
 }
 
-// anyName is the name of the snapshot with one of the members. The caller holds
-// the lock.
-func (n *session) anyName() string {
-	for m := range n.members {
-		return m.snapshot
+// exportedName returns the exported name of the snapshot, or an empty string if there is
+// no connection. The caller must hold the lock.
+func (n *session) exportedName() string {
+	for m := range n.conns {
+		return m.exported
 	}
 	return ""
 }
 
-// acquire hands out a member for one scan.
-func (n *session) acquire(ctx context.Context) (*member, error) {
+// acquire returns a connection for one scan.
+func (n *session) acquire(ctx context.Context) (*snapshotConn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
-		if n.over != nil {
-			return nil, n.over
+		if n.endErr != nil {
+			return nil, n.endErr
 		}
 		if k := len(n.idle); k > 0 {
 			m := n.idle[k-1]
@@ -147,87 +145,88 @@ func (n *session) acquire(ctx context.Context) (*member, error) {
 		}
 		n.mu.Lock()
 		if ctx.Err() != nil {
-			return nil, fault(ctx, ctx.Err())
+			return nil, translateError(ctx, ctx.Err())
 		}
 	}
-	name := n.anyName()
+	name := n.exportedName()
 	switch mode := n.s.options.snapshot; {
-	case len(n.members)+n.opening >= n.size:
-		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w: %d in a session that asked for no more", errBusy, n.size)}
-	case name == "" && mode == strict:
+	case len(n.conns)+n.opening >= n.size:
+		return nil, sources.Errorf(sources.Invalid, "", "", "%w: %d", errBusy, n.size)
+	case name == "" && mode == snapshotStrict:
 		return nil, errLost
 	}
 	n.opening++
 	n.mu.Unlock()
-	m, err := n.s.join(ctx, name)
+	m, err := n.s.openSnapshotConn(ctx, name)
 	n.mu.Lock()
 	n.opening--
 	if err != nil {
 		return nil, err
 	}
-	if n.over != nil {
+	if n.endErr != nil {
 		m.release()
-		return nil, n.over
+		return nil, n.endErr
 	}
-	n.members[m] = struct{}{}
+	n.conns[m] = struct{}{}
 	return m, nil
 }
 
-// giveBack takes a member after its scan. One whose connection is gone is lost,
-// and with the last one the snapshot.
-func (n *session) giveBack(m *member) {
+// release takes back a connection after its scan. A connection that is closed is removed;
+// with the last one, the snapshot is lost.
+func (n *session) release(m *snapshotConn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.over != nil || m.lost() || n.s.options.snapshot == none {
-		delete(n.members, m)
+	if n.endErr != nil || m.isClosed() || n.s.options.snapshot == snapshotNone {
+		delete(n.conns, m)
 		m.release()
 		return
 	}
 	n.idle = append(n.idle, m)
 }
 
-// expire ends the snapshot because it has been held for too long, also under
-// those who read.
+// expire ends the session when the snapshot has reached its limit, and interrupts
+// running scans.
 func (n *session) expire() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.over != nil {
+	if n.endErr != nil {
 		return
 	}
-	n.over = &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("the snapshot was held for its limit of %s: read faster or less at once, or raise the option snapshot_limit", n.s.options.snapshotLimit)}
+	n.endErr = sources.Errorf(sources.Exhausted, "", "", "the snapshot has reached its limit of %s: read faster or less at once, or raise the option snapshot_limit", n.s.options.snapshotLimit)
 	for _, m := range n.idle {
-		delete(n.members, m)
+		delete(n.conns, m)
 		m.release()
 	}
 	n.idle = nil
-	for m := range n.members {
-		m.cut()
+	for m := range n.conns {
+		m.closeNow()
 	}
-	n.end()
+	n.cancelSpare()
 }
 
-// fault is what an error of a statement means here.
-func (n *session) fault(ctx context.Context, err error) error {
+// translateError returns the error of the session if it has ended, and otherwise translates an
+// error of pgx.
+func (n *session) translateError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.over != nil && ctx.Err() == nil {
-		return n.over
+	if n.endErr != nil && ctx.Err() == nil {
+		return n.endErr
 	}
-	return fault(ctx, err)
+	return translateError(ctx, err)
 }
 
-// Close ends the snapshot.
+// Close ends the snapshot and releases the connections.
 func (n *session) Close() error {
 	n.mu.Lock()
-	if n.over == errClosed {
+	if n.endErr == errClosed {
 		n.mu.Unlock()
 		return nil
 	}
-	n.over = errClosed
-	n.end()
+	n.endErr = errClosed
+	n.cancelSpare()
 	if n.timer != nil {
 		n.timer.Stop()
 	}
@@ -240,6 +239,6 @@ func (n *session) Close() error {
 	for _, m := range idle {
 		m.release()
 	}
-	n.s.give(n.size)
+	n.s.returnConns(n.size)
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// admin is a connection that looks at the others from outside.
+// admin returns a connection for observing the others.
 type admin struct {
 	t    *testing.T
 	conn *pgx.Conn
@@ -48,7 +48,7 @@ func (a admin) exec(sql string) {
 	}
 }
 
-// count is how many of penstock's backends in this database satisfy a condition.
+// count returns how many of the source's backends in this database satisfy a condition.
 func (a admin) count(condition string) (n int) {
 	a.t.Helper()
 	if err := a.conn.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'penstock' AND datname = current_database() AND "+condition).Scan(&n); err != nil {
@@ -57,7 +57,7 @@ func (a admin) count(condition string) (n int) {
 	return n
 }
 
-// await waits until so many backends satisfy a condition.
+// await waits until n backends satisfy a condition.
 func (a admin) await(n int, condition string) {
 	a.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); a.count(condition) != n; time.Sleep(2 * time.Millisecond) {
@@ -67,7 +67,7 @@ func (a admin) await(n int, condition string) {
 	}
 }
 
-// terminate ends the backends that satisfy a condition.
+// terminate terminates the backends that satisfy a condition.
 func (a admin) terminate(condition string) {
 	a.t.Helper()
 	a.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'penstock' AND datname = current_database() AND " + condition)
@@ -78,8 +78,8 @@ CREATE TABLE bare (id int, s text); INSERT INTO bare SELECT i, repeat('y', 100) 
 
 var orders = map[string][]sources.Sort{"unordered": nil, "ordered": {{Column: "id"}}}
 
-// TestResumeInTheSameSnapshot loses one of two connections in the midst of a
-// scan, after the table has changed. The scan goes on in what it saw.
+// TestResumeInTheSameSnapshot loses one of two connections during a scan, after the table
+// has changed. The scan continues in its snapshot.
 func TestResumeInTheSameSnapshot(t *testing.T) {
 	for _, table := range []string{"big", "bare"} {
 		for name, order := range orders {
@@ -121,8 +121,8 @@ func TestResumeInTheSameSnapshot(t *testing.T) {
 	}
 }
 
-// TestLostSnapshot loses both connections: the snapshot is gone, which ends the
-// session, or where that was chosen another takes its place.
+// TestLostSnapshot loses both connections. Then the session fails, or with snapshot=renew
+// continues in a new snapshot.
 func TestLostSnapshot(t *testing.T) {
 	for _, mode := range []string{"strict", "renew"} {
 		t.Run(mode, func(t *testing.T) {
@@ -172,8 +172,8 @@ func TestLostSnapshot(t *testing.T) {
 	}
 }
 
-// TestMoments: a cursor without an order is good in its own moment alone.
-func TestMoments(t *testing.T) {
+// TestCursorsBelongToSnapshots checks that a cursor without an order is valid only in its snapshot.
+func TestCursorsBelongToSnapshots(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	a := asAdmin(t, uri)
 	src, ses := open(t, uri, sources.Limits{Rows: 500})
@@ -215,13 +215,13 @@ func TestMoments(t *testing.T) {
 			t.Errorf("a %s in another snapshot: %d rows, %v", name, n, err)
 		}
 	}
-	// A table that is rewritten has its rows in other places, in every snapshot.
+	// A rewritten table has its rows at other positions, in every snapshot.
 	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: "00000001-00000001-1"}); sources.KindOf(err) != sources.Unavailable {
 		t.Errorf("a snapshot that is not there gives %v", err)
 	}
 }
 
-// TestRewrittenTable resumes after the table was written anew under the snapshot.
+// TestRewrittenTable resumes after the table was rewritten.
 func TestRewrittenTable(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	a := asAdmin(t, uri)
@@ -241,8 +241,8 @@ func TestRewrittenTable(t *testing.T) {
 	}
 }
 
-// TestWithoutSnapshot: each scan sees its own moment, and between scans nothing is
-// held.
+// TestWithoutSnapshot checks that with snapshot=none each scan has its own snapshot, and
+// that nothing is held between scans.
 func TestWithoutSnapshot(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	a := asAdmin(t, uri)
@@ -286,7 +286,7 @@ func TestWithoutSnapshot(t *testing.T) {
 	}
 }
 
-// TestSnapshotLimit: what is held for too long is given back, whoever reads.
+// TestSnapshotLimit checks that a snapshot is released at its limit, even during a scan.
 func TestSnapshotLimit(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	a := asAdmin(t, uri)
@@ -305,8 +305,8 @@ func TestSnapshotLimit(t *testing.T) {
 	}
 }
 
-// TestStreamsShareConnections: more streams than connections wait for each other,
-// each with two.
+// TestStreamsShareConnections checks that more streams than connections wait for each
+// other.
 func TestStreamsShareConnections(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	src, err := postgres.Open(t.Context(), sources.Config{URI: uri, Options: map[string]string{"connections": "4"}})
@@ -356,7 +356,7 @@ func TestStreamsShareConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
 	if _, err := src.Begin(ctx, sources.Env{}); sources.KindOf(err) != sources.Canceled {
-		t.Errorf("one that waits for connections and is cancelled gets %v", err)
+		t.Errorf("one that waits for connections and is canceled gets %v", err)
 	}
 	if err := ses.Close(); err != nil {
 		t.Error(err)
@@ -366,7 +366,7 @@ func TestStreamsShareConnections(t *testing.T) {
 	}
 }
 
-// TestStreamOutlivesAConnection: the engine goes on by itself.
+// TestStreamOutlivesAConnection checks that the engine resumes a stream.
 func TestStreamOutlivesAConnection(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, bigSQL)
 	a := asAdmin(t, uri)

@@ -16,77 +16,76 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// statement is a query in SQL. No value is in its text: they are parameters, in
-// binary.
+// statement is a query in SQL. All values are binary parameters.
 type statement struct {
 	sql    string
 	values [][]byte
 	oids   []uint32
-	// columns are what the batches have; the values of terms are selected after
-	// them, where a cursor needs them.
+	// columns are the columns of the batches. If cursors is set, the values of terms are
+	// selected after them.
 	columns []*column
 	terms   []term
 	cursors bool
-	// physical says that the rows come as they lie on the disk. Such a scan has
-	// no terms: its cursor counts the rows.
-	physical bool
-	// momentary says that the place of a row means something in the moment alone
-	// that the scan sees: by the disk's order, or within a partition.
-	momentary bool
-	part      part
-	seen      []byte // the cursor's moment
-	unsorted  bool   // the rows come in the order of the terms without being asked
-	skip      uint64 // rows that were given before, where they are counted
+	// ctidScan tells that rows come in physical order. Such a scan has no terms; its cursors
+	// count rows.
+	ctidScan bool
+	// snapshotBound tells that positions are valid only in the snapshot of the scan, because
+	// they depend on the physical order or on a partition.
+	snapshotBound  bool
+	part           blockRange
+	cursorSnapshot []byte // the snapshot of the query's cursor
+	implicitOrder  bool   // rows come in the order of the terms without ORDER BY
+	offset         uint64 // rows to skip, for a scan whose cursors count rows
 }
 
-// term is one of an order.
+// term is a term of an order.
 type term struct {
 	expr       string
-	oid        uint32 // of its values on the wire
-	cast       string // the type's name
+	oid        uint32 // the type of its values on the wire
+	cast       string // the name of the type
 	desc       bool
 	nullable   bool
 	nullsFirst bool
 }
 
-// way is how the rows of a query without an order come.
-type way uint8
+// rowOrder is the order of the rows of a query without an order.
+type rowOrder uint8
 
 const (
-	byOrder      way = iota // of the table's key; as they lie on the disk where it is the whole table
-	byDisk                  // as the server reads them from the disk, which it is not asked for but sure to do
-	byDiskSorted            // the same, and the server is asked for it
+	keyOrder        rowOrder = iota // the order of the key, or the physical order for a whole table
+	heapOrder                       // the physical order, in which the server reads the table anyway
+	heapOrderSorted                 // the physical order, with ORDER BY
 )
 
-// diskTerm is the order of the disk.
-var diskTerm = term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"}
+// ctidTerm is the physical order.
+var ctidTerm = term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"}
 
-// build makes the statement of a query that was checked.
-func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, error) {
-	b := &statement{unsorted: w == byDisk}
+// buildStatement returns the statement for a query that was checked.
+func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (*statement, error) {
+	b := &statement{implicitOrder: w == heapOrder}
 	for _, f := range st.ScanSchema(q.Columns).Fields() {
 		b.columns = append(b.columns, t.columns[f.Name])
 	}
-	b.physical = w == byOrder && t.physical(q)
+	b.ctidScan = w == keyOrder && t.usesCtidScan(q)
 	switch {
-	case b.physical:
-	case w == byOrder:
+	case b.ctidScan:
+	case w == keyOrder:
 		b.terms = t.terms(q.OrderBy)
 	default:
-		b.terms = []term{diskTerm}
+		b.terms = []term{ctidTerm}
 	}
 	b.cursors = st.Capabilities.Has(sources.CapResume)
 
 	var where []string
 	from := t.from + " AS t"
-	if b.physical || w != byOrder || q.Part != nil {
+	if b.ctidScan || w != keyOrder || q.Part != nil {
 		var err error
-		if b.part, err = readPart(q.Part); err != nil {
+		if b.part, err = readPartition(q.Part); err != nil {
 			return nil, err
 		}
 		where = append(where, b.part.condition(b)...)
 	}
-	b.momentary = b.physical || w != byOrder || q.Part != nil || t.heap && t.order == nil
+	b.snapshotBound = b.ctidScan || w != keyOrder || q.Part != nil || t.heap && t.order == nil
 	if q.Where != nil {
 		s, err := b.predicate(t, q.Where)
 		if err != nil {
@@ -95,7 +94,7 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 		where = append(where, s)
 	}
 	if q.Keys != nil {
-		s, partition, err := b.keys(t, q.Keys)
+		s, partition, err := b.keysCondition(t, q.Keys)
 		if err != nil {
 			return nil, err
 		}
@@ -108,22 +107,22 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 			}
 			inner := "t.*"
 			for i := range b.terms {
-				if b.terms[i].oid == oidTID { // which the rows of a subquery have not
+				if b.terms[i].oid == oidTID { // which a subquery does not have
 					inner += ", t.ctid AS " + place
 					b.terms[i].expr = "t." + place
 				}
 			}
-			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, conjunction(where))
+			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, whereClause(where))
 			where = []string{"t." + rank + " <= " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Keys.LimitPerKey))) + "::pg_catalog.int8"}
 		}
 	}
 	if q.After != nil {
-		last, err := b.resume(q)
+		last, err := b.readCursor(q)
 		if err != nil {
 			return nil, err
 		}
-		if !b.physical {
-			where = append(where, b.after(last))
+		if !b.ctidScan {
+			where = append(where, b.afterCondition(last))
 		}
 	}
 
@@ -133,7 +132,7 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 		if i > 0 {
 			sql.WriteString(", ")
 		}
-		sql.WriteString(c.read)
+		sql.WriteString(c.selectExpr)
 	}
 	if b.cursors {
 		for i, term := range b.terms {
@@ -143,21 +142,21 @@ func build(t *table, st *sources.Table, q *sources.Query, w way) (*statement, er
 			sql.WriteString(term.expr)
 		}
 	}
-	sql.WriteString(" FROM " + from + conjunction(where))
-	if order := b.orderBy(); order != "" && !b.unsorted {
+	sql.WriteString(" FROM " + from + whereClause(where))
+	if order := b.orderBy(); order != "" && !b.implicitOrder {
 		sql.WriteString(" ORDER BY " + order)
 	}
 	if q.Limit > 0 {
 		sql.WriteString(" LIMIT " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, uint64(q.Limit))) + "::pg_catalog.int8")
 	}
-	if b.skip > 0 {
-		sql.WriteString(" OFFSET " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, b.skip)) + "::pg_catalog.int8")
+	if b.offset > 0 {
+		sql.WriteString(" OFFSET " + b.param(oidInt8, binary.BigEndian.AppendUint64(nil, b.offset)) + "::pg_catalog.int8")
 	}
 	b.sql = sql.String()
 	return b, nil
 }
 
-// unused makes a name that no column has.
+// unused returns a name that no column has.
 func (t *table) unused(name string) string {
 	for t.columns[name] != nil {
 		name += "_"
@@ -165,7 +164,7 @@ func (t *table) unused(name string) string {
 	return name
 }
 
-// terms is the whole order of a scan: what is asked, then the table's key.
+// terms returns the order of a scan: the order of the query and then the table's key.
 func (t *table) terms(order []sources.Sort) []term {
 	var terms []term
 	seen := map[string]bool{}
@@ -175,15 +174,15 @@ func (t *table) terms(order []sources.Sort) []term {
 			continue
 		}
 		seen[s.Column] = true
-		terms = append(terms, term{expr: c.compared, oid: c.wire.oid, cast: c.wire.name, desc: s.Desc, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
+		terms = append(terms, term{expr: c.compareExpr, oid: c.wire.oid, cast: c.wire.name, desc: s.Desc, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
 	}
 	for _, name := range t.order {
 		if c := t.columns[name]; !seen[name] {
-			terms = append(terms, term{expr: c.key, oid: c.wire.oid, cast: c.wire.name})
+			terms = append(terms, term{expr: c.orderExpr, oid: c.wire.oid, cast: c.wire.name})
 		}
 	}
 	if t.order == nil && t.heap {
-		terms = append(terms, diskTerm)
+		terms = append(terms, ctidTerm)
 	}
 	return terms
 }
@@ -206,10 +205,11 @@ func (b *statement) orderBy() string {
 	return strings.Join(parts, ", ")
 }
 
-// after is the condition that a row comes after the one whose terms are given.
-func (b *statement) after(last [][]byte) string {
+// afterCondition returns a condition for rows after the one with the given values of the
+// terms.
+func (b *statement) afterCondition(last [][]byte) string {
 	params := make([]string, len(last))
-	plain := true // one row comparison says it all, and an index can take it
+	plain := true // a single row comparison suffices, which an index supports
 	for i, t := range b.terms {
 		plain = plain && !t.nullable && t.desc == b.terms[0].desc
 		if last[i] != nil {
@@ -221,7 +221,7 @@ func (b *statement) after(last [][]byte) string {
 		for i, t := range b.terms {
 			exprs[i] = t.expr
 		}
-		return "(" + strings.Join(exprs, ", ") + ")" + beyond(b.terms[0].desc) + "(" + strings.Join(params, ", ") + ")"
+		return "(" + strings.Join(exprs, ", ") + ")" + afterOperator(b.terms[0].desc) + "(" + strings.Join(params, ", ") + ")"
 	}
 	var either []string
 	equal := ""
@@ -234,7 +234,7 @@ func (b *statement) after(last [][]byte) string {
 			}
 		} else {
 			same = t.expr + " = " + params[i]
-			later = t.expr + beyond(t.desc) + params[i]
+			later = t.expr + afterOperator(t.desc) + params[i]
 			if t.nullable && !t.nullsFirst {
 				later = "(" + later + " OR " + t.expr + " IS NULL)"
 			}
@@ -245,14 +245,14 @@ func (b *statement) after(last [][]byte) string {
 	return "(" + strings.Join(either, " OR ") + ")"
 }
 
-func beyond(desc bool) string {
+func afterOperator(desc bool) string {
 	if desc {
 		return " < "
 	}
 	return " > "
 }
 
-func conjunction(where []string) string {
+func whereClause(where []string) string {
 	if len(where) == 0 {
 		return ""
 	}
@@ -264,9 +264,9 @@ func (b *statement) param(oid uint32, value []byte) string {
 	return "$" + strconv.Itoa(len(b.values))
 }
 
-// keys returns the condition of a look-up, and the list that tells its keys
-// apart.
-func (b *statement) keys(t *table, k *sources.Keys) (where, partition string, err error) {
+// keysCondition returns the condition of a lookup, and the expressions of the key for
+// PARTITION BY.
+func (b *statement) keysCondition(t *table, k *sources.Keys) (where, partition string, err error) {
 	if len(b.values)+len(k.Columns) > 60000 {
 		return "", "", errors.New("too many parameters")
 	}
@@ -277,14 +277,14 @@ func (b *statement) keys(t *table, k *sources.Keys) (where, partition string, er
 		for row := range values {
 			values[row] = sources.ValueAt(k.Values.Column(i), row)
 		}
-		exprs[i] = c.equal
-		if arrays[i], err = b.array(c, values); err != nil {
+		exprs[i] = c.equalExpr
+		if arrays[i], err = b.arrayParam(c, values); err != nil {
 			return "", "", err
 		}
 	}
 	partition = strings.Join(exprs, ", ")
 	if len(exprs) == 1 {
-		return t.columns[k.Columns[0]].among(arrays[0]), partition, nil
+		return t.columns[k.Columns[0]].equalsAny(arrays[0]), partition, nil
 	}
 	names := make([]string, len(exprs))
 	for i := range names {
@@ -294,16 +294,16 @@ func (b *statement) keys(t *table, k *sources.Keys) (where, partition string, er
 	return fmt.Sprintf("(%s) IN (SELECT %s FROM ROWS FROM (pg_catalog.unnest(%s)) AS k(%s))", partition, list, strings.Join(arrays, "), pg_catalog.unnest("), list), partition, nil
 }
 
-// array is a parameter of many values of a column.
-func (b *statement) array(c *column, values []sources.Value) (string, error) {
+// arrayParam adds a parameter with an array of values for a column.
+func (b *statement) arrayParam(c *column, values []sources.Value) (string, error) {
 	oid, cast := c.param()
 	nulls := uint32(0)
 	var body []byte
 	for _, v := range values {
 		raw, err := encode(c, v)
 		switch {
-		case errors.Is(err, errNul):
-			raw = nil // no text has a zero byte, so nothing equals it; for In, see there
+		case errors.Is(err, errZeroByte):
+			raw = nil // no text has a zero byte, so nothing equals it; predicate removes such values of In
 		case err != nil:
 			return "", err
 		}
@@ -324,7 +324,7 @@ func (b *statement) array(c *column, values []sources.Value) (string, error) {
 		head = binary.BigEndian.AppendUint32(head, uint32(len(values)))
 		head = binary.BigEndian.AppendUint32(head, 1)
 	}
-	// The parameter's own type is left to the cast, by a zero OID.
+	// With OID 0, the cast determines the type of the parameter.
 	s := b.param(0, append(head, body...)) + "::" + cast + "[]"
 	if cast != c.wire.name {
 		s += "::" + c.wire.name + "[]"
@@ -332,19 +332,19 @@ func (b *statement) array(c *column, values []sources.Value) (string, error) {
 	return s, nil
 }
 
-// among is the condition that the column equals an element of an array. That of
-// a bpchar says it twice: in the type's own way, which an index serves but which
-// does not see the padding, and byte by byte.
-func (c *column) among(array string) string {
-	condition := c.equal + " = ANY(" + array + ")"
-	if c.form.oid == oidBpchar {
+// equalsAny returns a condition that the column equals an element of an array. For bpchar it
+// has two parts: bpchar's own comparison, which an index supports but which ignores
+// padding, and a bytewise one.
+func (c *column) equalsAny(array string) string {
+	condition := c.equalExpr + " = ANY(" + array + ")"
+	if c.codec.oid == oidBpchar {
 		return "(t." + c.quoted + " = ANY(" + array + "::pg_catalog.bpchar[]) AND " + condition + ")"
 	}
 	return condition
 }
 
-// param is the type in which a literal of the column is sent. A numeric goes as
-// its text, which PostgreSQL reads exactly.
+// param returns the type in which literals of the column are sent. Numerics are sent as
+// text, which is exact.
 func (c *column) param() (oid uint32, cast string) {
 	if c.wire.oid == oidNumeric {
 		return oidText, "pg_catalog.text"
@@ -352,8 +352,8 @@ func (c *column) param() (oid uint32, cast string) {
 	return c.wire.oid, c.wire.name
 }
 
-// scalar is a parameter of one value that is not NULL.
-func (b *statement) scalar(c *column, raw []byte) string {
+// scalarParam adds a parameter with one value, which must not be NULL.
+func (b *statement) scalarParam(c *column, raw []byte) string {
 	oid, cast := c.param()
 	s := b.param(oid, raw) + "::" + cast
 	if cast != c.wire.name {
@@ -362,10 +362,10 @@ func (b *statement) scalar(c *column, raw []byte) string {
 	return s
 }
 
-var errNul = errors.New("a text with a zero byte")
+var errZeroByte = errors.New("text that contains a zero byte")
 
-// encode gives a literal in PostgreSQL's binary form: nil for NULL, and never
-// nil for another.
+// encode returns a literal in PostgreSQL's binary format. The result is nil if and only if
+// the literal is NULL.
 func encode(c *column, v sources.Value) ([]byte, error) {
 	if v.IsNull() {
 		return nil, nil
@@ -389,7 +389,7 @@ func encode(c *column, v sources.Value) ([]byte, error) {
 			return binary.BigEndian.AppendUint64(out, uint64(encodeTimestamp(x))), nil
 		case oidTime:
 			if x < 0 || x > dayMicros {
-				return nil, fmt.Errorf("column %q: %d microseconds are no time of day", c.name, x)
+				return nil, fmt.Errorf("column %q: %d microseconds is not a time of day", c.name, x)
 			}
 		}
 		return binary.BigEndian.AppendUint64(out, uint64(x)), nil
@@ -405,19 +405,19 @@ func encode(c *column, v sources.Value) ([]byte, error) {
 	case string:
 		switch {
 		case c.wire.oid == oidUUID && len(x) != 16:
-			return nil, fmt.Errorf("column %q: a uuid of %d bytes", c.name, len(x))
+			return nil, fmt.Errorf("column %q: a UUID must have 16 bytes (got %d)", c.name, len(x))
 		case c.wire.text && !utf8.ValidString(x):
-			return nil, fmt.Errorf("column %q: the text %q is not UTF-8", c.name, x)
+			return nil, fmt.Errorf("column %q: the text %q is not valid UTF-8", c.name, x)
 		case c.wire.text && strings.IndexByte(x, 0) >= 0:
-			return nil, errNul
+			return nil, errZeroByte
 		}
 		return append(out, x...), nil
 	}
-	return nil, fmt.Errorf("column %q: a literal of type %s", c.name, v.Type)
+	return nil, fmt.Errorf("column %q: a literal of type %s is not supported", c.name, v.Type)
 }
 
-// PostgreSQL's dates and timestamps are fewer than Arrow's. What lies beyond
-// compares as an infinity does with every value that can be read.
+// PostgreSQL's dates and timestamps have a smaller range than Arrow's. Values outside of
+// it are encoded as infinities, which compare in the same way with all readable values.
 func encodeDate(days int64) int32 {
 	switch d := days - epochDays; {
 	case d < -2451545:

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// collationsSQL has texts that compare otherwise in each collation.
+// collationsSQL creates texts that compare differently in each collation.
 const collationsSQL = `CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE collated (id int PRIMARY KEY, plain text, c text COLLATE "C", icu text COLLATE "und-x-icu", blind text COLLATE blind, v varchar(20) COLLATE "und-x-icu", n name, b char(5) COLLATE "und-x-icu");
 INSERT INTO collated SELECT i, s, s, s, s, s, s, left(s, 5) FROM (SELECT i, (ARRAY['a','A','b','B','é','e','E','z','Z','_','-a',' a','a ','ä','zz','10','9','', NULL])[1 + i % 19] || (ARRAY['', 'x', 'X'])[1 + i % 3] AS s FROM generate_series(1, 114) i) t;
@@ -18,8 +18,7 @@ CREATE TABLE by_bpchar (k char(4) PRIMARY KEY, other char(4) REFERENCES by_bpcha
 CREATE TABLE by_two (a int, b text COLLATE "und-x-icu", u uuid, n numeric(6,2), f float8, t timestamptz, PRIMARY KEY (b, a));
 INSERT INTO by_two SELECT i / 3, chr(97 + i % 3), md5(i::text)::uuid, i / 4.0, CASE WHEN i % 9 = 0 THEN float8 'NaN' WHEN i % 7 = 0 THEN NULL ELSE i % 5 END, '2020-01-01'::timestamptz + i % 10 * interval '1 hour' FROM generate_series(1, 90) i;`
 
-// TestTheContract holds tables of every type, key and collation against the
-// contract: conditions, orders, look-ups and cursors mean what the engine means.
+// TestTheContract checks the contract for tables with every type, key and collation.
 func TestTheContract(t *testing.T) {
 	server := pgtest.Start(t)
 	for name, c := range map[string]struct {
@@ -28,7 +27,7 @@ func TestTheContract(t *testing.T) {
 	}{
 		"types":      {scripts: []string{script(t, "types.sql"), hostileSettings}},
 		"special":    {scripts: []string{"CREATE SCHEMA c; CREATE TYPE c.pair AS (d date, i int);" + specialSQL}, options: map[string]string{"special": "null", "numeric": "20,3"}},
-		"catalogue":  {scripts: []string{script(t, "catalog.sql"), `DROP FOREIGN TABLE far; DROP TABLE wide, "Case", "case", "Other.orders", "Other".orders, hidden.secret;`}},
+		"catalog":    {scripts: []string{script(t, "catalog.sql"), `DROP FOREIGN TABLE far; DROP TABLE wide, "Case", "case", "Other.orders", "Other".orders, hidden.secret;`}},
 		"collations": {scripts: []string{collationsSQL}},
 		"renew":      {scripts: []string{collationsSQL}, options: map[string]string{"snapshot": "renew"}},
 		"none":       {scripts: []string{collationsSQL}, options: map[string]string{"snapshot": "none"}},

@@ -13,9 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// pgText writes a value of a column as psql does under ISO dates and UTC, and
-// NULL as a nil. It is the test's own reading of the Arrow types, and knows
-// nothing of how they were made.
+// pgText returns a value of a column as psql writes it with ISO dates and UTC, or nil for
+// NULL. It is independent of the code under test.
 func pgText(t *testing.T, a arrow.Array, i int) *string {
 	t.Helper()
 	if a.IsNull(i) {
@@ -95,8 +94,8 @@ func pgText(t *testing.T, a arrow.Array, i int) *string {
 	return &s
 }
 
-// pgFloat is the shortest text that reads back as the number, with an exponent
-// where PostgreSQL has one.
+// pgFloat returns the shortest text for a number, with an exponent where PostgreSQL has
+// one.
 func pgFloat(f float64, bits int) string {
 	switch {
 	case math.IsInf(f, 1):
@@ -118,7 +117,7 @@ func pgFloat(f float64, bits int) string {
 	return strconv.FormatFloat(f, 'f', -1, bits)
 }
 
-// pgTime writes a year before the first as one BC.
+// pgTime formats a time, with years before 1 as BC.
 func pgTime(v time.Time, rest, zone string) string {
 	year, era := v.Year(), ""
 	if year <= 0 {

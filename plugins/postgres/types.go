@@ -10,7 +10,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// The OIDs of the built-in types that have a form of their own here.
+// The OIDs of the built-in types that have a codec.
 const (
 	oidBool        = 16
 	oidBytea       = 17
@@ -36,38 +36,37 @@ const (
 	oidJSONB       = 3802
 )
 
-// column is what the source knows of one column: how it is named, read and
-// compared in SQL. It is made with the catalogue and never changes.
+// column describes how a column is named, read and compared in SQL. It is made with the
+// catalog and is immutable.
 type column struct {
 	name   string // unquoted
 	quoted string
-	form   *form
+	codec  *codec
 	field  arrow.Field
-	// compared is the expression that compares and sorts as sources.Compare
-	// does; wire is the type that its values and literals have on the wire.
-	compared string
-	wire     wireType
-	// equal is the same for equality alone, and key for an order that is only
-	// total: where they are the bare column, its indexes serve them.
-	equal, key string
-	// read is the expression that is selected.
-	read string
-	// null is the condition that the column gives NULL; empty where it cannot be
-	// said in SQL.
-	null string
+	// compareExpr is the expression that compares and sorts as sources.Compare does. wire is
+	// the type of its values and literals on the wire.
+	compareExpr string
+	wire        wireType
+	// equalExpr is an expression that is correct only for equality, and orderExpr one that is
+	// only a total order. If they are the column itself, its indexes support them.
+	equalExpr, orderExpr string
+	// selectExpr is the expression in the SELECT list.
+	selectExpr string
+	// nullExpr is a condition for NULL; it is empty if SQL cannot express it.
+	nullExpr string
 }
 
-// wireType is a type that parameters are cast to.
+// wireType is a type to which parameters are cast.
 type wireType struct {
 	oid  uint32
 	name string
-	text bool // compares by bytes, and so is put under COLLATE "C"
+	text bool // compared byte by byte, with COLLATE "C"
 }
 
 var (
-	textWire = wireType{oidText, "pg_catalog.text", true}
-	// wires are those whose own order is that of sources.Compare.
-	wires = map[uint32]wireType{
+	textWireType = wireType{oidText, "pg_catalog.text", true}
+	// wireTypes holds the types whose own order is that of sources.Compare.
+	wireTypes = map[uint32]wireType{
 		oidBool:        {oidBool, "pg_catalog.bool", false},
 		oidInt2:        {oidInt2, "pg_catalog.int2", false},
 		oidInt4:        {oidInt4, "pg_catalog.int4", false},
@@ -84,23 +83,23 @@ var (
 	}
 )
 
-// columnInfo is what the server says of a column.
+// columnInfo describes a column as the server does.
 type columnInfo struct {
 	name                string
 	oid                 uint32
 	typmod              int32
-	shown               string // its type in PostgreSQL's terms
+	shown               string // its type as PostgreSQL writes it
 	nullable            bool
 	comment             string
-	deterministic       bool // its collation tells unequal texts apart
-	bytewise            bool // its collation is that of bytes
+	deterministic       bool // its collation is deterministic
+	bytewise            bool // its collation compares bytes
 	defaults, generated string
 }
 
-// newColumn decides on a column's form.
+// newColumn returns the column for a description.
 func newColumn(i columnInfo, ts types, o *options) *column {
 	c := &column{name: i.name, quoted: quote(i.name)}
-	c.read = "t." + c.quoted
+	c.selectExpr = "t." + c.quoted
 	base, _, t := ts.base(i.oid, i.typmod)
 	meta := map[string]string{sources.MetaType: i.shown}
 	for key, value := range map[string]string{sources.MetaComment: i.comment, sources.MetaDefault: i.defaults, sources.MetaGenerated: i.generated} {
@@ -108,83 +107,83 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 			meta[key] = value
 		}
 	}
-	c.form = ts.form(i.oid, i.typmod, o, false)
-	bare := c.read
-	text := t.text(c.read)
+	c.codec = ts.codec(i.oid, i.typmod, o, false)
+	bare := c.selectExpr
+	text := t.text(c.selectExpr)
 	switch {
-	case c.form == nil:
+	case c.codec == nil:
 		name := i.shown
 		if t != nil {
 			name = t.name
 		}
-		c.read = text
-		c.form = &form{oid: oidText, typ: arrow.BinaryTypes.String, width: 4, meta: opaque(name)}
-	case c.form.oid == oidTextArray:
-		c.read += "::pg_catalog.text[]"
+		c.selectExpr = text
+		c.codec = &codec{oid: oidText, typ: arrow.BinaryTypes.String, width: 4, meta: opaque(name)}
+	case c.codec.oid == oidTextArray:
+		c.selectExpr += "::pg_catalog.text[]"
 	}
-	maps.Copy(meta, c.form.meta)
-	wire, own := wires[base]
-	if own && c.form.oid == base { // else it is read as text, and so compared
-		c.wire, c.compared = wire, bare
-		c.equal, c.key = bare, bare
-		if c.form.special && o.special == makeNull {
-			c.compared = c.finite(bare)
-			c.equal = c.compared
+	maps.Copy(meta, c.codec.meta)
+	wire, own := wireTypes[base]
+	if own && c.codec.oid == base { // otherwise it is read and compared as text
+		c.wire, c.compareExpr = wire, bare
+		c.equalExpr, c.orderExpr = bare, bare
+		if c.codec.hasSpecial && o.special == specialNull {
+			c.compareExpr = c.finiteExpr(bare)
+			c.equalExpr = c.compareExpr
 		}
 	} else {
-		c.wire = textWire
-		// A cast to text would strip the padding of a bpchar, whose own comparison
-		// does not see it.
+		c.wire = textWireType
+		// A cast to text would remove the padding of a bpchar, which its own comparison
+		// ignores.
 		if base == oidText || base == oidVarchar || base == oidName || base == oidJSON || base == oidJSONB || t != nil && t.send == "citextsend" {
 			text = bare + "::pg_catalog.text"
 		}
-		c.compared = "(" + text + `) COLLATE pg_catalog."C"`
-		c.equal, c.key = c.compared, c.compared
+		c.compareExpr = "(" + text + `) COLLATE pg_catalog."C"`
+		c.equalExpr, c.orderExpr = c.compareExpr, c.compareExpr
 		if base == oidText || base == oidVarchar || base == oidName {
-			c.key = bare
+			c.orderExpr = bare
 			if i.deterministic {
-				c.equal = bare
+				c.equalExpr = bare
 			}
-			if i.bytewise { // an index serves the order too
-				c.compared = bare
+			if i.bytewise { // an index supports the order too
+				c.compareExpr = bare
 			}
 		}
 	}
 	switch {
-	case !c.form.special || o.special != makeNull:
-		c.null = bare + " IS NULL"
-		if t != nil && t.kind == "c" { // IS NULL is true for a row of NULLs
-			c.null = bare + " IS NOT DISTINCT FROM NULL"
+	case !c.codec.hasSpecial || o.special != specialNull:
+		c.nullExpr = bare + " IS NULL"
+		if t != nil && t.kind == "c" { // IS NULL is also true for a row of NULLs
+			c.nullExpr = bare + " IS NOT DISTINCT FROM NULL"
 		}
 	case own:
-		c.null = c.compared + " IS NULL"
+		c.nullExpr = c.compareExpr + " IS NULL"
 	}
-	nullable := i.nullable || c.form.special && o.special == makeNull
-	c.field = arrow.Field{Name: i.name, Type: c.form.typ, Nullable: nullable, Metadata: arrow.MetadataFrom(meta)}
+	nullable := i.nullable || c.codec.hasSpecial && o.special == specialNull
+	c.field = arrow.Field{Name: i.name, Type: c.codec.typ, Nullable: nullable, Metadata: arrow.MetadataFrom(meta)}
 	return c
 }
 
-// finite is the expression of a column whose special values are NULL.
-func (c *column) finite(expr string) string {
+// finiteExpr returns an expression that is NULL for special values.
+func (c *column) finiteExpr(expr string) string {
 	condition := ""
-	switch c.form.oid {
+	switch c.codec.oid {
 	case oidNumeric:
-		limit := "1" + strings.Repeat("0", int(c.form.prec-c.form.scale))
-		condition = fmt.Sprintf("pg_catalog.abs(%s) < %s AND pg_catalog.trunc(%[1]s, %[3]d) = %[1]s", expr, limit, c.form.scale)
+		limit := "1" + strings.Repeat("0", int(c.codec.prec-c.codec.scale))
+		condition = fmt.Sprintf("pg_catalog.abs(%s) < %s AND pg_catalog.trunc(%[1]s, %[3]d) = %[1]s", expr, limit, c.codec.scale)
 	case oidTime:
 		condition = expr + " < '24:00:00'"
 	case oidDate:
-		condition = "pg_catalog.isfinite(" + expr + ")" // every other fits
+		condition = "pg_catalog.isfinite(" + expr + ")" // all other dates fit
 	default:
 		condition = "pg_catalog.isfinite(" + expr + ") AND " + expr + " < '294247-01-10 04:00:54.775808+00'"
 	}
 	return "CASE WHEN " + condition + " THEN " + expr + " END"
 }
 
-// ops are the operators that a column takes with the meaning of sources.Eval.
+// ops returns the operators that can be evaluated with the meaning of sources.Eval.
 func (c *column) ops(bytewise bool) sources.Ops {
 	null := sources.OpsOf(sources.OpIsNull, sources.OpNotNull)
-	if c.null == "" {
+	if c.nullExpr == "" {
 		null = 0
 	}
 	if !sources.Comparable(c.field.Type, c.field.Type) {

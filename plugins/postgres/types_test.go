@@ -22,8 +22,7 @@ func script(t *testing.T, name string) string {
 	return string(b)
 }
 
-// hostileSettings are what a database or a role may have set, none of which may
-// change an answer.
+// hostileSettings holds settings of a database or a role that must not change results.
 const hostileSettings = `DO $$ BEGIN
   EXECUTE format('ALTER DATABASE %I SET TimeZone = ''Asia/Kolkata''', current_database());
   EXECUTE format('ALTER DATABASE %I SET DateStyle = ''SQL, DMY''', current_database());
@@ -39,7 +38,7 @@ const hostileSettings = `DO $$ BEGIN
   EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
 END $$;`
 
-// serverText is a table as psql shows it: NULL as nil.
+// serverText returns a table as psql shows it, with nil for NULL.
 func serverText(t *testing.T, uri, table, order string) (names []string, rows [][]*string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), uri)
@@ -75,8 +74,7 @@ func serverText(t *testing.T, uri, table, order string) (names []string, rows []
 	return names, rows
 }
 
-// compareWithServer reads a table and holds every value against the server's
-// text of it.
+// compareWithServer reads a table and compares every value with the server's text for it.
 func compareWithServer(t *testing.T, uri string, ses sources.Session, table string) {
 	t.Helper()
 	names, want := serverText(t, uri, table, "id")
@@ -109,7 +107,7 @@ func TestEveryTypeIsExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The types themselves, of those that could be something else.
+	// Some of the types.
 	for name, want := range map[string]string{
 		"plain.n38": "decimal(38, 10)", "plain.n76": "decimal256(76, 30)", "plain.n_none": "utf8 numeric", "plain.n_neg": "utf8 numeric", "plain.n_over": "decimal(5, 5)", "plain.n_huge": "utf8 numeric",
 		"plain.de": "decimal(10, 2)", "plain.md": "dictionary<values=utf8, indices=int16, ordered=false>", "plain.ot": "dictionary<values=utf8, indices=int16, ordered=false>",
@@ -150,7 +148,7 @@ func TestSpecialValues(t *testing.T) {
 				t.Errorf("%s: %v", column, err)
 			}
 		}
-		// The session reads on after its errors.
+		// The session can be used after errors.
 		if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "special", Columns: []string{}})); len(got) != 3 {
 			t.Errorf("%d rows, want 3", len(got))
 		}
@@ -166,7 +164,7 @@ func TestSpecialValues(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		// What is NULL here is NULL in conditions too.
+		// Values that are read as NULL are NULL in conditions too.
 		c, err := src.Catalog(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -11,49 +11,48 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// bySnapshot is the version that names the transactions whose work the session
-// sees. Where two snapshots of one server see the same ones, every table is the
-// same. A restart, after which it may be another server at the address, is another
-// version.
-const bySnapshot = "snapshot"
+// versionBySnapshot selects a version made of the transactions that the session sees. If two
+// snapshots of a server see the same transactions, all tables are equal. The version also
+// changes with a restart of the server.
+const versionBySnapshot = "snapshot"
 
-const snapshotVersion = "SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text || ' ' || pg_catalog.pg_current_snapshot()::pg_catalog.text"
+const snapshotVersionSQL = "SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text || ' ' || pg_catalog.pg_current_snapshot()::pg_catalog.text"
 
-// checkVersion returns what is wrong with the option.
+// checkVersion returns an error if the value of the option is not valid.
 func checkVersion(value string) error {
-	if value == bySnapshot || len(value) > 7 && strings.EqualFold(value[:6], "select") {
+	if value == versionBySnapshot || len(value) > 7 && strings.EqualFold(value[:6], "select") {
 		return nil
 	}
 	return errors.New(`want snapshot, or a statement such as "SELECT max(changed) FROM changes WHERE name = $1"`)
 }
 
-// unknowns counts the versions that nobody can tell.
-var unknowns atomic.Uint64
+// uniqueVersions counts the results of uniqueVersion.
+var uniqueVersions atomic.Uint64
 
-// unknown is a version that no other is equal to.
-func unknown() string {
-	return fmt.Sprintf("unknown %d %d", time.Now().UnixNano(), unknowns.Add(1))
+// uniqueVersion returns a version that differs from all others.
+func uniqueVersion() string {
+	return fmt.Sprintf("unknown %d %d", time.Now().UnixNano(), uniqueVersions.Add(1))
 }
 
-// version asks for the version of a table, in the session's moment.
-func (m *member) version(ctx context.Context, option, table string) (string, error) {
+// version returns the version of a table in the session's snapshot.
+func (m *snapshotConn) version(ctx context.Context, option, table string) (string, error) {
 	var values [][]byte
 	statement := option
 	switch {
 	case option == "":
 		return "", nil
-	case option == bySnapshot:
-		statement = snapshotVersion
+	case option == versionBySnapshot:
+		statement = snapshotVersionSQL
 	case strings.Contains(option, "$1"):
 		values = [][]byte{[]byte(table)}
 	}
 	result := m.conn.Conn().PgConn().ExecParams(ctx, statement, values, nil, nil, nil).Read()
 	if result.Err != nil {
-		m.mend()
+		m.rollBack()
 		return "", result.Err
 	}
 	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 || result.Rows[0][0] == nil {
-		return "", &sources.Error{Kind: sources.Invalid, Err: errors.New(`option "version": the statement must give one value that is not NULL`)}
+		return "", sources.Errorf(sources.Invalid, "", "", `option "version": the statement must return one value that is not NULL`)
 	}
 	return string(result.Rows[0][0]), nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/penstock-data/penstock/testkit/pgtest"
 )
 
-// TestVersion: it is the same while nothing is written, another one after a
-// write, and the session's own until that ends.
+// TestVersion checks that the version is the same until there is a write, and the same
+// within a session.
 func TestVersion(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `
 		CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int);
@@ -56,7 +56,7 @@ func TestVersion(t *testing.T) {
 	if v := fresh("snapshot", "a"); v == before || v == "" {
 		t.Errorf("after a write the version is %q", v)
 	}
-	// Whoever else uses the server may write in between, but not every time.
+	// Other tests may write to the server in between, but not every time.
 	same := false
 	for range 200 {
 		if same = fresh("snapshot", "a") == fresh("snapshot", "b"); same {
@@ -80,8 +80,8 @@ func TestVersion(t *testing.T) {
 	}
 
 	for option, want := range map[string]string{
-		"SELECT max(at) FROM changes WHERE name = $1 AND at > 99": "must give one value",
-		"SELECT 1, 2":      "must give one value",
+		"SELECT max(at) FROM changes WHERE name = $1 AND at > 99": "must return one value",
+		"SELECT 1, 2":      "must return one value",
 		"SELECT nothing":   "nothing",
 		"SELECT at FROM a": "at",
 	} {

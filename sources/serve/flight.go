@@ -5,7 +5,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -18,33 +17,35 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// maxRequest bounds a request: the keys of a look-up are the longest.
+// maxRequest is the maximum size of a request; the largest ones have the keys of a
+// lookup.
 const maxRequest = wire.MaxMessage + 1<<20
 
-// server answers a host: requests as Flight's actions, scans as its DoGet. It
-// serves any number of sessions at once.
+// server is a Flight server that handles requests as actions and scans as DoGet. It
+// serves any number of sessions concurrently.
 type server struct {
 	flight.BaseFlightServer
 	open   sources.Open
-	stderr *os.File // the process's own, which go-plugin puts another in the place of
+	stderr *os.File // the original standard error, which go-plugin replaces
 
 	mu       sync.Mutex
 	source   sources.Source
 	sessions map[uint64]*session
-	last     uint64 // session
+	last     uint64 // the last session id
 }
 
-// session is one of the source's with the scans that run in it. A host that
-// leaves a scan does not wait for its end, but the contract makes the next scan
-// of a table with few scans, and the session's Close, wait for it: so does this.
+// session is a session of the source and its running scans. A host that stops a scan
+// does not wait for its end. But the contract promises the source that a scan has
+// ended before the session is closed, and before MaxScans would be exceeded, so session
+// waits for it.
 type session struct {
 	sources.Session
 	mu    sync.Mutex
-	scans map[chan struct{}]context.Context // by what is closed when the scan has ended
+	scans map[chan struct{}]context.Context // the context of each scan, by a channel that is closed at its end
 }
 
-// enter begins a scan, once those that the host has left have ended. The result
-// ends it.
+// enter registers a scan after waiting for the scans that the host has stopped. The
+// caller must call leave at the end of the scan.
 func (n *session) enter(ctx context.Context) (leave func(), err error) {
 	end := make(chan struct{})
 	var left []chan struct{}
@@ -73,7 +74,7 @@ func (n *session) enter(ctx context.Context) (leave func(), err error) {
 	return leave, nil
 }
 
-// Close closes the session once every scan has ended.
+// Close waits for all scans and closes the session.
 func (n *session) Close() error {
 	n.mu.Lock()
 	ends := slices.Collect(maps.Keys(n.scans))
@@ -84,8 +85,8 @@ func (n *session) Close() error {
 	return n.Session.Close()
 }
 
-// DoAction answers every request but a scan. The action's type is the request's
-// op, its body the request; its one result is the reply.
+// DoAction handles any request except scan. The action's type is the op, its body is
+// the request, and its only result is the reply.
 func (s *server) DoAction(action *flight.Action, to flight.FlightService_DoActionServer) error {
 	reply := s.answer(to.Context(), action.GetBody())
 	b, err := wire.MarshalReply(reply)
@@ -145,7 +146,7 @@ func (s *server) call(ctx context.Context, r wire.Request) (wire.Reply, error) {
 	case wire.OpClose:
 		return wire.Reply{}, s.close()
 	}
-	return wire.Reply{}, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is no action", r.Op)}
+	return wire.Reply{}, sources.Errorf(sources.Invalid, "", "", "%s is not an action", r.Op)
 }
 
 func (s *server) start(ctx context.Context, r wire.Request) (wire.Reply, error) {
@@ -153,12 +154,12 @@ func (s *server) start(ctx context.Context, r wire.Request) (wire.Reply, error) 
 	if r.Version != wire.Version {
 		return reply, nil // the host compares the versions and knows both names
 	}
-	// Nobody reads what go-plugin has put in the place of these.
+	// go-plugin has replaced these by pipes that nothing reads.
 	os.Stdout, os.Stderr = s.stderr, s.stderr
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.source != nil {
-		return reply, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is open already")}
+		return reply, sources.Errorf(sources.Invalid, "", "", "the source is open already")
 	}
 	source, err := s.open(context.WithoutCancel(ctx), *r.Config)
 	if err == nil {
@@ -171,7 +172,7 @@ func (s *server) opened() (sources.Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.source == nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is not open")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "the source is not open")
 	}
 	return s.source, nil
 }
@@ -188,8 +189,8 @@ func (s *server) begin(ctx context.Context, env sources.Env) (wire.Reply, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.source == nil || ctx.Err() != nil { // nobody would end it
-		gone := &sources.Error{Kind: sources.Canceled, Err: errors.New("the host gave up, or closed the source")}
+	if s.source == nil || ctx.Err() != nil { // the host cannot end the session
+		gone := sources.Errorf(sources.Canceled, "", "", "the host canceled the request or closed the source")
 		return wire.Reply{}, errors.Join(gone, begun.Close())
 	}
 	s.last++
@@ -203,7 +204,7 @@ func (s *server) session(id uint64) (*session, error) {
 	if session := s.sessions[id]; session != nil {
 		return session, nil
 	}
-	return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("there is no session %d", id)}
+	return nil, sources.Errorf(sources.Invalid, "", "", "there is no session %d", id)
 }
 
 func (s *server) close() error {
@@ -221,8 +222,8 @@ func (s *server) close() error {
 	return errors.Join(faults...)
 }
 
-// DoGet answers a scan. The ticket is the request; a message's app_metadata is
-// the page's, and that of the last one, which has no record, is the trailer.
+// DoGet handles a scan. The ticket is the request. The app_metadata of a message is that
+// of the page; the last message has no record, and its app_metadata is the trailer.
 func (s *server) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer) error {
 	out := &sender{to: to}
 	err := s.scan(to.Context(), ticket.GetTicket(), out)
@@ -239,20 +240,20 @@ func (s *server) scan(ctx context.Context, request []byte, out *sender) (err err
 	}
 	defer r.Release()
 	if r.Op != wire.OpScan {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("the ticket is a request to %s", r.Op)}
+		return sources.Errorf(sources.Invalid, "", "", "the ticket must be a scan request (got %s)", r.Op)
 	}
 	session, err := s.session(r.Session)
 	if err != nil {
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
-	// The scan has ended before its trailer is sent.
+	// The scan ends before its trailer is sent.
 	leave, err := session.enter(ctx)
 	if err != nil {
 		return sources.WithOp("scan", r.Query.Table, err)
 	}
 	defer leave()
 	defer out.close()
-	// Within the guard also what Scan itself does is.
+	// The guard covers the call of Scan itself too.
 	scan := func(yield func(sources.Batch, error) bool) { session.Scan(ctx, r.Query)(yield) }
 	for batch, err := range sources.Guard("scan", r.Query.Table, scan) {
 		if err != nil {
@@ -260,7 +261,7 @@ func (s *server) scan(ctx context.Context, request []byte, out *sender) (err err
 		}
 		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Skipped: batch.Skipped}}
 		if err := out.send(batch.Record, wire.MarshalMeta(meta)); err != nil {
-			return sources.WithOp("scan", r.Query.Table, &sources.Error{Kind: sources.Invalid, Err: err})
+			return sources.WithOp("scan", r.Query.Table, sources.NewError(sources.Invalid, "", "", err))
 		}
 		out.tally.AddPage(batch.Record.NumRows())
 	}

@@ -4,12 +4,12 @@ package serve
 
 import "runtime/debug"
 
-// SoftLimit is what a program's garbage collector is told to keep to where a cap
-// is on all that the program holds: four fifths. It stops nothing, but a program
-// that could do with less does.
+// SoftLimit returns the limit to set for the garbage collector of a program that is
+// killed above the given limit: four fifths of it. The garbage collector then runs more
+// often instead of letting the heap grow to the limit.
 func SoftLimit(limit int64) int64 { return limit / 10 * 8 }
 
-// keepTo tells the garbage collector of a cap; 0 is none.
+// keepTo sets the limit of the garbage collector; 0 means no limit.
 func keepTo(limit int64) {
 	if limit > 0 {
 		debug.SetMemoryLimit(SoftLimit(limit))

@@ -17,12 +17,11 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// codec gives gRPC the messages of a scan in pieces, which are the record's own
-// buffers: nothing is copied before the socket's buffer. All other messages are
-// protobuf's.
+// codec passes the messages of a scan to gRPC as slices of the record's own buffers, so
+// that they are copied only to the socket. Other messages are encoded by protobuf.
 type codec struct{ encoding.CodecV2 }
 
-// Marshal is asked for each message that is sent.
+// Marshal encodes a message.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if m, ok := v.(*outgoing); ok {
 		return m.pieces, nil
@@ -30,34 +29,34 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// outgoing is one message of Flight's DoGet: protobuf's FlightData, taken apart.
+// outgoing is an encoded FlightData message in pieces.
 type outgoing struct{ pieces mem.BufferSlice }
 
-// The fields of FlightData.
+// The field numbers of FlightData.
 const (
 	fieldHeader = 2
 	fieldMeta   = 3
 	fieldBody   = 1000
 )
 
-// sender sends the records of one scan, as Arrow's IPC messages, and counts them.
+// sender sends the records of one scan as Arrow IPC messages, and tallies them.
 type sender struct {
 	to     grpc.ServerStream
 	writer *ipc.Writer
 	tally  wire.Tally
-	gone   error // the host is
+	gone   error // why the host cannot be reached, or nil
 
-	// The record that is being written, and what goes with it.
+	// The record that is being written, and its metadata.
 	record arrow.RecordBatch
 	meta   []byte
 }
 
-// send sends a record. gRPC sends it after send has returned: its buffers are
-// held until then, the record itself is the caller's again.
+// send sends a record. gRPC may transmit it after send has returned, so send retains it
+// until then; the caller may release its own reference.
 func (s *sender) send(r arrow.RecordBatch, meta []byte) error {
 	if s.writer == nil {
-		// The writer's own buffers, as offsets that begin at 0, are left to the
-		// garbage collector, for gRPC has them when the writer releases them.
+		// The writer's own buffers, such as rebased offsets, are garbage collected: gRPC
+		// may still use them when the writer releases them.
 		s.writer = ipc.NewWriterWithPayloadWriter(s, ipc.WithSchema(r.Schema()), ipc.WithAllocator(memory.NewGoAllocator()))
 	}
 	s.record, s.meta = r, meta
@@ -65,9 +64,9 @@ func (s *sender) send(r arrow.RecordBatch, meta []byte) error {
 	return s.writer.Write(r)
 }
 
-// The methods of [ipc.PayloadWriter].
+// sender implements [ipc.PayloadWriter].
 
-// Start does nothing: the schema is a payload like others.
+// Start does nothing: the schema is sent as a payload.
 func (s *sender) Start() error { return nil }
 
 // Close does nothing: the trailer ends the scan.
@@ -102,10 +101,10 @@ func (s *sender) WritePayload(p ipc.Payload) error {
 	return s.gone
 }
 
-// close gives back the dictionaries that the next record might have shared.
+// close releases the dictionaries that are kept for the next record.
 func (s *sender) close() {
 	if s.writer != nil {
-		_ = s.writer.Close() // what failed was told by send
+		_ = s.writer.Close() // send returned the error
 	}
 }
 
@@ -116,17 +115,16 @@ func (s *sender) trailer(err error) error {
 	return s.to.SendMsg(&outgoing{mem.BufferSlice{mem.SliceBuffer(protowire.AppendBytes(b, meta))}})
 }
 
-// pieces collects what is written to it. A large piece is kept as it is: it is a
-// buffer of the record's. Small ones are copied together.
+// pieces collects written bytes. It keeps large slices, which are buffers of the record,
+// without copying, and joins small ones.
 type pieces struct {
 	hold  *hold
 	all   mem.BufferSlice
 	small []byte
 }
 
-// leastPiece is the smallest piece that is not copied. gRPC forgets to tell of
-// those of a kilobyte and less that it is done with them, and some hundred bytes
-// are sooner copied than looked after.
+// leastPiece is the smallest slice that is not copied. gRPC does not release slices of
+// up to a kilobyte, and copying a small slice is cheaper than tracking it.
 const leastPiece = 4 << 10
 
 func (p *pieces) Write(b []byte) (int, error) {
@@ -147,15 +145,15 @@ func (p *pieces) flush() {
 	}
 }
 
-// hold stands in for the pool of a record's buffers: what gRPC gives back is one
-// reference to the record.
+// hold is the buffer pool that gRPC returns a record's buffers to. Each return releases
+// one reference to the record.
 type hold struct{ record arrow.RecordBatch }
 
-// Get is never asked.
+// Get is required by the interface and never called.
 func (h *hold) Get(n int) *[]byte {
 	b := make([]byte, n)
 	return &b
 }
 
-// Put is called when gRPC has sent a buffer, or will not send it any more.
+// Put is called when gRPC no longer needs a buffer.
 func (h *hold) Put(*[]byte) { h.record.Release() }

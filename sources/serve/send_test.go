@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// later is a stream of gRPC's that sends what it was given when everything else
-// is done, as gRPC may.
+// later is a gRPC stream that sends its messages after everything else is done, as
+// gRPC may.
 type later struct {
 	grpc.ServerStream
 	queue []mem.BufferSlice
@@ -34,8 +34,7 @@ func (l *later) SendMsg(m any) error {
 	return l.err
 }
 
-// reusing is an allocator that overwrites what is freed, as one that uses it again
-// would.
+// reusing is an allocator that overwrites freed memory, as one that reuses it would.
 type reusing struct{ *memory.CheckedAllocator }
 
 func (r reusing) Free(b []byte) {
@@ -45,9 +44,9 @@ func (r reusing) Free(b []byte) {
 	r.CheckedAllocator.Free(b)
 }
 
-// TestSendHolds: a record that is released as soon as it was sent is intact when
-// gRPC comes to send it, is given back after that, and reads as protobuf's own
-// message would. Buffers of all sizes are among its.
+// TestSendHolds checks that a record which is released right after send stays intact
+// until gRPC has sent it, is freed after that, and has the encoding of protobuf's own
+// message. It has buffers of all sizes.
 func TestSendHolds(t *testing.T) {
 	alloc := reusing{memory.NewCheckedAllocator(memory.DefaultAllocator)}
 	to := &later{}

@@ -1,5 +1,5 @@
-// Package serve makes a program of a source. On this platform it is a WASI
-// command, as package wire describes it.
+// Package serve runs a source as a program of its own. On this platform, the program is
+// a WASI command that speaks the protocol of package wire.
 package serve
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// Serve is the whole main of a source's program: it answers the host's requests
-// until their input ends, and ends the program.
+// Serve answers the host's requests until the end of the input, and then exits the
+// program.
 func Serve(open sources.Open) {
 	c := command{
 		open: open, ctx: context.Background(),
@@ -35,7 +35,7 @@ func Serve(open sources.Open) {
 	os.Exit(0)
 }
 
-// command is one instance of the source: one session, one scan at a time.
+// command serves a source with one session and one scan at a time.
 type command struct {
 	open    sources.Open
 	ctx     context.Context
@@ -56,7 +56,7 @@ func (c *command) run() error {
 			return err
 		}
 		switch string(line) {
-		case "", wire.LineNext, wire.LineStop: // left over from a scan that ended
+		case "", wire.LineNext, wire.LineStop: // follows the trailer of a scan
 			continue
 		}
 		if err := c.answer(line); err != nil {
@@ -65,7 +65,7 @@ func (c *command) run() error {
 	}
 }
 
-// answer returns an error where the host is gone; all else it tells the host.
+// answer answers a request. It returns an error only if the host cannot be reached.
 func (c *command) answer(line []byte) error {
 	r, err := wire.UnmarshalRequest(line, c.mem)
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *command) answer(line []byte) error {
 	if r.Op == wire.OpScan {
 		return c.scan(r.Query)
 	}
-	reply, err := sources.Call(string(r.Op), table(r.Query), func() (wire.Reply, error) { return c.call(r) })
+	reply, err := sources.GuardCall(string(r.Op), table(r.Query), func() (wire.Reply, error) { return c.call(r) })
 	reply.Err = err
 	return c.reply(reply)
 }
@@ -97,7 +97,7 @@ func (c *command) reply(r wire.Reply) error {
 	return c.out.Write(wire.FrameReply, b)
 }
 
-var errNotOpen = &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is not open; the first request is open")}
+var errNotOpen = sources.Errorf(sources.Invalid, "", "", "the source is not open; the first request must be open")
 
 func (c *command) call(r wire.Request) (wire.Reply, error) {
 	if c.source == nil && r.Op != wire.OpOpen && r.Op != wire.OpClose {
@@ -111,7 +111,7 @@ func (c *command) call(r wire.Request) (wire.Reply, error) {
 			return reply, nil
 		}
 		if c.source != nil {
-			return reply, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is open already")}
+			return reply, sources.Errorf(sources.Invalid, "", "", "the source is open already")
 		}
 		keepTo(r.Memory)
 		source, err := c.open(c.ctx, *r.Config)
@@ -138,7 +138,7 @@ func (c *command) call(r wire.Request) (wire.Reply, error) {
 
 func (c *command) begin(env sources.Env) error {
 	if c.session != nil {
-		return &sources.Error{Kind: sources.Invalid, Err: errors.New("a session is open already; this program has one at a time")}
+		return sources.Errorf(sources.Invalid, "", "", "a session is open already; this program supports only one at a time")
 	}
 	env.Mem = c.mem
 	session, err := c.source.Begin(c.ctx, env)
@@ -148,7 +148,7 @@ func (c *command) begin(env sources.Env) error {
 	return err
 }
 
-// need begins a session where the caller left that out.
+// need begins a session if the host has not.
 func (c *command) need() error {
 	if c.source == nil {
 		return errNotOpen
@@ -177,15 +177,15 @@ func (c *command) close() error {
 	return err
 }
 
-// errHost wraps what went wrong with the pipe to the host, which no trailer can
-// tell it.
+// errHost is an error of the pipe to the host, which therefore cannot be sent to the
+// host.
 type errHost struct{ error }
 
 func (c *command) scan(q *sources.Query) error {
 	var tally wire.Tally
-	c.out.Count(&tally)
+	c.out.SetTally(&tally)
 	err := c.pages(q, &tally)
-	c.out.Count(nil)
+	c.out.SetTally(nil)
 	if gone, ok := err.(errHost); ok {
 		return gone.error
 	}
@@ -194,11 +194,11 @@ func (c *command) scan(q *sources.Query) error {
 }
 
 func (c *command) pages(q *sources.Query, tally *wire.Tally) error {
-	if _, err := sources.Call("begin", "", func() (struct{}, error) { return struct{}{}, c.need() }); err != nil {
+	if _, err := sources.GuardCall("begin", "", func() (struct{}, error) { return struct{}{}, c.need() }); err != nil {
 		return err
 	}
 	var page recordFrame
-	free := false // the host has nothing more to say
+	free := false // the host does not send further lines
 	for batch, err := range sources.Guard("scan", q.Table, c.session.Scan(c.ctx, q)) {
 		if err != nil {
 			return err
@@ -213,7 +213,7 @@ func (c *command) pages(q *sources.Query, tally *wire.Tally) error {
 		if err := c.out.Write(wire.FramePage, wire.MarshalMeta(meta)); err != nil {
 			return errHost{err}
 		}
-		tally.Add(batch.Record.NumRows())
+		tally.AddPage(batch.Record.NumRows())
 		if !free {
 			more, err := c.next()
 			if err != nil {
@@ -236,8 +236,8 @@ const (
 	forever
 )
 
-// next reads what the host wants after a page. Where the input ends, or another
-// request stands there already, as in a pipe by hand, it wants every page.
+// next reads the host's line after a page. If the input ends or continues with another
+// request, as in a shell pipe, the host wants all pages.
 func (c *command) next() (wish, error) {
 	for {
 		if b, err := c.in.Peek(1); err == io.EOF || err == nil && b[0] == '{' {
@@ -259,8 +259,8 @@ func (c *command) next() (wish, error) {
 	}
 }
 
-// recordFrame writes the records of one scan as one Arrow IPC stream, a piece
-// into each frame.
+// recordFrame writes the records of one scan as one Arrow IPC stream that is divided
+// into frames.
 type recordFrame struct {
 	w  *ipc.Writer
 	to *bytes.Buffer
@@ -274,7 +274,7 @@ func (f *recordFrame) write(b *bytes.Buffer, r arrow.RecordBatch) error {
 		f.w = ipc.NewWriter(f, ipc.WithSchema(r.Schema()))
 	}
 	if err := f.w.Write(r); err != nil {
-		return &sources.Error{Kind: sources.Invalid, Err: err}
+		return sources.NewError(sources.Invalid, "", "", err)
 	}
 	return nil
 }

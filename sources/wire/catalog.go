@@ -15,8 +15,8 @@ type catalogJSON struct {
 
 type tableJSON struct {
 	Name text `json:"name"`
-	// One of these two: an Arrow schema message, or for those who have no Arrow
-	// library a list.
+	// Either Schema, an Arrow schema message, or Columns, for sources without an Arrow
+	// library.
 	Schema    []byte              `json:"schema,omitempty"`
 	Columns   []columnJSON        `json:"columns,omitempty"`
 	Key       []text              `json:"key,omitzero"`
@@ -129,8 +129,8 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	return out, nil
 }
 
-// catalog also holds the catalogue to what it says of itself: a key or a
-// relation whose column is not there would trip whoever looks it up.
+// catalog decodes the catalog and checks that all tables and columns that it refers to
+// exist.
 func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 	c := &sources.Catalog{Tables: make([]sources.Table, len(in.Tables))}
 	seen := make(map[string]int, len(in.Tables))
@@ -140,7 +140,7 @@ func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 			return nil, fmt.Errorf("table %q: %w", t.Name, cause(err))
 		}
 		if _, twice := seen[t.Name]; twice {
-			return nil, fmt.Errorf("table %q is there twice", t.Name)
+			return nil, fmt.Errorf("duplicate table %q", t.Name)
 		}
 		seen[t.Name], c.Tables[i] = i, t
 	}
@@ -163,7 +163,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 		return t, err
 	}
 	if in.Scans < 0 {
-		return t, fmt.Errorf("%d scans at once", in.Scans)
+		return t, fmt.Errorf("MaxScans must not be negative (got %d)", in.Scans)
 	}
 	if in.Unique != nil {
 		t.Unique = make([][]string, len(in.Unique))
@@ -177,7 +177,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 		}
 		kind, ok := relationKinds[r.Kind]
 		if !ok {
-			continue // a newer peer's kind: this program cannot follow it
+			continue // a kind that a newer peer knows; this program cannot follow such a relation
 		}
 		rel := sources.Relation{
 			Name: string(r.Name), Kind: kind, Columns: stringsOf(r.Columns), TargetTable: string(r.Table), TargetColumns: stringsOf(r.Target),
@@ -211,7 +211,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 	}
 	for i, l := range in.Lookups {
 		if l.Keys < 0 {
-			return t, fmt.Errorf("a look-up of %d keys", l.Keys)
+			return t, fmt.Errorf("the number of keys of a lookup must not be negative (got %d)", l.Keys)
 		}
 		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), MaxKeys: l.Keys}
 	}
@@ -244,7 +244,7 @@ func (in *tableJSON) schema() (*arrow.Schema, error) {
 func checkTable(t *sources.Table) error {
 	for i, f := range t.Schema.Fields() {
 		if t.Column(f.Name) != i {
-			return fmt.Errorf("column %q is there twice", f.Name)
+			return fmt.Errorf("duplicate column %q", f.Name)
 		}
 	}
 	if err := haveColumns(t, "key", t.Key); err != nil {
@@ -257,9 +257,9 @@ func checkTable(t *sources.Table) error {
 	}
 	for _, l := range t.Lookups {
 		if len(l.Columns) == 0 {
-			return fmt.Errorf("a look-up without columns")
+			return fmt.Errorf("a lookup has no columns")
 		}
-		if err := haveColumns(t, "look-up", l.Columns); err != nil {
+		if err := haveColumns(t, "lookup", l.Columns); err != nil {
 			return err
 		}
 	}
@@ -287,7 +287,7 @@ func checkRelation(c *sources.Catalog, tables map[string]int, t *sources.Table, 
 			return fmt.Errorf("there is no table %q", name)
 		}
 		if len(columns) != as {
-			return fmt.Errorf("%d columns of %q stand for %d", len(columns), name, as)
+			return fmt.Errorf("%d columns of %q correspond to %d columns", len(columns), name, as)
 		}
 		return haveColumns(&c.Tables[i], name, columns)
 	}
@@ -298,7 +298,7 @@ func checkRelation(c *sources.Catalog, tables map[string]int, t *sources.Table, 
 		return err
 	}
 	if (r.Through != nil) != (r.Kind == sources.ManyToMany) {
-		return fmt.Errorf("a join table belongs to many_to_many, and to nothing else")
+		return fmt.Errorf("a relation must have a join table if and only if it is many_to_many")
 	}
 	if r.Through == nil {
 		return ends(r.TargetTable, r.TargetColumns, len(r.Columns))

@@ -7,12 +7,12 @@ import (
 	"math"
 )
 
-// The metadata of an Arrow message is a flatbuffer, and Arrow's reader believes
-// every length and offset in it: a vector that says it has two thousand million
-// elements is allocated first. So a message from elsewhere is walked here
-// before Arrow sees it, with every step inside its bytes.
+// The metadata of an Arrow message is a flatbuffer, and Arrow's reader trusts every
+// length and offset in it. For example, it allocates a vector of any declared length
+// before it reads it. Therefore a message is checked here before Arrow sees it: all
+// offsets and lengths must lie within its bytes.
 
-// table is a flatbuffer table within b.
+// table is a flatbuffer table in b.
 type table struct {
 	b      []byte
 	at     int
@@ -29,7 +29,7 @@ func u32(b []byte, at int) (int, bool) {
 	return int(n), n <= math.MaxInt32
 }
 
-// tableAt opens the table that the offset at a position leads to.
+// tableAt returns the table to which the offset at a position refers.
 func tableAt(b []byte, at int) (table, error) {
 	offset, ok := u32(b, at)
 	if !ok || offset > len(b) {
@@ -50,8 +50,8 @@ func tableAt(b []byte, at int) (table, error) {
 	return table{b: b, at: at, vtable: b[v+4 : v+size]}, nil
 }
 
-// field returns where the i-th field's value is, or 0 where it has none. The
-// value's width bytes are inside the message.
+// field returns the position of the value of field i, or 0 if it has none. The value's
+// width bytes lie within the message.
 func (t table) field(i, width int) (int, error) {
 	if 2*i+2 > len(t.vtable) {
 		return 0, nil
@@ -82,7 +82,7 @@ func (t table) int64(i int) (int64, error) {
 	return int64(binary.LittleEndian.Uint64(t.b[at:])), nil
 }
 
-// table opens a field that is a table; ok is false where it has none.
+// table returns the table of a field. ok is false if the field has no value.
 func (t table) table(i int) (sub table, ok bool, err error) {
 	at, err := t.field(i, 4)
 	if err != nil || at == 0 {
@@ -92,8 +92,8 @@ func (t table) table(i int) (sub table, ok bool, err error) {
 	return sub, err == nil, err
 }
 
-// vector returns where the elements of a field that is a vector begin and how
-// many there are; all of them, width bytes each, are inside the message.
+// vector returns the position and the number of the elements of a field that is a
+// vector. All elements, of width bytes each, lie within the message.
 func (t table) vector(i, width int) (at, n int, err error) {
 	at, err = t.field(i, 4)
 	if err != nil || at == 0 {
@@ -111,24 +111,23 @@ func (t table) vector(i, width int) (at, n int, err error) {
 	return at + 4, n, nil
 }
 
-// The headers that a message may have.
+// The types of message headers.
 const (
 	schemaHeader     = 1
 	dictionaryHeader = 2
 	recordHeader     = 3
 )
 
-// message is what the carrier must know of an Arrow message before its body is
-// read.
+// message is what must be known of an Arrow message before its body is read.
 type message struct {
 	header     uint8
-	body       int64 // bytes
-	dictionary int64 // the id, of a dictionary message
-	rows       int64 // of a record message
+	body       int64 // its length in bytes
+	dictionary int64 // the id in a dictionary message
+	rows       int64 // the rows of a record message
 }
 
-// parseMessage checks the metadata of a message whose body may have at most so
-// many bytes.
+// parseMessage checks the metadata of a message, whose body may have at most most
+// bytes.
 func parseMessage(meta []byte, most int64) (message, error) {
 	var m message
 	root, err := tableAt(meta, 0)
@@ -153,7 +152,7 @@ func parseMessage(meta []byte, most int64) (message, error) {
 		return m, err
 	}
 	if !ok {
-		return m, errors.New("a message without a header")
+		return m, errors.New("a message has no header")
 	}
 	switch m.header {
 	case schemaHeader:
@@ -167,14 +166,14 @@ func parseMessage(meta []byte, most int64) (message, error) {
 			return m, err
 		}
 		if delta != 0 {
-			return m, errors.New("a dictionary comes as a delta; send it whole")
+			return m, errors.New("delta dictionaries are not supported; send the whole dictionary")
 		}
 		data, ok, err := header.table(1)
 		if err != nil {
 			return m, err
 		}
 		if !ok {
-			return m, errors.New("a dictionary message without a dictionary")
+			return m, errors.New("a dictionary message has no dictionary")
 		}
 		_, err = recordBatch(data, m.body)
 		return m, err
@@ -182,22 +181,23 @@ func parseMessage(meta []byte, most int64) (message, error) {
 		m.rows, err = recordBatch(header, m.body)
 		return m, err
 	}
-	return m, fmt.Errorf("a message with header %d is none of a stream", m.header)
+	return m, fmt.Errorf("a message with header %d is not part of the stream format", m.header)
 }
 
-// recordBatch checks that every buffer lies in the body, and returns the rows.
+// recordBatch checks that all buffers lie within the body, and returns the number of
+// rows.
 func recordBatch(t table, body int64) (int64, error) {
 	rows, err := t.int64(0)
 	if err != nil {
 		return 0, err
 	}
 	if rows < 0 {
-		return 0, fmt.Errorf("a batch of %d rows", rows)
+		return 0, fmt.Errorf("a batch has %d rows", rows)
 	}
 	if _, compressed, err := t.table(3); err != nil {
 		return 0, err
 	} else if compressed {
-		return 0, errors.New("the body is compressed; between a source and its host it goes uncompressed")
+		return 0, errors.New("the body is compressed, which is not supported")
 	}
 	at, n, err := t.vector(1, 16)
 	if err != nil {
@@ -218,7 +218,7 @@ func recordBatch(t table, body int64) (int64, error) {
 		offset := int64(binary.LittleEndian.Uint64(t.b[at+16*i:]))
 		length := int64(binary.LittleEndian.Uint64(t.b[at+16*i+8:]))
 		if offset < 0 || length < 0 || offset > body || length > body-offset {
-			return 0, fmt.Errorf("buffer %d has %d bytes at %d of a body of %d", i, length, offset, body)
+			return 0, fmt.Errorf("buffer %d has %d bytes at offset %d, but the body has %d bytes", i, length, offset, body)
 		}
 	}
 	buffers := int64(n)
@@ -227,33 +227,33 @@ func recordBatch(t table, body int64) (int64, error) {
 	}
 	for i := range n {
 		if c := int64(binary.LittleEndian.Uint64(t.b[at+8*i:])); c < 0 || c > buffers {
-			return 0, fmt.Errorf("a view column says that it has %d of %d buffers", c, buffers)
+			return 0, fmt.Errorf("a view column declares %d of %d buffers", c, buffers)
 		}
 	}
 	return rows, nil
 }
 
-// maxRows bounds what a column of no bytes (of type null) may claim.
+// maxRows bounds the length of columns of type null, which occupy no bytes.
 const maxRows = 1 << 31
 
-// walker counts what a schema would take once it is unfolded: a flatbuffer may
-// lead to the same table from many places.
+// walker bounds the size of a decoded schema: a small flatbuffer may refer to the same
+// table many times.
 type walker struct{ left int }
 
 func (w *walker) take(n int) error {
 	if w.left -= n; w.left < 0 {
-		return errors.New("the message's metadata unfolds to many times its size")
+		return errors.New("the message's metadata expands to many times its size")
 	}
 	return nil
 }
 
-const maxFields = 32 // how deep the type of a column may be nested
+const maxFields = 32 // the maximum nesting depth of a column type
 
 func (w *walker) schema(t table) error {
 	if big, err := t.uint8(0); err != nil {
 		return err
 	} else if big != 0 {
-		return errors.New("the schema says big endian; between a source and its host it is little endian")
+		return errors.New("big-endian data is not supported")
 	}
 	if err := w.fields(t, 1, 1); err != nil {
 		return err
@@ -267,7 +267,7 @@ func (w *walker) fields(t table, field, depth int) error {
 		return err
 	}
 	if n > 0 && depth > maxFields {
-		return fmt.Errorf("a type is nested more than %d deep", maxFields)
+		return fmt.Errorf("a type is nested more than %d levels deep", maxFields)
 	}
 	for i := range n {
 		f, err := tableAt(t.b, at+4*i)
@@ -293,8 +293,8 @@ func (w *walker) fields(t table, field, depth int) error {
 	return nil
 }
 
-// kind checks the tables that say a field's type. Only their text and their
-// vectors have lengths; a union's type ids and a timestamp's zone are those.
+// kind checks the tables that describe a field's type. Of these, only a union's type
+// ids and a timestamp's zone have lengths.
 func (w *walker) kind(f table) error {
 	const timestamp, union = 10, 14
 	id, err := f.uint8(2)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -15,22 +14,22 @@ import (
 // FrameKind is the first byte of a frame.
 type FrameKind byte
 
-// The frames that a source writes.
+// The kinds of frames.
 const (
 	FrameReply   FrameKind = 'R' // a reply's message
-	FrameArrow   FrameKind = 'A' // whole messages of the scan's Arrow IPC stream
-	FrameRows    FrameKind = 'J' // whole lines of JSON, one row each
-	FramePage    FrameKind = 'P' // a page's metadata: what came since the last one is a page
+	FrameArrow   FrameKind = 'A' // complete messages of the scan's Arrow IPC stream
+	FrameRows    FrameKind = 'J' // complete lines of JSON, one for each row
+	FramePage    FrameKind = 'P' // the metadata of a page; ends the page
 	FrameTrailer FrameKind = 'T' // a scan's trailer
 )
 
-// The lines that a host writes after a scan's request, one for each page.
+// The lines that a host writes during a scan, one for each page.
 const (
 	LineNext = "next"
 	LineStop = "stop"
 )
 
-// MaxFrame is how long a frame's contents may be, in bytes.
+// MaxFrame is the maximum length of a frame's contents in bytes.
 const MaxFrame = 1 << 30
 
 const frameHeader = 5
@@ -43,23 +42,23 @@ func (k FrameKind) known() bool {
 	return false
 }
 
-// summed reports whether the frame's contents are part of a scan's checksum.
+// summed reports whether frames of this kind are part of a scan's checksum.
 func (k FrameKind) summed() bool {
 	return k == FrameArrow || k == FrameRows || k == FramePage
 }
 
-// FrameWriter writes frames to a pipe. It is for one goroutine.
+// FrameWriter writes frames to a pipe. It is not safe for concurrent use.
 type FrameWriter struct {
 	w     io.Writer
 	buf   bytes.Buffer
 	tally *Tally
 }
 
-// NewFrameWriter returns a writer of frames. Each frame reaches w whole, in one
-// Write.
+// NewFrameWriter returns a FrameWriter that writes each frame to w in a single Write.
 func NewFrameWriter(w io.Writer) *FrameWriter { return &FrameWriter{w: w} }
 
-// Count sums the contents of the frames from now on; nil ends it.
+// SetTally makes f add the contents of later frames to the checksum of t, or to none
+// if t is nil.
 func (f *FrameWriter) SetTally(t *Tally) { f.tally = t }
 
 // Write writes one frame.
@@ -70,8 +69,8 @@ func (f *FrameWriter) Write(kind FrameKind, contents []byte) error {
 	})
 }
 
-// WriteFrom writes one frame of what fill puts into the buffer. Where fill fails
-// nothing is written.
+// WriteFrom writes one frame with the contents that fill writes to the buffer. If
+// fill returns an error, nothing is written.
 func (f *FrameWriter) WriteFrom(kind FrameKind, fill func(*bytes.Buffer) error) error {
 	f.buf.Reset()
 	f.buf.Write(make([]byte, frameHeader))
@@ -82,7 +81,7 @@ func (f *FrameWriter) WriteFrom(kind FrameKind, fill func(*bytes.Buffer) error) 
 	n := len(b) - frameHeader
 	if n > MaxFrame {
 		f.buf = bytes.Buffer{}
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("a frame of %d bytes; at most %d can be sent", n, MaxFrame)}
+		return sources.Errorf(sources.Exhausted, "", "", "a frame has %d bytes, but the limit is %d", n, MaxFrame)
 	}
 	b[0] = byte(kind)
 	binary.LittleEndian.PutUint32(b[1:], uint32(n))
@@ -93,8 +92,8 @@ func (f *FrameWriter) WriteFrom(kind FrameKind, fill func(*bytes.Buffer) error) 
 	return err
 }
 
-// FrameReader reads frames from a pipe, and believes no length: nothing is
-// allocated for bytes that did not come. It is for one goroutine.
+// FrameReader reads frames from a pipe. It does not allocate memory for bytes that
+// have not arrived. It is not safe for concurrent use.
 type FrameReader struct {
 	r     *bufio.Reader
 	left  int64 // of the current frame
@@ -102,18 +101,19 @@ type FrameReader struct {
 	tally *Tally
 }
 
-// NewFrameReader returns a reader of frames.
+// NewFrameReader returns a FrameReader that reads from r.
 func NewFrameReader(r io.Reader) *FrameReader {
 	return &FrameReader{r: bufio.NewReaderSize(r, 64<<10)}
 }
 
-// Count sums the contents of the frames from now on; nil ends it.
+// SetTally makes f add the contents of later frames to the checksum of t, or to none
+// if t is nil.
 func (f *FrameReader) SetTally(t *Tally) { f.tally = t }
 
-// Next goes to the next frame, past what was not read of the current one, and
-// returns its kind and how many bytes it has. It is io.EOF where the pipe ends
-// between frames, io.ErrUnexpectedEOF where it ends inside of one, and
-// [sources.Invalid] where what comes is no frame.
+// Next skips the rest of the current frame and returns the kind and the length of the
+// next one. The error is io.EOF if the pipe ends between frames, and
+// io.ErrUnexpectedEOF if it ends inside one. It is of kind [sources.Invalid] if the
+// data is not a frame.
 func (f *FrameReader) Next() (FrameKind, int64, error) {
 	if f.left > 0 {
 		if _, err := io.Copy(io.Discard, f); err != nil {
@@ -141,16 +141,16 @@ func (f *FrameReader) Next() (FrameKind, int64, error) {
 	return kind, n, nil
 }
 
-// garbage shows the beginning of what stands where a frame should.
+// garbage returns the error for data that is not a frame.
 func (f *FrameReader) garbage() error {
 	b, _ := f.r.Peek(min(f.r.Buffered(), 40))
 	if i := bytes.IndexByte(b, '\n'); i > 0 {
 		b = b[:i]
 	}
-	return invalid("no frame begins with %s; a source writes frames, and nothing else, to its standard output", strconv.QuoteToASCII(string(b)))
+	return invalid("no frame begins with %s; a source must write only frames to its standard output", strconv.QuoteToASCII(string(b)))
 }
 
-// Read reads the contents of the current frame, up to its end.
+// Read reads from the contents of the current frame. It implements [io.Reader].
 func (f *FrameReader) Read(p []byte) (int, error) {
 	if f.left == 0 {
 		return 0, io.EOF
@@ -169,13 +169,14 @@ func (f *FrameReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Left returns how many bytes of the current frame are still to be read.
+// Left returns how many bytes of the current frame are unread.
 func (f *FrameReader) Left() int64 { return f.left }
 
-// Bytes reads the contents of the current frame, which may have so many bytes.
+// Bytes reads the rest of the current frame, which must not have more than most
+// bytes.
 func (f *FrameReader) Bytes(most int64) ([]byte, error) {
 	if f.left > most {
-		return nil, invalid("a frame %q of %d bytes, at most %d are taken", rune(f.kind), f.left, most)
+		return nil, invalid("a frame %q has %d bytes; at most %d are allowed", rune(f.kind), f.left, most)
 	}
 	var b bytes.Buffer
 	if _, err := io.Copy(&b, f); err != nil {
@@ -184,16 +185,16 @@ func (f *FrameReader) Bytes(most int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ReadLine reads one line of a host's, without its end: a request's message,
-// [LineNext] or [LineStop]. It is io.EOF where there is none; the last line may
-// lack its end.
+// ReadLine reads a line that a host wrote: a request, [LineNext] or [LineStop]. The
+// result has no line end; in the input, the last line may lack it. The error is
+// io.EOF at the end of the input.
 func ReadLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part...)
 		if len(line) > MaxMessage {
-			return nil, invalid("a line of more than %d bytes", MaxMessage)
+			return nil, invalid("a line has more than %d bytes", MaxMessage)
 		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):

@@ -15,8 +15,8 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// A decoder must not panic on any bytes, and what it takes must survive a
-// second crossing unchanged.
+// A decoder must not panic on any input, and what it accepts must survive another
+// round trip unchanged.
 
 func FuzzRequest(f *testing.F) {
 	for _, q := range queries(f, memory.DefaultAllocator) {

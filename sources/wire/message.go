@@ -10,16 +10,16 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Version is the protocol's version. Two ends talk where theirs are equal; it
-// changes when an end that ignores what it does not know would be wrong.
+// Version is the version of the protocol. Both ends must have the same. It changes if
+// it would be wrong for an older end to ignore what it does not know.
 const Version = 1
 
-// MaxMessage is how long a control message may be, in bytes: the keys of a
-// look-up and the catalogue of a large database are the longest there are.
+// MaxMessage is the maximum length of a control message in bytes. The longest ones
+// contain the keys of a lookup or the catalog of a large database.
 const MaxMessage = 64 << 20
 
-// CheckVersion returns an [sources.Invalid] error that says what to do where the
-// peer's version is another. The name is the peer's, as its user knows it.
+// CheckVersion returns an error of kind [sources.Invalid], with a remedy, if the peer's
+// version differs from [Version]. The name is that of the peer, for the error.
 func CheckVersion(name string, theirs int) error {
 	switch {
 	case theirs == Version:
@@ -30,37 +30,37 @@ func CheckVersion(name string, theirs int) error {
 	return invalid("%s speaks version %d of the source protocol, this program version %d; use a newer penstock", name, theirs, Version)
 }
 
-// Op is what a request asks for.
+// Op is the operation that a request asks for.
 type Op string
 
-// The requests.
+// The operations, with the fields of their requests.
 const (
-	OpOpen    Op = "open"    // Config; the first request of all
-	OpCatalog Op = "catalog" // nothing
+	OpOpen    Op = "open"    // Config; must be the first request
+	OpCatalog Op = "catalog" // none
 	OpBegin   Op = "begin"   // Env
 	OpPlan    Op = "plan"    // Session and Query
-	OpScan    Op = "scan"    // Session and Query; pages and a trailer answer
+	OpScan    Op = "scan"    // Session and Query; answered by pages and a trailer
 	OpEnd     Op = "end"     // Session
-	OpClose   Op = "close"   // nothing
+	OpClose   Op = "close"   // none
 )
 
-// Request is one call across a wall.
+// Request is a request of the host to the source.
 type Request struct {
 	Op Op
-	// Version is the caller's, in an open request.
+	// Version is the version of the host, in an open request.
 	Version int
-	// Session is what the reply to begin said. A carrier with one session at a
-	// time leaves it 0.
+	// Session is the session of the reply to begin. It is 0 for carriers with only one
+	// session at a time.
 	Session uint64
-	// Memory is the cap on all that the process or module that is asked may hold,
-	// in bytes, in an open or a begin request; 0 where the caller does not say. One
-	// that holds more is ended: who can bounds itself below it.
+	// Memory is the memory limit of the whole process or module in bytes, in an open or
+	// begin request; 0 means that it is not known. The host kills a process that exceeds
+	// it, so a source should stay below.
 	Memory int64
-	// Config goes with open. It may hold secrets: a request is never logged.
+	// Config belongs to open. It may contain secrets, so do not log requests.
 	Config *sources.Config
-	// Env goes with begin. Its Mem does not cross a wall: each end has its own.
+	// Env belongs to begin. Its Mem is not sent; each end has its own.
 	Env *sources.Env
-	// Query goes with plan and scan.
+	// Query belongs to plan and scan.
 	Query *sources.Query
 }
 
@@ -74,8 +74,7 @@ type requestJSON struct {
 	Query   *queryJSON  `json:"query,omitempty"`
 }
 
-// MarshalRequest returns the request's message. An open request gets this
-// program's [Version] where it has none.
+// MarshalRequest encodes a request. An open request without a version gets [Version].
 func MarshalRequest(r Request) ([]byte, error) {
 	out := requestJSON{Op: r.Op, Version: r.Version, Session: r.Session, Memory: r.Memory}
 	if r.Op == OpOpen && r.Version == 0 {
@@ -102,8 +101,8 @@ func MarshalRequest(r Request) ([]byte, error) {
 	return encode("request", out)
 }
 
-// UnmarshalRequest reads a request and checks that it has what its Op needs.
-// Keys are in memory of mem: call [Request.Release] when the request is done.
+// UnmarshalRequest decodes a request and checks that it has the fields of its Op. Keys
+// are allocated from mem; the caller must call [Request.Release].
 func UnmarshalRequest(b []byte, mem memory.Allocator) (Request, error) {
 	var in requestJSON
 	if err := decode("request", b, &in); err != nil {
@@ -126,7 +125,7 @@ func UnmarshalRequest(b []byte, mem memory.Allocator) (Request, error) {
 		}
 	case OpCatalog, OpEnd, OpClose:
 	default:
-		return Request{}, invalid("malformed request: there is no op %q", shorten(string(in.Op), 64))
+		return Request{}, invalid("malformed request: unknown op %q", shorten(string(in.Op), 64))
 	}
 	if missing != "" {
 		return Request{}, invalid("malformed request: %s without a %s", in.Op, missing)
@@ -149,7 +148,7 @@ func UnmarshalRequest(b []byte, mem memory.Allocator) (Request, error) {
 	return r, nil
 }
 
-// Release frees what [UnmarshalRequest] allocated.
+// Release frees the memory that [UnmarshalRequest] allocated.
 func (r *Request) Release() {
 	if r.Query != nil && r.Query.Keys != nil && r.Query.Keys.Values != nil {
 		r.Query.Keys.Values.Release()
@@ -157,14 +156,13 @@ func (r *Request) Release() {
 	}
 }
 
-// Reply answers every request but a scan: with Err, or with what the request's
-// Op asks for.
+// Reply is the answer to any request except scan: Err, or the result of its Op.
 type Reply struct {
-	Version int    // the source's own, of an open request
-	Session uint64 // of begin
+	Version int    // the version of the source, in the reply to open
+	Session uint64 // of the reply to begin
 	Catalog *sources.Catalog
 	Plan    *sources.Plan
-	Err     error // an [*sources.Error] where it came from the wire
+	Err     error // an [*sources.Error] if it was decoded
 }
 
 type replyJSON struct {
@@ -175,8 +173,8 @@ type replyJSON struct {
 	Err     *errorJSON   `json:"error,omitempty"`
 }
 
-// MarshalReply returns the reply's message. A catalogue or a plan that cannot
-// be said on the wire is an error.
+// MarshalReply encodes a reply. It returns an error if the catalog or the plan cannot
+// be represented.
 func MarshalReply(r Reply) ([]byte, error) {
 	out := replyJSON{Version: r.Version, Session: r.Session, Err: errorOut(r.Err)}
 	if r.Catalog != nil {
@@ -192,9 +190,9 @@ func MarshalReply(r Reply) ([]byte, error) {
 	return encode("reply", out)
 }
 
-// UnmarshalReply reads the reply to a request of that op, and checks that it has
-// what was asked for. An error that the source answered is in Reply.Err; the
-// error of UnmarshalReply itself is about the message.
+// UnmarshalReply decodes the reply to a request of the given op, and checks that it has
+// the result. An error of the source is in Reply.Err; the error of UnmarshalReply is
+// about the message.
 func UnmarshalReply(op Op, b []byte) (Reply, error) {
 	var in replyJSON
 	if err := decode("reply", b, &in); err != nil {
@@ -220,15 +218,14 @@ func UnmarshalReply(op Op, b []byte) (Reply, error) {
 	return r, nil
 }
 
-// MarshalError returns the message of an error, for a carrier with a place of
-// its own for errors.
+// MarshalError encodes an error, for carriers that send errors separately.
 func MarshalError(err error) []byte {
 	b, _ := marshal(errorOut(err)) // plain strings cannot fail
 	return b
 }
 
-// UnmarshalError reads what [MarshalError] made: the source's error and true, or
-// false where b is something else.
+// UnmarshalError decodes the result of [MarshalError]. It returns false if b is
+// something else.
 func UnmarshalError(b []byte) (*sources.Error, bool) {
 	var in errorJSON
 	if err := decode("error", b, &in); err != nil || in.Kind == "" {
@@ -245,7 +242,7 @@ type errorJSON struct {
 	Message text   `json:"message,omitempty"`
 }
 
-// maxErrorText bounds an error's message: a panic brings its stack along.
+// maxErrorText bounds an error's message, which may contain a stack.
 const maxErrorText = 64 << 10
 
 func errorOut(err error) *errorJSON {
@@ -254,7 +251,7 @@ func errorOut(err error) *errorJSON {
 	}
 	e, ok := err.(*sources.Error)
 	if !ok {
-		e = &sources.Error{Kind: sources.KindOf(err), Err: err}
+		e = sources.NewError(sources.KindOf(err), "", "", err)
 	}
 	out := &errorJSON{Op: text(e.Op), Table: text(e.Table), Kind: e.Kind.String()}
 	if e.Err != nil {
@@ -263,7 +260,7 @@ func errorOut(err error) *errorJSON {
 	return out
 }
 
-// error returns an untyped nil for no error.
+// error returns the decoded error. It is an untyped nil if there is none.
 func (in *errorJSON) error() error {
 	if in == nil {
 		return nil
@@ -281,26 +278,27 @@ func parseKind(name string) sources.Kind {
 			return k
 		}
 	}
-	return sources.Internal // a newer peer's kind
+	return sources.Internal // a kind that a newer peer knows
 }
 
-// Page goes with every page of a scan.
+// Page is the metadata of a page.
 type Page struct {
 	Rows    int64 // in the page
 	Cursor  sources.Cursor
 	Skipped sources.Skipped
 }
 
-// Trailer ends a scan. Where none came, the scan was cut, whatever the pages
-// looked like.
+// Trailer ends a scan. A scan without a trailer is truncated, even if all its pages are
+// valid.
 type Trailer struct {
-	Rows    int64  // of all pages
-	Batches int64  // how many pages
-	Sum     string // the checksum of what was sent, as [Tally] makes it; empty where the source made none
-	Err     error  // nil where the scan is complete
+	Rows    int64  // in all pages
+	Batches int64  // the number of pages
+	Sum     string // the checksum of [Tally]; empty if the source does not compute it
+	Err     error  // nil if the scan is complete
 }
 
-// Meta is what stands beside the records of a scan: a page's, or the trailer.
+// Meta is the metadata that accompanies the records of a scan: a page's metadata or the
+// trailer. Exactly one of the fields is set.
 type Meta struct {
 	Page    *Page
 	Trailer *Trailer
@@ -330,7 +328,7 @@ type trailerJSON struct {
 	Err      *errorJSON `json:"error,omitempty"`
 }
 
-// MarshalMeta returns the message of the one that is set.
+// MarshalMeta encodes m.
 func MarshalMeta(m Meta) []byte {
 	var out metaJSON
 	if p := m.Page; p != nil {
@@ -346,7 +344,7 @@ func MarshalMeta(m Meta) []byte {
 	return b
 }
 
-// UnmarshalMeta reads what [MarshalMeta] made. Exactly one of the two is set.
+// UnmarshalMeta decodes the result of [MarshalMeta].
 func UnmarshalMeta(b []byte) (Meta, error) {
 	var in metaJSON
 	if err := decode("page metadata", b, &in); err != nil {
@@ -354,7 +352,7 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 	}
 	switch p, t := in.Page, in.Trailer; {
 	case (p == nil) == (t == nil):
-		return Meta{}, invalid("malformed page metadata: it is not one of a page and a trailer")
+		return Meta{}, invalid("malformed page metadata: it must have either a page or a trailer")
 	case p != nil && p.Rows < 0, t != nil && (t.Rows < 0 || t.Batches < 0):
 		return Meta{}, invalid("malformed page metadata: a negative count")
 	case p != nil:
@@ -367,7 +365,7 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 		}
 		return Meta{Page: page}, nil
 	case t.Complete == (t.Err != nil):
-		return Meta{}, invalid("malformed trailer: a scan is complete, or it has an error")
+		return Meta{}, invalid("malformed trailer: a scan is complete, or it has an error, not both")
 	default:
 		return Meta{Trailer: &Trailer{Rows: t.Rows, Batches: t.Batches, Sum: t.Sum, Err: t.Err.error()}}, nil
 	}

@@ -8,12 +8,12 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// maxDepth is how deep a predicate may be nested. It bounds the stack of
-// whoever walks one.
+// maxDepth is the maximum nesting depth of a predicate. It bounds the stack of
+// recursive functions.
 const maxDepth = 100
 
-// opNames are the operators on the wire: append only, and never changed, even
-// where the text form for people is.
+// opNames holds the operators on the wire. They are append-only, and do not depend on
+// the text of predicates.
 var opNames = [...]string{
 	sources.OpEq: "=", sources.OpNe: "<>", sources.OpLt: "<", sources.OpLe: "<=", sources.OpGt: ">", sources.OpGe: ">=",
 	sources.OpIn: "in", sources.OpIsNull: "is null", sources.OpNotNull: "is not null",
@@ -29,7 +29,7 @@ func parseOp(name string) (sources.Op, bool) {
 	return 0, false
 }
 
-// predicate is a condition on the wire: {"op":"=","column":"a","value":{...}},
+// predicate is a predicate on the wire: {"op":"=","column":"a","value":{...}},
 // {"op":"in","column":"a","values":[...]}, {"op":"is null","column":"a"},
 // {"op":"like","column":"a","text":"x%"}, {"op":"and","of":[...]}.
 type predicate struct{ sources.Predicate }
@@ -49,7 +49,7 @@ func (p predicate) MarshalJSON() ([]byte, error) {
 
 func marshalPredicate(p sources.Predicate, depth int) (json.RawMessage, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("a condition nested more than %d deep; write it flatter", maxDepth)
+		return nil, fmt.Errorf("the condition is nested more than %d levels deep", maxDepth)
 	}
 	var out predicateJSON
 	var parts []sources.Predicate
@@ -88,7 +88,7 @@ func marshalPredicate(p sources.Predicate, depth int) (json.RawMessage, error) {
 	case sources.Not:
 		out.Op, parts = "not", []sources.Predicate{p.Predicate}
 	default:
-		return nil, fmt.Errorf("a condition of Go type %T has no place on the wire", p)
+		return nil, fmt.Errorf("a condition of Go type %T cannot be encoded", p)
 	}
 	if out.Op == "and" || out.Op == "or" || out.Op == "not" {
 		out.Of = make([]json.RawMessage, len(parts))
@@ -111,7 +111,7 @@ func (p *predicate) UnmarshalJSON(b []byte) error {
 
 func unmarshalPredicate(b []byte, depth int) (sources.Predicate, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("a condition nested more than %d deep", maxDepth)
+		return nil, fmt.Errorf("the condition is nested more than %d levels deep", maxDepth)
 	}
 	if bytes.Equal(b, []byte("null")) {
 		return nil, nil
@@ -136,7 +136,7 @@ func unmarshalPredicate(b []byte, depth int) (sources.Predicate, error) {
 		case in.Op == "or":
 			return sources.Or(parts), nil
 		case len(parts) != 1:
-			return nil, fmt.Errorf("\"not\" of %d conditions", len(parts))
+			return nil, fmt.Errorf("\"not\" has %d conditions", len(parts))
 		}
 		return sources.Not{Predicate: parts[0]}, nil
 	}
@@ -159,7 +159,7 @@ func unmarshalPredicate(b []byte, depth int) (sources.Predicate, error) {
 		return sources.IsNull{Column: string(in.Column), Not: op == sources.OpNotNull}, nil
 	case sources.OpPrefix, sources.OpLike:
 		if in.Text == nil {
-			return nil, fmt.Errorf("%q without its text", in.Op)
+			return nil, fmt.Errorf("%q has no text", in.Op)
 		}
 		if op == sources.OpPrefix {
 			return sources.HasPrefix{Column: string(in.Column), Prefix: string(*in.Text)}, nil
@@ -167,7 +167,7 @@ func unmarshalPredicate(b []byte, depth int) (sources.Predicate, error) {
 		return sources.Like{Column: string(in.Column), Pattern: string(*in.Text)}, nil
 	}
 	if in.Value == nil {
-		return nil, fmt.Errorf("%q without its value", in.Op)
+		return nil, fmt.Errorf("%q has no value", in.Op)
 	}
 	return sources.Comparison{Column: string(in.Column), Op: op, Value: in.Value.Value}, nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// MarshalSchema returns the schema as one Arrow IPC message, framed as in a
-// stream. Its metadata, and the names of extension types, are in it.
+// MarshalSchema returns the schema as an Arrow IPC message in stream format, including
+// its metadata and the names of extension types.
 func MarshalSchema(s *arrow.Schema) ([]byte, error) {
 	var b bytes.Buffer
 	p := ipc.GetSchemaPayload(s, memory.DefaultAllocator)
@@ -29,9 +29,8 @@ func MarshalSchema(s *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalSchema reads what [MarshalSchema] made. An extension type that this
-// program has not registered becomes its storage type, and its name stays in
-// the field's metadata.
+// UnmarshalSchema decodes the result of [MarshalSchema]. An extension type that is not
+// registered becomes its storage type; its name is in the metadata of the field.
 func UnmarshalSchema(b []byte) (*arrow.Schema, error) {
 	d := NewDecoder(memory.DefaultAllocator)
 	defer d.Release()
@@ -40,7 +39,7 @@ func UnmarshalSchema(b []byte) (*arrow.Schema, error) {
 		return nil, err
 	}
 	if in.Len() > 0 {
-		return nil, invalid("malformed schema: %d bytes follow it", in.Len())
+		return nil, invalid("malformed schema: %d bytes of extra data", in.Len())
 	}
 	return d.schema, nil
 }
@@ -59,8 +58,8 @@ func MarshalRecord(r arrow.RecordBatch) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalRecord reads what [MarshalRecord] made into memory of mem. The caller
-// releases the record.
+// UnmarshalRecord decodes the result of [MarshalRecord], with memory from mem. The
+// caller must release the record.
 func UnmarshalRecord(b []byte, mem memory.Allocator) (arrow.RecordBatch, error) {
 	d := NewDecoder(mem)
 	defer d.Release()
@@ -68,7 +67,7 @@ func UnmarshalRecord(b []byte, mem memory.Allocator) (arrow.RecordBatch, error) 
 	r, err := d.Read(in, int64(len(b)))
 	if err != nil {
 		if err == io.EOF {
-			err = invalid("malformed record: the stream holds none")
+			err = invalid("malformed record: the stream contains no record")
 		}
 		return nil, err
 	}
@@ -77,43 +76,43 @@ func UnmarshalRecord(b []byte, mem memory.Allocator) (arrow.RecordBatch, error) 
 			again.Release()
 		}
 		r.Release()
-		return nil, invalid("malformed record: something follows it")
+		return nil, invalid("malformed record: extra data after it")
 	}
 	return r, nil
 }
 
-// Decoder reads the records of one Arrow IPC stream that a source sent, and
-// believes nothing: the metadata is checked before anything is allocated, the
-// whole body of a message is reserved before it is read, and the arrays are
-// validated before anyone sees them. It is for one goroutine.
+// Decoder decodes the records of one Arrow IPC stream from an untrusted source. It
+// checks the metadata before it allocates memory, allocates the whole body of a
+// message before it reads it, and validates the arrays before it returns them. A
+// Decoder is not safe for concurrent use.
 //
-// A stream that is not right is an [sources.Invalid] error; where the allocator
-// refuses, its own error comes back. Nothing stays allocated after an error but
-// what [Decoder.Release] frees.
+// The error for an invalid stream is of kind [sources.Invalid]. If the allocator
+// panics with an error, that error is returned. After an error, only memory that
+// [Decoder.Release] frees remains allocated.
 type Decoder struct {
 	mem    memory.Allocator
 	schema *arrow.Schema
 	prefix packet           // the schema's message
-	dicts  map[int64]packet // the latest of each dictionary
-	order  []int64          // of the dictionaries, as they first came
-	buf    bytes.Buffer     // metadata on its way in
+	dicts  map[int64]packet // the latest version of each dictionary
+	order  []int64          // the ids of the dictionaries in order of arrival
+	buf    bytes.Buffer     // buffers metadata
 }
 
-// packet is a message with its body.
+// packet is an IPC message and its body.
 type packet struct {
 	meta []byte
 	body *memory.Buffer
 }
 
-// NewDecoder returns a decoder whose records live in memory of mem.
+// NewDecoder returns a decoder that allocates records from mem.
 func NewDecoder(mem memory.Allocator) *Decoder {
 	return &Decoder{mem: mem, dicts: make(map[int64]packet)}
 }
 
-// Schema returns the stream's schema, or nil as long as it has not come.
+// Schema returns the stream's schema, or nil if it has not arrived yet.
 func (d *Decoder) Schema() *arrow.Schema { return d.schema }
 
-// Release frees the dictionaries. Records that were handed out stay good.
+// Release frees the dictionaries. Records that were returned remain valid.
 func (d *Decoder) Release() {
 	for _, p := range d.dicts {
 		p.body.Release()
@@ -122,10 +121,9 @@ func (d *Decoder) Release() {
 	d.order = nil
 }
 
-// Read returns the next record of in, which ends after so many bytes. It is
-// io.EOF where in ends, or the stream's end mark comes, and no record does. The
-// caller releases the record. After another error the decoder is of no further
-// use.
+// Read returns the next record of in, which has size more bytes. The error is io.EOF
+// if in or the stream ends before a record. The caller must release the record. After
+// any other error, the decoder must not be used except for Release.
 func (d *Decoder) Read(in io.Reader, size int64) (arrow.RecordBatch, error) {
 	limited := &io.LimitedReader{R: in, N: size}
 	for {
@@ -139,11 +137,11 @@ func (d *Decoder) Read(in io.Reader, size int64) (arrow.RecordBatch, error) {
 	}
 }
 
-// ReadMessage is Read for a carrier that brings one message at a time, its
-// metadata apart from its body of size bytes: fill reads the body, into memory of
-// the decoder's allocator, and is not called where that or the metadata is
-// refused. The record is io.EOF where the message is a schema or a dictionary.
-// The metadata is the caller's again when the call returns.
+// ReadMessage decodes one message, for carriers that separate its metadata from its
+// body of size bytes. It calls fill to read the body into memory from the decoder's
+// allocator, unless the metadata is invalid or the allocation fails. The error is
+// io.EOF if the message is a schema or a dictionary. ReadMessage does not retain
+// meta.
 func (d *Decoder) ReadMessage(meta []byte, size int64, fill func(body []byte) error) (arrow.RecordBatch, error) {
 	m, err := parseMessage(meta, size)
 	if err != nil {
@@ -167,7 +165,8 @@ func (d *Decoder) ReadMessage(meta []byte, size int64, fill func(body []byte) er
 	return r, err
 }
 
-// add takes one message over, with its body. The record is nil where it has none.
+// add processes one message and takes ownership of its body. The record is nil for
+// messages that are not records.
 func (d *Decoder) add(m message, p packet) (arrow.RecordBatch, error) {
 	switch {
 	case m.header == schemaHeader && d.schema != nil:
@@ -202,18 +201,18 @@ func (d *Decoder) schemaOnly(in io.Reader, size int64) error {
 	return d.setSchema(p)
 }
 
-// maxMetadata bounds the metadata of one message: some 100,000 columns.
+// maxMetadata bounds the metadata of one message. It suffices for about 100,000
+// columns.
 const maxMetadata = 16 << 20
 
-// message reads one message. Its body is from the allocator, and the caller's to
-// release.
+// message reads one message. The caller must release its body.
 func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
 	if in.N == 0 {
 		return message{}, packet{}, io.EOF
 	}
 	var head [8]byte
 	if in.N < int64(len(head)) {
-		return message{}, packet{}, invalid("%d bytes where a message should begin", in.N)
+		return message{}, packet{}, invalid("%d bytes at the end of the stream are not a message", in.N)
 	}
 	if _, err := io.ReadFull(in, head[:]); err != nil {
 		return message{}, packet{}, cut(err)
@@ -224,14 +223,14 @@ func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
 	}
 	if n == 0 {
 		if in.N > 0 {
-			return message{}, packet{}, invalid("%d bytes follow the stream's end", in.N)
+			return message{}, packet{}, invalid("%d bytes of data after the end of the stream", in.N)
 		}
 		return message{}, packet{}, io.EOF
 	}
 	if n > in.N || n > maxMetadata {
-		return message{}, packet{}, invalid("a message says that its metadata has %d bytes, where %d can be", n, min(in.N, maxMetadata))
+		return message{}, packet{}, invalid("a message declares metadata of %d bytes, but the limit is %d", n, min(in.N, maxMetadata))
 	}
-	// The buffer grows with what really comes, not with what was promised.
+	// The buffer grows with the bytes that arrive, not with the declared length.
 	d.buf.Reset()
 	if _, err := io.CopyN(&d.buf, in, n); err != nil {
 		return message{}, packet{}, cut(err)
@@ -252,17 +251,16 @@ func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
 	return m, packet{meta: meta, body: body}, nil
 }
 
-// cut says that what was promised did not come. An error of the carrier itself,
-// a deadline or a crash, stays as it is.
+// cut returns the error for a stream that ended early. Other errors of the carrier,
+// such as a deadline or a crash, are returned unchanged.
 func cut(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return &sources.Error{Kind: sources.Unavailable, Err: errors.New("the stream was cut inside a message")}
+		return sources.Errorf(sources.Unavailable, "", "", "the stream was truncated inside a message")
 	}
 	return err
 }
 
-// allocate takes memory for a body and turns a refusal, which is a panic, into
-// its error.
+// allocate allocates memory for a body. A panic of the allocator becomes an error.
 func allocate(mem memory.Allocator, n int64) (b *memory.Buffer, err error) {
 	if n == 0 {
 		return memory.NewBufferBytes(nil), nil
@@ -278,7 +276,7 @@ func allocate(mem memory.Allocator, n int64) (b *memory.Buffer, err error) {
 func (d *Decoder) setSchema(p packet) error {
 	defer p.body.Release()
 	if p.body.Len() > 0 {
-		return invalid("a schema message with a body")
+		return invalid("a schema message has a body")
 	}
 	p.meta = bytes.Clone(p.meta)
 	r, err := ipc.NewReaderFromMessageReader(&feed{packets: []packet{p}}, ipc.WithEnsureNativeEndian(false))
@@ -295,7 +293,8 @@ func (d *Decoder) setSchema(p packet) error {
 	return nil
 }
 
-// checkType refuses decimals whose powers of ten nobody could compute.
+// checkType rejects decimals of an absurd scale, whose powers of ten would be too
+// large to compute.
 func checkType(t arrow.DataType) error {
 	switch t := t.(type) {
 	case arrow.ExtensionType:
@@ -310,7 +309,7 @@ func checkType(t arrow.DataType) error {
 		}
 	case arrow.DecimalType:
 		if s := t.GetScale(); s < -maxScale || s > maxScale {
-			return fmt.Errorf("a decimal of scale %d", s)
+			return fmt.Errorf("decimal scale %d out of range", s)
 		}
 	}
 	return nil
@@ -334,13 +333,12 @@ func (d *Decoder) addDictionary(id int64, p packet) error {
 
 const maxDictionaries = 1 << 12
 
-// record makes the arrays of a record message. They refer to the message's body
-// and copy nothing.
+// record makes the record of a message. Its arrays refer to the message's body without
+// copying.
 //
-// Arrow's stream reader keeps its last record until it is asked for the next,
-// and where it stumbles over a message it forgets what it had retained by then.
-// So each record gets a reader of its own, and buffers whose memory can be
-// taken back when the reader failed.
+// Arrow's stream reader retains its last record until the next one is read, and leaks
+// references if it fails. Therefore each record gets its own reader, and buffers whose
+// memory can be reclaimed if the reader fails.
 func (d *Decoder) record(p packet) (rec arrow.RecordBatch, err error) {
 	var leases []*lease
 	f := &feed{packets: []packet{d.prefix}}
@@ -387,18 +385,18 @@ func (d *Decoder) record(p packet) (rec arrow.RecordBatch, err error) {
 			return nil, fmt.Errorf("column %q: %w", d.schema.Field(i).Name, err)
 		}
 		if int64(c.Len()) != got.NumRows() {
-			return nil, fmt.Errorf("column %q has %d values in a record of %d rows", d.schema.Field(i).Name, c.Len(), got.NumRows())
+			return nil, fmt.Errorf("column %q has %d values, but the record has %d rows", d.schema.Field(i).Name, c.Len(), got.NumRows())
 		}
 		if !d.schema.Field(i).Nullable && c.NullN() > 0 {
-			return nil, fmt.Errorf("column %q has %d NULLs, and its schema says it has none", d.schema.Field(i).Name, c.NullN())
+			return nil, fmt.Errorf("column %q is not nullable but has %d NULLs", d.schema.Field(i).Name, c.NullN())
 		}
 	}
 	return array.NewRecordBatch(d.schema, got.Columns(), got.NumRows()), nil
 }
 
-// validate checks every offset, index and count of an array. Arrow's own check
-// wants a slot for a buffer in arrays of type null, which its reader does not
-// make: those are checked with the slot.
+// validate checks all offsets, indexes and counts of an array. Arrow's own check
+// requires a buffer slot in arrays of type null, which Arrow's reader does not create;
+// withSlot adds it.
 func validate(a arrow.Array) error {
 	if !hasNull(a.DataType()) {
 		return array.ValidateFull(a)
@@ -424,7 +422,7 @@ func hasNull(t arrow.DataType) bool {
 	return false
 }
 
-// withSlot returns data of its own, which the caller releases.
+// withSlot returns a copy of the data with the slots. The caller must release it.
 func withSlot(d arrow.ArrayData) arrow.ArrayData {
 	if storage(d.DataType()).ID() == arrow.NULL {
 		return array.NewData(d.DataType(), d.Len(), []*memory.Buffer{nil}, nil, d.NullN(), d.Offset())
@@ -440,8 +438,8 @@ func withSlot(d arrow.ArrayData) arrow.ArrayData {
 	return array.NewData(d.DataType(), d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
 }
 
-// lease is one record's hold on a body. It stands in for the allocator of a
-// buffer, so that the hold ends with the buffer's last user, or by force.
+// lease is a reference of a record to a body. As the allocator of a buffer, it learns
+// when the buffer is freed. It can also be ended early.
 type lease struct {
 	body *memory.Buffer
 	once sync.Once
@@ -451,7 +449,7 @@ func (l *lease) Allocate(int) []byte           { panic("a lease allocates nothin
 func (l *lease) Reallocate(int, []byte) []byte { panic("a lease allocates nothing") }
 func (l *lease) Free([]byte)                   { l.once.Do(l.body.Release) }
 
-// feed gives Arrow's reader the messages that it is to read.
+// feed passes prepared messages to Arrow's reader.
 type feed struct {
 	packets []packet
 	next    int

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// nested has every layout that a decoder meets: bitmaps, offsets, children,
+// nested has every layout that a decoder handles: bitmaps, offsets, children, and
 // dictionaries within lists.
 func nested(mem memory.Allocator, rows int) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{
@@ -58,7 +58,7 @@ func nested(mem memory.Allocator, rows int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// stream writes the records as one IPC stream.
+// stream encodes the records as one IPC stream.
 func stream(t testing.TB, records []arrow.RecordBatch, opts ...ipc.Option) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -108,13 +108,13 @@ func TestDecoderReadsAStream(t *testing.T) {
 	}
 }
 
-// tight refuses to hold more than its limit, as a stream's budget does.
+// tight is an allocator with a limit, as a stream's budget.
 type tight struct {
 	*memory.CheckedAllocator
 	limit int
 }
 
-var errTight = &sources.Error{Kind: sources.Exhausted, Err: errors.New("no room")}
+var errTight = sources.Errorf(sources.Exhausted, "", "", "no room")
 
 func (m *tight) Allocate(n int) []byte {
 	if m.CurrentAlloc()+n > m.limit {
@@ -155,8 +155,7 @@ func TestDecoderRefusesCompression(t *testing.T) {
 	}
 }
 
-// drain decodes a stream as far as it goes and touches every value of what it
-// gives: what passes must be safe to use.
+// drain decodes a stream and reads every value of its records, which must be safe.
 func drain(t testing.TB, b []byte) (int64, error) {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
@@ -224,7 +223,7 @@ func TestRecordOfNothingElse(t *testing.T) {
 	}
 }
 
-// apart collects the messages of a stream, metadata and bodies.
+// apart returns the messages of a stream, as metadata and bodies.
 type apart struct{ metas, bodies [][]byte }
 
 func (a *apart) Start() error { return nil }
@@ -238,8 +237,8 @@ func (a *apart) WritePayload(p ipc.Payload) error {
 	return err
 }
 
-// TestReadMessage: messages that come one by one give the same records; a body is
-// asked for only when its metadata was found to be right, and there is memory.
+// TestReadMessage checks that ReadMessage decodes the same records as Read, and that
+// it reads a body only if the metadata is valid and there is memory.
 func TestReadMessage(t *testing.T) {
 	records := []arrow.RecordBatch{nested(memory.DefaultAllocator, 7), nested(memory.DefaultAllocator, 300)}
 	sent := &apart{}

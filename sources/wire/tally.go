@@ -2,35 +2,34 @@ package wire
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Tally counts a scan as it passes, at both ends: what the sender's says in the
-// trailer must be what the receiver's saw. The zero Tally is ready.
+// Tally counts the pages and the bytes of a scan. The sender puts its counts into the
+// trailer, and the receiver compares them with its own. The zero value is ready to use.
+// A Tally is not safe for concurrent use.
 type Tally struct {
 	rows, batches int64
-	a, b          uint64 // the sums of what came in whole words
+	a, b          uint64 // the sums over complete words
 	bytes         uint64
-	rest          [8]byte // the beginning of a word
+	rest          [8]byte // the beginning of an incomplete word
 }
 
-// Add counts a page of so many rows.
+// AddPage counts a page with the given number of rows.
 func (t *Tally) AddPage(rows int64) {
 	t.rows += rows
 	t.batches++
 }
 
-// Sum adds bytes to the checksum, in the order in which they are sent: both ends
-// must add the same ones, in pieces of any length.
+// AddBytes adds bytes to the checksum. Both ends must add the same bytes in the same
+// order; they may divide them differently.
 //
-// The checksum is Fletcher's over 64-bit words, as package wire's documentation
-// defines it. It finds what a carrier may do to a stream: bytes that changed,
-// are missing, or changed places. It is not there against forgery. A CRC would
-// do as well, but a WebAssembly guest in Go makes one at a mere 580 MB/s, this
-// at 8 GB/s, and reads CSV at 80.
+// The checksum is Fletcher's over 64-bit words, as defined in the documentation of
+// this package. It detects bytes that a carrier changed, lost or reordered, but not
+// forgery. A CRC would do so too, but a WebAssembly guest in Go computes one at only
+// 580 MB/s, and this checksum at 8 GB/s; it reads CSV at 80 MB/s.
 func (t *Tally) AddBytes(b []byte) {
 	n := int(t.bytes % 8)
 	t.bytes += uint64(len(b))
@@ -65,7 +64,7 @@ func (t *Tally) word(w uint64) {
 	t.b += t.a
 }
 
-// checksum is empty where nothing was summed.
+// checksum returns the checksum, or an empty string if no bytes were added.
 func (t Tally) checksum() string {
 	if t.bytes == 0 {
 		return ""
@@ -77,38 +76,38 @@ func (t Tally) checksum() string {
 	return fmt.Sprintf("fletcher64:%016x%016x", t.b, t.a)
 }
 
-// Rows is how many rows passed.
+// Rows returns the number of rows.
 func (t *Tally) Rows() int64 { return t.rows }
 
-// Batches is how many pages passed.
+// Batches returns the number of pages.
 func (t *Tally) Batches() int64 { return t.batches }
 
-// Trailer returns the trailer of a scan that ended with err, nil for a complete
-// one.
+// Trailer returns the trailer of a scan that ended with err, which is nil if the scan
+// is complete.
 func (t *Tally) Trailer(err error) *Trailer {
 	return &Trailer{Rows: t.rows, Batches: t.batches, Sum: t.checksum(), Err: err}
 }
 
-// Check holds the trailer against what was received. It returns the source's own
-// error where the scan failed, an [sources.Invalid] one where the two ends
-// disagree, and nil where the scan is complete. A checksum is compared where
-// both ends made one.
+// Check compares the trailer with what was received. It returns the trailer's error if
+// the scan failed, an error of kind [sources.Invalid] if the counts or checksums
+// differ, and nil if the scan is complete. Checksums are compared if both ends have
+// computed one.
 func (t *Tally) Check(trailer *Trailer) error {
 	own := t.Trailer(nil)
 	switch {
 	case trailer.Err != nil:
 		return trailer.Err
 	case trailer.Rows != t.rows || trailer.Batches != t.batches:
-		return invalid("the source says that it sent %d rows in %d pages, %d rows in %d pages arrived", trailer.Rows, trailer.Batches, t.rows, t.batches)
+		return invalid("the source sent %d rows in %d pages, but %d rows in %d pages arrived", trailer.Rows, trailer.Batches, t.rows, t.batches)
 	case trailer.Sum != "" && own.Sum != "" && trailer.Sum != own.Sum:
-		return invalid("what arrived has the checksum %s, what was sent %s", own.Sum, shorten(trailer.Sum, 64))
+		return invalid("the received data has the checksum %s, but the sent data has %s", own.Sum, shorten(trailer.Sum, 64))
 	case t.batches == 0:
-		return &sources.Error{Kind: sources.Internal, Err: errors.New("the scan ended without a page and without an error")}
+		return sources.Errorf(sources.Internal, "", "", "the scan ended without a page and without an error")
 	}
 	return nil
 }
 
-// Cut returns the error of a scan that ended without a trailer.
+// TruncatedError returns the error of a scan that ended without a trailer.
 func (t *Tally) TruncatedError() error {
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("the stream was cut after %d rows in %d pages", t.rows, t.batches)}
+	return sources.Errorf(sources.Unavailable, "", "", "the stream was truncated after %d rows in %d pages", t.rows, t.batches)
 }

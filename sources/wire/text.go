@@ -10,8 +10,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// text is a string that may hold any bytes: a JSON string where it is UTF-8,
-// else {"base64":"..."}, for JSON cannot hold it otherwise.
+// text is a string of any bytes: a JSON string if it is UTF-8, otherwise
+// {"base64":"..."}.
 type text string
 
 func (t text) MarshalJSON() ([]byte, error) {
@@ -59,8 +59,7 @@ func stringsOf(in []text) []string {
 	return out
 }
 
-// marshal is json.Marshal without the escapes that are meant for web pages, so
-// that a "<" can be read, and typed, as it is.
+// marshal is json.Marshal without escapes for HTML, so that "<" stays readable.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -71,12 +70,11 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), nil
 }
 
-// encode makes the message of v. What cannot be said on the wire is the
-// caller's fault.
+// encode returns the message for v. The error is of kind Invalid.
 func encode(what string, v any) ([]byte, error) {
 	b, err := marshal(v)
 	if err == nil && len(b) > MaxMessage {
-		err = fmt.Errorf("its message has %d bytes, at most %d can be sent", len(b), MaxMessage)
+		err = fmt.Errorf("its message has %d bytes, but the limit is %d", len(b), MaxMessage)
 	}
 	if err != nil {
 		return nil, invalid("%s cannot be sent: %w", what, cause(err))
@@ -84,8 +82,8 @@ func encode(what string, v any) ([]byte, error) {
 	return b, nil
 }
 
-// decode reads a message into v. A message that is too long, nested too deeply,
-// not UTF-8, or followed by anything is refused before it is taken apart.
+// decode parses a message into v. Before that, it rejects a message that is too long,
+// nested too deeply, not UTF-8, or followed by other data.
 func decode(what string, b []byte, v any) error {
 	err := scan(b)
 	if err == nil {
@@ -97,14 +95,14 @@ func decode(what string, b []byte, v any) error {
 	return nil
 }
 
-// maxNesting bounds the brackets of a message: a predicate of maxDepth has two
-// for each of its levels.
+// maxNesting bounds the nesting of brackets in a message. A predicate has two for each
+// of its maxDepth levels.
 const maxNesting = 2*maxDepth + 16
 
 func scan(b []byte) error {
 	switch {
 	case len(b) > MaxMessage:
-		return fmt.Errorf("%d bytes, at most %d are taken", len(b), MaxMessage)
+		return fmt.Errorf("it has %d bytes, but the limit is %d", len(b), MaxMessage)
 	case len(b) == 0:
 		return errors.New("it is empty")
 	case !utf8.Valid(b):
@@ -120,7 +118,7 @@ func scan(b []byte) error {
 		case quoted:
 		case c == '{', c == '[':
 			if depth++; depth > maxNesting {
-				return fmt.Errorf("it is nested more than %d deep", maxNesting)
+				return fmt.Errorf("it is nested more than %d levels deep", maxNesting)
 			}
 		case c == '}', c == ']':
 			depth--
@@ -129,8 +127,8 @@ func scan(b []byte) error {
 	return nil
 }
 
-// cause strips what encoding/json wraps around the error of a MarshalJSON
-// method: the names of Go types say nothing to the reader.
+// cause removes what encoding/json adds to the error of a MarshalJSON method: the
+// names of Go types do not help the reader.
 func cause(err error) error {
 	var m *json.MarshalerError
 	for errors.As(err, &m) {
@@ -144,5 +142,5 @@ func cause(err error) error {
 }
 
 func invalid(format string, args ...any) error {
-	return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf(format, args...)}
+	return sources.Errorf(sources.Invalid, "", "", format, args...)
 }

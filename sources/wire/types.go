@@ -11,9 +11,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// dataType is an Arrow type on the wire: its name, as in doc.go. A type without
-// a name of its own (a list, a struct, an extension) is "arrow:" and the base64
-// of a schema message with one field of that type.
+// dataType is an Arrow type on the wire: its name as in doc.go. A type without a name,
+// such as a list, a struct or an extension, is "arrow:" and a schema message with one
+// field of that type in base64.
 type dataType struct{ arrow.DataType }
 
 const arrowPrefix = "arrow:"
@@ -121,7 +121,7 @@ func parseType(name string) (arrow.DataType, error) {
 	return nil, fmt.Errorf("there is no type %q", shorten(name, 64))
 }
 
-// parametric returns nil for a type that there is not.
+// parametric parses a type with parameters. It returns nil for an unknown one.
 func parametric(base, first, second string, two bool) arrow.DataType {
 	unit := arrow.TimeUnit(-1)
 	for u, name := range unitNames {
@@ -162,8 +162,8 @@ func parametric(base, first, second string, two bool) arrow.DataType {
 	return nil
 }
 
-// maxScale bounds a decimal's scale: ten to its power is computed by those who
-// compare decimals of different scales.
+// maxScale bounds a decimal's scale, since comparing decimals of different scales
+// computes powers of ten.
 const maxScale = 1 << 14
 
 func parseArrowType(b64 string) (arrow.DataType, error) {
@@ -176,7 +176,7 @@ func parseArrowType(b64 string) (arrow.DataType, error) {
 		return nil, cause(err)
 	}
 	if s.NumFields() != 1 {
-		return nil, fmt.Errorf("a type's schema has %d fields, not one", s.NumFields())
+		return nil, fmt.Errorf("the schema of a type must have one field (got %d)", s.NumFields())
 	}
 	return s.Field(0).Type, nil
 }

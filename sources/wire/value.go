@@ -16,7 +16,7 @@ import (
 )
 
 // value is a typed scalar on the wire: {"type":"int64","value":"5"}. NULL has no
-// "value", a NULL without a type has neither.
+// "value"; NULL without a type has neither.
 type value struct{ sources.Value }
 
 type valueJSON struct {
@@ -60,7 +60,7 @@ func (v value) MarshalJSON() ([]byte, error) {
 			out.Value, err = marshal(text(x))
 		}
 	default:
-		err = fmt.Errorf("a value of Go type %T has no place on the wire", v.V)
+		err = fmt.Errorf("a value of Go type %T cannot be encoded", v.V)
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (v *value) UnmarshalJSON(b []byte) error {
 	shape := shapeOf(v.Type)
 	switch shape {
 	case noShape:
-		return fmt.Errorf("a value without a type")
+		return fmt.Errorf("a value has no type")
 	case boolShape:
 		var x bool
 		err := json.Unmarshal(in.Value, &x)
@@ -152,10 +152,10 @@ func shapeOf(t arrow.DataType) shape {
 	case id == arrow.DATE32, id == arrow.DATE64, id == arrow.TIME32, id == arrow.TIME64, id == arrow.TIMESTAMP, id == arrow.DURATION:
 		return intShape
 	}
-	return textShape // text, and the text form of what does not compare
+	return textShape // also the text form of types that cannot be compared
 }
 
-// parseNumber reads what the type can hold, and nothing beyond it.
+// parseNumber parses a number that the type can represent.
 func parseNumber(s string, shape shape, t arrow.DataType) (any, error) {
 	bits := 64
 	if f, ok := storage(t).(arrow.FixedWidthDataType); ok {
@@ -176,7 +176,7 @@ func parseNumber(s string, shape shape, t arrow.DataType) (any, error) {
 		return f, err
 	}
 	if len(s) > 80 {
-		return nil, fmt.Errorf("a decimal of %d digits", len(s))
+		return nil, fmt.Errorf("a decimal has %d digits", len(s))
 	}
 	n, ok := new(big.Int).SetString(s, 10)
 	if !ok {

@@ -1,10 +1,8 @@
 package wire_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"math/big"
@@ -24,8 +22,8 @@ import (
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
-// exact compares what crossed the wire: types and records by their own rules,
-// floats so that NaN equals NaN and -0 does not equal 0.
+// exact compares decoded values: types and records by their own rules, and floats so
+// that NaN equals NaN and -0 does not equal 0.
 var exact = cmp.Options{
 	cmp.Comparer(func(a, b *arrow.Schema) bool {
 		return a == b || a != nil && b != nil && a.Equal(b) && a.Metadata().Equal(b.Metadata())
@@ -239,7 +237,7 @@ func TestCatalogRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got.Catalog, exact); diff != "" {
-		t.Errorf("catalogue changed (-sent +received):\n%s", diff)
+		t.Errorf("catalog changed (-sent +received):\n%s", diff)
 	}
 	for i, f := range want.Tables[0].Schema.Fields() {
 		if !got.Catalog.Tables[0].Schema.Field(i).Equal(f) {
@@ -316,9 +314,9 @@ func TestPlanRoundTrip(t *testing.T) {
 
 func TestErrorsKeepKindAndWords(t *testing.T) {
 	for _, sent := range []error{
-		&sources.Error{Op: "scan", Table: "t", Kind: sources.Exhausted, Err: fmt.Errorf("while reading: %w", errors.New("no room\nat all"))},
+		sources.Errorf(sources.Exhausted, "scan", "t", "while reading: %w", errors.New("no room\nat all")),
 		&sources.Error{Kind: sources.Denied},
-		&sources.Error{Op: "open", Kind: sources.Unavailable, Err: errors.New("bad \xff byte")},
+		sources.Errorf(sources.Unavailable, "open", "", "bad \xff byte"),
 	} {
 		b, err := wire.MarshalReply(wire.Reply{Err: sent})
 		if err != nil {
@@ -360,7 +358,7 @@ func TestMetaRoundTrip(t *testing.T) {
 		{Page: &wire.Page{Rows: 1, Skipped: sources.Skipped{Records: 3, Locations: []string{"t.csv:1:2: \xff", "b"}}}},
 		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
 		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "fletcher64:00"}},
-		{Trailer: &wire.Trailer{Err: &sources.Error{Op: "scan", Kind: sources.Unavailable, Err: errors.New("gone")}}},
+		{Trailer: &wire.Trailer{Err: sources.Errorf(sources.Unavailable, "scan", "", "gone")}},
 	} {
 		got, err := wire.UnmarshalMeta(wire.MarshalMeta(want))
 		if err != nil {
@@ -378,72 +376,6 @@ func TestMetaRoundTrip(t *testing.T) {
 	} {
 		if m, err := wire.UnmarshalMeta([]byte(bad)); sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%q was taken as a %s (%v)", bad, m, err)
-		}
-	}
-}
-
-func TestTally(t *testing.T) {
-	var sent, got wire.Tally
-	for _, tally := range []*wire.Tally{&sent, &got} {
-		tally.AddPage(3)
-		tally.AddBytes([]byte("abc"))
-	}
-	if err := got.Check(sent.Trailer(nil)); err != nil {
-		t.Errorf("equal ends: %v", err)
-	}
-	if err := got.Check(&wire.Trailer{Rows: 3, Batches: 1}); err != nil {
-		t.Errorf("a sender without a checksum: %v", err)
-	}
-	sent.AddBytes([]byte("x"))
-	if err := got.Check(sent.Trailer(nil)); sources.KindOf(err) != sources.Invalid {
-		t.Errorf("another checksum: %v", err)
-	}
-	if err := got.Check(&wire.Trailer{Rows: 4, Batches: 1}); sources.KindOf(err) != sources.Invalid {
-		t.Errorf("another count: %v", err)
-	}
-	fault := &sources.Error{Kind: sources.Denied}
-	if err := got.Check(&wire.Trailer{Err: fault}); err != fault {
-		t.Errorf("the source's own error became %v", err)
-	}
-	if err := new(wire.Tally).Check(&wire.Trailer{}); err == nil {
-		t.Error("a scan of no pages passed")
-	}
-	if err := got.TruncatedError(); sources.KindOf(err) != sources.Unavailable {
-		t.Errorf("a cut stream: %v", err)
-	}
-}
-
-func TestSumIsTheSameInAnyPieces(t *testing.T) {
-	data := make([]byte, 1000)
-	for i := range data {
-		data[i] = byte(i * 31)
-	}
-	sum := func(b []byte, piece int) string {
-		var tally wire.Tally
-		for len(b) > 0 {
-			n := min(piece, len(b))
-			tally.AddBytes(b[:n])
-			b = b[n:]
-		}
-		return tally.Trailer(nil).Sum
-	}
-	for _, n := range []int{0, 1, 7, 8, 9, 31, 32, 33, 1000} {
-		for _, piece := range []int{1, 3, 8, 13, 40} {
-			if got, want := sum(data[:n], piece), sum(data[:n], 1000); got != want {
-				t.Errorf("%d bytes in pieces of %d: %s, want %s", n, piece, got, want)
-			}
-		}
-	}
-	// As the documentation defines it: the words 0x0807060504030201, 0x09, 9.
-	if got, want := sum([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9}, 9), fmt.Sprintf("fletcher64:%016x%016x", uint64(0x0807060504030201)*3+9*2+9, uint64(0x0807060504030201)+9+9); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	swapped := bytes.Clone(data)
-	copy(swapped, data[8:16])
-	copy(swapped[8:], data[:8])
-	for name, other := range map[string][]byte{"shorter": data[:999], "a zero more": append(bytes.Clone(data), 0), "swapped words": swapped} {
-		if sum(other, 100) == sum(data, 100) {
-			t.Errorf("%s: the same sum", name)
 		}
 	}
 }
@@ -508,61 +440,5 @@ func TestCheckVersion(t *testing.T) {
 		if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), fmt.Sprint(v)) || !strings.Contains(err.Error(), fmt.Sprint(wire.Version)) || !strings.Contains(err.Error(), "csv.wasm") {
 			t.Errorf("version %d: %v", v, err)
 		}
-	}
-}
-
-func TestFrames(t *testing.T) {
-	var pipe bytes.Buffer
-	var sent, got wire.Tally
-	w := wire.NewFrameWriter(&pipe)
-	w.SetTally(&sent)
-	frames := []struct {
-		kind wire.FrameKind
-		body string
-	}{
-		{wire.FrameReply, "{}"}, {wire.FrameArrow, strings.Repeat("a", 200<<10)}, {wire.FrameRows, ""}, {wire.FramePage, "p"}, {wire.FrameTrailer, "t"},
-	}
-	for _, f := range frames {
-		if err := w.Write(f.kind, []byte(f.body)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	whole := pipe.Bytes()
-	r := wire.NewFrameReader(bytes.NewReader(whole))
-	r.SetTally(&got)
-	for i, f := range frames {
-		kind, n, err := r.Next()
-		if err != nil || kind != f.kind || n != int64(len(f.body)) {
-			t.Fatalf("frame %d: %c of %d, %v", i, kind, n, err)
-		}
-		if i%2 == 1 {
-			continue // passed over, and yet summed
-		}
-		if b, err := r.Bytes(1 << 20); err != nil || string(b) != f.body {
-			t.Fatalf("frame %d: %d bytes, %v", i, len(b), err)
-		}
-	}
-	if _, _, err := r.Next(); err != io.EOF {
-		t.Errorf("at the end: %v", err)
-	}
-	if diff := cmp.Diff(sent.Trailer(nil), got.Trailer(nil)); diff != "" {
-		t.Error(diff)
-	}
-	for _, n := range []int{1, 4, 6, len(whole) - 1} {
-		r := wire.NewFrameReader(bytes.NewReader(whole[:n]))
-		var err error
-		for err == nil {
-			_, _, err = r.Next()
-		}
-		if err != io.ErrUnexpectedEOF {
-			t.Errorf("cut after %d bytes: %v", n, err)
-		}
-	}
-	_, _, err := wire.NewFrameReader(strings.NewReader("panic: oops\nmore")).Next()
-	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "oops") {
-		t.Errorf("garbage: %v", err)
-	}
-	if _, _, err := wire.NewFrameReader(strings.NewReader("A\xff\xff\xff\xff")).Next(); sources.KindOf(err) != sources.Invalid {
-		t.Errorf("a frame of 4 GiB: %v", err)
 	}
 }

@@ -1,10 +1,10 @@
-// Package pgtest gives tests a PostgreSQL server of their own.
+// Package pgtest runs a PostgreSQL server for tests.
 //
-// One server serves a test binary, and each test has a database of its own in
-// it. The server listens on a free loopback port and in a private directory. It
-// ends with the test process, however that ends: a watchdog process waits for
-// the closing of a pipe that only the test process holds open, then stops the
-// server and removes its directory.
+// A test binary has one server, in which each test can create its own databases. The
+// server listens on a free loopback port and on a socket in a private directory. It
+// stops when the test process exits, for whatever reason: a watchdog process waits until
+// a pipe that only the test process holds open is closed, and then stops the server and
+// removes its directory.
 package pgtest
 
 import (
@@ -27,23 +27,23 @@ import (
 
 // Server is a running PostgreSQL. It is safe for concurrent use.
 type Server struct {
-	dir      string // removed by the watchdog
+	dir      string // the watchdog removes it
 	port     int
 	password string
-	life     *os.File // the watchdog reads its other end
+	life     *os.File // the watchdog reads the other end
 	watchdog *exec.Cmd
 
 	mu   sync.Mutex
-	made int // databases so far, for their names
+	made int // the number of created databases, for their names
 	once sync.Once
 	err  error // of Stop
 }
 
 var shared = sync.OnceValues(func() (*Server, error) { return Launch(context.Background()) })
 
-// Start returns the server of this test binary, which the first call starts. It
-// fails the test where there is no PostgreSQL to start, and says what to
-// install. The server ends with the test process.
+// Start returns the server of this test binary. The first call starts it. If PostgreSQL
+// is not installed, Start fails the test and names what to install. The server stops
+// when the test process exits.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s, err := shared()
@@ -53,9 +53,9 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// Launch starts a server that is nobody else's, for a TestMain or a test that
-// stops it. The context bounds the start alone. Where the caller does not
-// [Server.Stop] it, it ends with the process.
+// Launch starts a separate server, for a TestMain or a test that stops its server. The
+// context applies to the start only. The server stops when [Server.Stop] is called or
+// the process exits.
 func Launch(ctx context.Context) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
@@ -96,8 +96,8 @@ func (s *Server) launch(ctx context.Context, bin string) error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, strings.TrimSpace(string(out)))
 	}
-	// Another process may take the port between the look and the start, so a
-	// server that does not come up gets a second port.
+	// Another process may take the port before the server does. Therefore a server that
+	// does not start gets a second port.
 	for range 3 {
 		if err = s.serve(ctx, bin, data, owner); err == nil || ctx.Err() != nil {
 			return err
@@ -106,8 +106,8 @@ func (s *Server) launch(ctx context.Context, bin string) error {
 	return err
 }
 
-// The watchdog ends at the end of its input. It waits for the server, so that
-// nothing is left when it has ended itself.
+// The watchdog stops the server at the end of its input, and waits for the server to
+// exit before it does itself.
 const watchdog = `"$1/postgres" -D "$2" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=100 -c shared_buffers=64MB -c autovacuum=off &
 server=$!
 (while kill -0 $server 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null) &
@@ -153,16 +153,16 @@ func (s *Server) serve(ctx context.Context, bin, data string, owner user) error 
 		text, _ := os.ReadFile(log.Name())
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the server does not answer: %w\n%s", ctx.Err(), text)
+			return fmt.Errorf("the server does not respond: %w\n%s", ctx.Err(), text)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if strings.Contains(string(text), "FATAL:  could not create any TCP/IP sockets") || strings.Contains(string(text), "database system is shut down") {
-			return fmt.Errorf("the server ended:\n%s", text)
+			return fmt.Errorf("the server exited:\n%s", text)
 		}
 	}
 }
 
-// Stop ends the server and removes its directory. A second Stop does nothing.
+// Stop stops the server and removes its directory. A second Stop does nothing.
 func (s *Server) Stop() error {
 	s.once.Do(func() {
 		if s.life == nil {
@@ -176,7 +176,7 @@ func (s *Server) Stop() error {
 	return s.err
 }
 
-// URI returns the address of a database, for its superuser.
+// URI returns the URI of a database for the superuser.
 func (s *Server) URI(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword("postgres", s.password),
@@ -185,8 +185,8 @@ func (s *Server) URI(database string) string {
 	return u.String()
 }
 
-// Database makes a database, runs the scripts in it, as [Run] does, and returns
-// its URI. It is dropped when the test ends.
+// Database creates a database, runs the scripts in it by [Run], and returns its URI. The
+// database is dropped at the end of the test.
 func (s *Server) Database(t testing.TB, scripts ...string) string {
 	t.Helper()
 	s.mu.Lock()

@@ -52,7 +52,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 }
 
-// shortDir is a directory that the server's user may write to, with a path
+// shortDir returns a directory that the server's user may write to, with a path that is
 // short enough for a socket.
 func shortDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("/tmp", "pg")

@@ -10,12 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Run runs a script in the database of the URI, as psql would: any number of
-// statements, and the data of COPY ... FROM stdin after its line, ended by \.
-// alone on a line. The statements between two COPY blocks are one transaction
-// unless they say otherwise. Of psql's own commands it knows \c DATABASE alone,
-// after which the rest of the script runs there; CREATE DATABASE and DROP
-// DATABASE must be lines of their own.
+// Run runs a script in the database of the URI, like psql. The script may contain
+// statements, and lines COPY ... FROM stdin followed by data and a line \. that ends it.
+// The statements between two COPY blocks form one transaction, unless they control
+// transactions themselves. The only supported command of psql is \c DATABASE, which
+// changes the database. CREATE DATABASE and DROP DATABASE must be on lines of their own.
 func Run(ctx context.Context, uri, script string) (err error) {
 	conn, err := pgx.Connect(ctx, uri)
 	if err != nil {
@@ -42,7 +41,7 @@ func Run(ctx context.Context, uri, script string) (err error) {
 			_, err = conn.PgConn().Exec(ctx, step.sql).ReadAll()
 		}
 		if err != nil {
-			return fmt.Errorf("pgtest: the statements from line %d: %w", line, err)
+			return fmt.Errorf("pgtest: statements from line %d: %w", line, err)
 		}
 	}
 	return nil
@@ -51,9 +50,9 @@ func Run(ctx context.Context, uri, script string) (err error) {
 type step struct {
 	sql    string
 	copyIn bool
-	data   string // of a COPY
+	data   string // the data of a COPY
 
-	connect string // the database of a \c
+	connect string // the database of \c
 }
 
 var (
@@ -62,8 +61,8 @@ var (
 	connectLine  = regexp.MustCompile(`^\\c(?:onnect)?\s+(\w+);?\s*$`)
 )
 
-// steps cuts a script at its COPY, DATABASE and \c lines, and gives each piece with the number
-// of its first line.
+// steps divides a script at its COPY, DATABASE and \c lines. It yields each step with the
+// number of its first line.
 func steps(script string) func(yield func(int, step) bool) {
 	return func(yield func(int, step) bool) {
 		var sql strings.Builder
@@ -91,7 +90,7 @@ func steps(script string) func(yield func(int, step) bool) {
 				first = number + 1
 				continue
 			}
-			// These cannot run among other statements.
+			// These cannot run in a transaction with other statements.
 			if databaseLine.MatchString(line) {
 				if !flush() || !yield(number, step{sql: line}) {
 					return

@@ -9,9 +9,9 @@ import (
 
 type user struct{}
 
-// serverUser fails: what ends the server with the test is a shell's doing.
+// serverUser returns an error: the watchdog is a Unix shell.
 func serverUser() (user, error) {
-	return user{}, errors.New("pgtest starts PostgreSQL on Unix systems alone")
+	return user{}, errors.New("pgtest runs PostgreSQL only on Unix systems")
 }
 
 func (user) own(string) error { return nil }

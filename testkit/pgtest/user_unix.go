@@ -11,14 +11,13 @@ import (
 	"syscall"
 )
 
-// user is who runs the server: PostgreSQL refuses to run as root. The zero user
-// is the one who runs the test.
+// user is the user that runs the server, since PostgreSQL does not run as root. The zero
+// user is the user that runs the test.
 type user struct {
 	credential *syscall.Credential
 }
 
-// serverUser chooses the user: postgres where root runs the test and there is
-// such a user, else nobody.
+// serverUser returns the user of the test, or if that is root, postgres or nobody.
 func serverUser() (user, error) {
 	if os.Geteuid() != 0 {
 		return user{}, nil
@@ -35,10 +34,10 @@ func serverUser() (user, error) {
 		}
 		return user{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: true}}, nil
 	}
-	return user{}, errors.New("PostgreSQL does not run as root, and there is neither a user postgres nor nobody: create one")
+	return user{}, errors.New("PostgreSQL does not run as root, and neither the user postgres nor nobody exists: create one of them")
 }
 
-// own gives a file to the user.
+// own makes the user the owner of a file.
 func (u user) own(path string) error {
 	if u.credential == nil {
 		return nil
@@ -46,7 +45,7 @@ func (u user) own(path string) error {
 	return os.Chown(path, int(u.credential.Uid), int(u.credential.Gid))
 }
 
-// run makes a command run as the user, in a process group of its own.
+// run configures a command to run as the user, in a process group of its own.
 func (u user) run(c *exec.Cmd) {
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential, Setpgid: true}
 	c.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")

@@ -1,5 +1,5 @@
-// Command plugin serves the CSV source to a host: as a process, or as a module where
-// it is built for wasip1.
+// Command plugin serves the CSV source to a host, as a process or, built for wasip1, as a
+// WebAssembly module.
 package main
 
 import (

@@ -1,5 +1,4 @@
-// Command plugin is a source that somebody else wrote: a table of planets, in a
-// module of its own.
+// Command plugin is a source in a module of its own, with a table of planets.
 package main
 
 import (

@@ -42,7 +42,7 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 	}, nil)
 	catalog := &sources.Catalog{Tables: []sources.Table{{
 		Name: "numbers", Schema: schema, Key: []string{"n"}, Rows: rows,
-		Can: sources.Resume | sources.Stable, Lookups: []sources.Lookup{{Columns: []string{"n"}}},
+		Capabilities: sources.CapResume | sources.CapStable, Lookups: []sources.Lookup{{Columns: []string{"n"}}},
 	}}}
 	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
 		return sources.FromRows(env, schema, numbers(mode, rows, q))

@@ -1,4 +1,4 @@
-// Command old is a plugin of the protocol's version before this one.
+// Command old is a plugin that speaks the previous version of the protocol.
 package main
 
 import (

@@ -2,12 +2,12 @@ package csv
 
 import "time"
 
-// daysBefore are the days of a year before each month, in a year that is no leap
-// year.
+// daysBefore holds the days before each month of a common year.
 var daysBefore = [13]int32{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365}
 
-// civil is a date of the calendar as days since 1970.
-func civil(year int64, month uint64, day int32) (days int64, ok bool) {
+// daysSinceEpoch returns a calendar date as days since 1970-01-01, and whether there
+// is such a date.
+func daysSinceEpoch(year int64, month uint64, day int32) (days int64, ok bool) {
 	if month < 1 || month > 12 || day < 1 {
 		return 0, false
 	}
@@ -16,7 +16,7 @@ func civil(year int64, month uint64, day int32) (days int64, ok bool) {
 	if leap && month == 2 {
 		last++
 	}
-	y := year - 1 // whole years, with their leap days
+	y := year - 1 // complete years, with their leap days
 	days = year*365 + y>>2 - y/100 + y/400 + int64(daysBefore[month-1]+day) - 719528
 	if year == 0 { // the year 0 is a leap year that has not passed
 		days = int64(daysBefore[month-1]+day) - 719529
@@ -27,7 +27,7 @@ func civil(year int64, month uint64, day int32) (days int64, ok bool) {
 	return days, day <= last
 }
 
-// parseDate reads YYYY-MM-DD at the beginning of a text, as days since 1970.
+// parseDate parses YYYY-MM-DD at the beginning of text, as days since 1970-01-01.
 func parseDate(text []byte) (days int64, rest []byte, ok bool) {
 	if len(text) < 10 {
 		return 0, nil, false
@@ -36,8 +36,8 @@ func parseDate(text []byte) (days int64, rest []byte, ok bool) {
 	return days, text[10:], ok
 }
 
-// parseClock reads HH:MM:SS with up to six decimals, in microseconds. What is
-// beyond a microsecond must be zero: nothing is rounded.
+// parseClock parses HH:MM:SS with an optional fraction, as microseconds since
+// midnight. Digits beyond microseconds must be zero: nothing is rounded.
 func parseClock(text []byte) (micros int64, rest []byte, ok bool) {
 	if len(text) < 8 {
 		return 0, nil, false
@@ -65,8 +65,8 @@ func parseClock(text []byte) (micros int64, rest []byte, ok bool) {
 
 const dayMicros = 86400 * 1e6
 
-// parseTimestamp reads a date, T or a space, a time of day, and perhaps a zone,
-// as microseconds since 1970.
+// parseTimestamp parses a date, T or a space, a time of day and an optional time
+// zone, as microseconds since 1970-01-01.
 func parseTimestamp(text []byte) (micros int64, zoned, ok bool) {
 	days, rest, ok := parseDate(text)
 	if !ok || len(rest) == 0 || rest[0] != 'T' && rest[0] != ' ' {
@@ -112,10 +112,10 @@ func parseTimestamp(text []byte) (micros int64, zoned, ok bool) {
 	return micros + shift, true, true
 }
 
-// parseLayout reads a text in a form of Go's time package, as microseconds since
-// 1970.
+// parseLayout parses text by a layout of Go's time package, as microseconds since
+// 1970-01-01.
 func parseLayout(layout string, text []byte) (micros int64, ok bool) {
 	t, err := time.Parse(layout, string(text))
-	// Parse takes a fraction that the layout lacks.
+	// Parse accepts a fraction that the layout lacks.
 	return t.UnixMicro(), err == nil && t.Nanosecond()%1000 == 0
 }

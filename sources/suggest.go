@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Nearest returns "; the nearest is ..." for the name that looks most like the
-// one that was typed, or begins with it, or, where none does, the names that there are; of no
-// names it is empty. It ends the error for a table, a column or an option that
-// does not exist, so that every source says it in the same words.
+// Suggest returns a text that completes an error about an unknown table, column or
+// option: "; the nearest is ..." with the name that is most similar to typed, or if
+// none is similar, a list of the names. It returns an empty text if there are no
+// names.
 func Suggest(typed string, names []string) string {
 	best, least := "", max(2, len(typed)/3)+1
 	for _, name := range names {
@@ -32,8 +32,8 @@ func Suggest(typed string, names []string) string {
 	return "; there are " + strings.Join(names, ", ")
 }
 
-// distance is how many characters must be put in, taken out, changed or swapped
-// with the next to make b of a.
+// distance returns how many characters must be inserted, deleted, replaced or swapped
+// with the next one to turn a into b.
 func distance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)

@@ -9,16 +9,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// typeInfo is what the server says of a type.
+// typeInfo describes a type as the server does.
 type typeInfo struct {
-	name   string // as format_type writes it
+	name   string // as returned by format_type
 	kind   string // b, c, d, e, m or r: base, composite, domain, enum, multirange, range
 	base   uint32 // of a domain
 	typmod int32  // of a domain's base
 	elem   uint32 // of a true array, else 0
-	send   string // the function that makes its binary form, where it is built in or of citext
-	output string // the function that makes its text, quoted
-	plain  bool   // a cast to text gives what output gives
+	send   string // the function for the binary format, if it is built in or that of citext
+	output string // the function for the text format, quoted
+	plain  bool   // a cast to text returns the same as output
 	labels []string
 
 	fieldNames []string
@@ -26,28 +26,28 @@ type typeInfo struct {
 	fieldMods  []int32
 }
 
-// types are all that the columns of a catalogue lead to, by OID.
+// types holds all types that the columns use, by OID.
 type types map[uint32]*typeInfo
 
-// form is how values of a type are read: which Arrow type they become and what
-// they look like on the wire. It never changes.
-type form struct {
-	oid    uint32 // on the wire: of the base type of a domain
+// codec describes how values of a type are decoded: their Arrow type and their binary
+// format. It is immutable.
+type codec struct {
+	oid    uint32 // of the type on the wire; for a domain, of its base type
 	typ    arrow.DataType
-	prec   int32 // of a decimal
+	prec   int32 // the precision of a decimal
 	scale  int32
-	labels map[string]int // of an enum
-	elem   *form          // of an array
-	fields []*form        // of a composite, in their order
-	names  []string       // of the fields
-	// width is what each value adds to sources.Size, NULL too.
+	labels map[string]int // the labels of an enum
+	elem   *codec         // the elements of an array
+	fields []*codec       // the fields of a composite type, in order
+	names  []string       // the names of the fields
+	// width is what each value, even NULL, adds to sources.Size.
 	width int64
-	// special says that there are values which typ cannot hold.
-	special bool
-	meta    map[string]string
+	// hasSpecial tells that typ cannot represent some values.
+	hasSpecial bool
+	meta       map[string]string
 }
 
-// base resolves domains to what they are made of.
+// base resolves domains to their base types.
 func (ts types) base(oid uint32, typmod int32) (uint32, int32, *typeInfo) {
 	t := ts[oid]
 	for t != nil && t.kind == "d" {
@@ -60,14 +60,14 @@ func (ts types) base(oid uint32, typmod int32) (uint32, int32, *typeInfo) {
 	return oid, typmod, t
 }
 
-// form returns nil for a type whose values are read as text. A column's own form
-// may be a dictionary; what is within another is not.
-func (ts types) form(oid uint32, typmod int32, o *options, nested bool) *form {
+// codec returns the codec of a type, or nil if its values are read as text. Only a column's
+// own codec may be a dictionary, not that of a nested type.
+func (ts types) codec(oid uint32, typmod int32, o *options, nested bool) *codec {
 	oid, typmod, t := ts.base(oid, typmod)
 	if t == nil {
 		return nil
 	}
-	f := &form{oid: oid}
+	f := &codec{oid: oid}
 	switch oid {
 	case oidBool:
 		f.typ, f.width = arrow.FixedWidthTypes.Boolean, 1
@@ -84,18 +84,18 @@ func (ts types) form(oid uint32, typmod int32, o *options, nested bool) *form {
 	case oidBytea:
 		f.typ, f.width = arrow.BinaryTypes.Binary, 4
 	case oidDate:
-		f.typ, f.special = arrow.FixedWidthTypes.Date32, true
+		f.typ, f.hasSpecial = arrow.FixedWidthTypes.Date32, true
 	case oidTime:
-		f.typ, f.special = arrow.FixedWidthTypes.Time64us, true
+		f.typ, f.hasSpecial = arrow.FixedWidthTypes.Time64us, true
 	case oidTimestamp:
-		f.typ, f.special = &arrow.TimestampType{Unit: arrow.Microsecond}, true
+		f.typ, f.hasSpecial = &arrow.TimestampType{Unit: arrow.Microsecond}, true
 	case oidTimestamptz:
-		f.typ, f.special = arrow.FixedWidthTypes.Timestamp_us, true
+		f.typ, f.hasSpecial = arrow.FixedWidthTypes.Timestamp_us, true
 	case oidInterval:
-		f.typ, f.special = arrow.FixedWidthTypes.MonthDayNanoInterval, true
+		f.typ, f.hasSpecial = arrow.FixedWidthTypes.MonthDayNanoInterval, true
 	case oidUUID:
-		// The extension type itself would pull in parquet; its metadata says the
-		// same to whoever knows it.
+		// Arrow's Go type for the extension would import parquet. The metadata has the
+		// same effect.
 		f.typ, f.meta = &arrow.FixedSizeBinaryType{ByteWidth: 16}, extension("arrow.uuid", "")
 	case oidNumeric:
 		d := decimalOf(typmod)
@@ -105,7 +105,7 @@ func (ts types) form(oid uint32, typmod int32, o *options, nested bool) *form {
 		if d == (decimal{}) {
 			return nil
 		}
-		f.prec, f.scale, f.special = d.precision, d.scale, true
+		f.prec, f.scale, f.hasSpecial = d.precision, d.scale, true
 		f.typ = &arrow.Decimal128Type{Precision: d.precision, Scale: d.scale}
 		if d.precision > 38 {
 			f.typ = &arrow.Decimal256Type{Precision: d.precision, Scale: d.scale}
@@ -126,7 +126,7 @@ func (ts types) form(oid uint32, typmod int32, o *options, nested bool) *form {
 			return nil
 		}
 	}
-	if f.special && o.special == asText {
+	if f.hasSpecial && o.special == specialText {
 		return nil
 	}
 	if w, ok := f.typ.(arrow.FixedWidthDataType); ok && f.width == 0 {
@@ -135,7 +135,7 @@ func (ts types) form(oid uint32, typmod int32, o *options, nested bool) *form {
 	return f
 }
 
-// isTextual reports whether a type's binary form is its text.
+// isTextual reports whether a type's binary format is its text.
 func isTextual(send string) bool {
 	switch send {
 	case "textsend", "varcharsend", "bpcharsend", "namesend", "citextsend":
@@ -148,18 +148,17 @@ func extension(name, metadata string) map[string]string {
 	return map[string]string{"ARROW:extension:name": name, "ARROW:extension:metadata": metadata}
 }
 
-// opaque says that a text stands for a value of a type that Arrow does not have.
+// opaque returns metadata for text that represents values of a type that Arrow lacks.
 func opaque(typeName string) map[string]string {
 	b, err := json.Marshal(map[string]string{"type_name": typeName, "vendor_name": "PostgreSQL"})
-	if err != nil { // strings do marshal
+	if err != nil { // strings can be marshaled
 		panic(err)
 	}
 	return extension("arrow.opaque", string(b))
 }
 
-// enum makes a dictionary of all labels in their order, so that every page has
-// the same one.
-func (f *form) enum(t *typeInfo, nested bool) {
+// enum makes f a dictionary of all labels in their order, the same in every page.
+func (f *codec) enum(t *typeInfo, nested bool) {
 	if nested {
 		f.typ, f.width = arrow.BinaryTypes.String, 4
 		return
@@ -175,42 +174,42 @@ func (f *form) enum(t *typeInfo, nested bool) {
 	f.typ = &arrow.DictionaryType{IndexType: index, ValueType: arrow.BinaryTypes.String}
 }
 
-// list reads an array. What its elements are cannot always be read within it: then
-// the elements come as text, or where that would not be exact the whole.
-func (ts types) list(f *form, t *typeInfo, typmod int32, o *options) *form {
-	if o.special == asText { // an array may have more dimensions than one
+// list returns the codec of an array. Elements that cannot be decoded inside an array are
+// read as text, if the text is exact; otherwise list returns nil.
+func (ts types) list(f *codec, t *typeInfo, typmod int32, o *options) *codec {
+	if o.special == specialText { // an array may have several dimensions
 		return nil
 	}
-	f.special, f.width = true, 4
-	f.elem = ts.form(t.elem, typmod, o, true)
+	f.hasSpecial, f.width = true, 4
+	f.elem = ts.codec(t.elem, typmod, o, true)
 	if f.elem == nil {
 		_, _, elem := ts.base(t.elem, -1)
 		if elem == nil || elem.elem != 0 || elem.kind == "c" || !elem.plain {
 			return nil
 		}
 		f.oid = oidTextArray
-		f.elem = &form{oid: oidText, typ: arrow.BinaryTypes.String, width: 4, meta: opaque(elem.name)}
+		f.elem = &codec{oid: oidText, typ: arrow.BinaryTypes.String, width: 4, meta: opaque(elem.name)}
 	}
 	f.typ = arrow.ListOfField(arrow.Field{Name: "item", Type: f.elem.typ, Nullable: true, Metadata: arrow.MetadataFrom(f.elem.meta)})
 	return f
 }
 
-// composite reads a row type whose fields can all be read within it.
-func (ts types) composite(f *form, t *typeInfo, o *options) *form {
-	if o.special == asText || len(t.fieldNames) == 0 {
+// composite returns the codec of a row type, or nil if a field cannot be decoded inside it.
+func (ts types) composite(f *codec, t *typeInfo, o *options) *codec {
+	if o.special == specialText || len(t.fieldNames) == 0 {
 		return nil
 	}
 	seen := map[string]bool{}
 	fields := make([]arrow.Field, len(t.fieldNames))
 	for i, name := range t.fieldNames {
-		c := ts.form(t.fieldTypes[i], t.fieldMods[i], o, true)
+		c := ts.codec(t.fieldTypes[i], t.fieldMods[i], o, true)
 		if c == nil || c.oid == oidTextArray && c.elem.meta != nil || seen[name] {
 			return nil
 		}
 		seen[name] = true
 		f.fields, f.names = append(f.fields, c), append(f.names, name)
 		f.width += c.width
-		f.special = f.special || c.special
+		f.hasSpecial = f.hasSpecial || c.hasSpecial
 		meta := map[string]string{}
 		for k, v := range c.meta {
 			meta[k] = v
@@ -221,8 +220,8 @@ func (ts types) composite(f *form, t *typeInfo, o *options) *form {
 	return f
 }
 
-// decimalOf returns the digits of a numeric's typmod, or none where no decimal
-// holds every value of it.
+// decimalOf returns the precision and scale of a numeric's typmod, or the zero value if no
+// decimal type can represent all its values.
 func decimalOf(typmod int32) decimal {
 	if typmod < 4 {
 		return decimal{}
@@ -239,9 +238,9 @@ func decimalOf(typmod int32) decimal {
 	return decimal{precision, scale}
 }
 
-// extra is what a value adds to sources.Size beyond its width. What is not in
-// form is not counted: reading it will say so.
-func (f *form) extra(raw []byte) int64 {
+// extra returns what a value adds to sources.Size beyond its width. It ignores malformed
+// values, for which decoding returns an error.
+func (f *codec) extra(raw []byte) int64 {
 	switch {
 	case f.elem != nil:
 		n, items, err := readArray(raw)
@@ -251,12 +250,12 @@ func (f *form) extra(raw []byte) int64 {
 		switch sum := int64(n) * f.elem.width; {
 		case !f.elem.varies():
 			return sum
-		case f.elem.elem == nil && f.elem.fields == nil: // texts, each with a length before it
+		case f.elem.elem == nil && f.elem.fields == nil: // texts, each preceded by its length
 			return sum + int64(len(items)-4*n)
 		default:
 			for range n {
 				var v []byte
-				if v, items, err = next(items); err != nil {
+				if v, items, err = nextItem(items); err != nil {
 					return 0
 				}
 				if v != nil {
@@ -272,7 +271,7 @@ func (f *form) extra(raw []byte) int64 {
 			if len(items) < 4 {
 				return 0
 			}
-			v, rest, err := next(items[4:])
+			v, rest, err := nextItem(items[4:])
 			if err != nil {
 				return 0
 			}
@@ -286,8 +285,8 @@ func (f *form) extra(raw []byte) int64 {
 	return int64(len(raw))
 }
 
-// varies reports whether some values of the form are larger than others.
-func (f *form) varies() bool {
+// varies reports whether the size of values varies.
+func (f *codec) varies() bool {
 	if f.elem != nil {
 		return true
 	}
@@ -303,9 +302,9 @@ func (f *form) varies() bool {
 	return false
 }
 
-// next takes a value off a sequence of them, each with its length before it: nil
-// for NULL, and never nil for another.
-func next(items []byte) (value, rest []byte, err error) {
+// nextItem returns the first of a sequence of values, each preceded by its length. The
+// value is nil if and only if it is NULL.
+func nextItem(items []byte) (value, rest []byte, err error) {
 	if len(items) < 4 {
 		return nil, nil, errNested
 	}
@@ -320,9 +319,8 @@ func next(items []byte) (value, rest []byte, err error) {
 	return items[:n:n], items[n:], nil
 }
 
-// readArray reads an array's head: the number of dimensions, whether there are
-// NULLs, the type of the elements, and for each dimension its length and where
-// it begins.
+// readArray decodes the header of an array: the number of dimensions, whether there are
+// NULLs, the type of the elements, and for each dimension its length and lower bound.
 func readArray(raw []byte) (n int, items []byte, err error) {
 	if len(raw) < 12 {
 		return 0, nil, errNested
@@ -348,8 +346,8 @@ func readArray(raw []byte) (n int, items []byte, err error) {
 	return int(length), raw, nil
 }
 
-// text is the expression of a type's text, as psql shows it. A cast can be
-// another: that of inet shows the mask of a single address.
+// text returns an expression for the text of a value as psql shows it. A cast can differ:
+// that of inet includes the netmask of a single address.
 func (t *typeInfo) text(expr string) string {
 	if t == nil {
 		return expr + "::pg_catalog.text"

@@ -9,13 +9,12 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-var errEncoding = errors.New("text that is not UTF-8")
+var errEncoding = errors.New("text that is not valid UTF-8")
 
-// appender appends one value in PostgreSQL's binary form to a column that is
-// being built. The value is not NULL.
+// appender decodes a value from PostgreSQL's binary format and appends it to a builder. The
+// value is not NULL.
 type appender func(raw []byte) error
 
 func fixed[T any](width int, decode func([]byte) (T, error), add func(T)) appender {
@@ -31,16 +30,16 @@ func fixed[T any](width int, decode func([]byte) (T, error), add func(T)) append
 	}
 }
 
-// reading is how a scan's values are read.
-type reading struct {
-	ascii bool // text is checked, for the server does not know its encoding
-	null  bool // a special value becomes NULL
+// decodeMode configures the appenders of a scan.
+type decodeMode struct {
+	checkUTF8   bool // check text, since the server does not know its encoding
+	specialNull bool // special values become NULL
 }
 
-// newAppender chooses the appender of a form, once for a scan.
-func (r reading) newAppender(f *form, b array.Builder) appender {
+// newAppender returns the appender for a codec and a builder.
+func (r decodeMode) newAppender(f *codec, b array.Builder) appender {
 	add := r.appenderOf(f, b)
-	if !f.special || !r.null {
+	if !f.hasSpecial || !r.specialNull {
 		return add
 	}
 	return func(raw []byte) error {
@@ -53,7 +52,7 @@ func (r reading) newAppender(f *form, b array.Builder) appender {
 	}
 }
 
-func (r reading) appenderOf(f *form, b array.Builder) appender {
+func (r decodeMode) appenderOf(f *codec, b array.Builder) appender {
 	if f.labels != nil {
 		return enumAppender(f, b)
 	}
@@ -117,10 +116,10 @@ func (r reading) appenderOf(f *form, b array.Builder) appender {
 	case *array.StructBuilder:
 		return r.structAppender(f, b)
 	}
-	return func([]byte) error { return errors.New("there is no appender for " + f.typ.String()) }
+	return func([]byte) error { return errors.New("there is no decoder for " + f.typ.String()) }
 }
 
-func (r reading) textAppender(f *form, b *array.StringBuilder) appender {
+func (r decodeMode) textAppender(f *codec, b *array.StringBuilder) appender {
 	jsonb := f.oid == oidJSONB
 	return func(raw []byte) error {
 		if jsonb {
@@ -129,7 +128,7 @@ func (r reading) textAppender(f *form, b *array.StringBuilder) appender {
 			}
 			raw = raw[1:]
 		}
-		if r.ascii && !utf8.Valid(raw) {
+		if r.checkUTF8 && !utf8.Valid(raw) {
 			return errEncoding
 		}
 		b.BinaryBuilder.Append(raw)
@@ -137,11 +136,11 @@ func (r reading) textAppender(f *form, b *array.StringBuilder) appender {
 	}
 }
 
-func enumAppender(f *form, b array.Builder) appender {
+func enumAppender(f *codec, b array.Builder) appender {
 	index := func(raw []byte) (int, error) {
 		i, ok := f.labels[string(raw)]
 		if !ok {
-			return 0, fmt.Errorf("the label %q is not among those of its type: %w", raw, errChanged)
+			return 0, fmt.Errorf("the label %q is not one of its type: %w", raw, errChanged)
 		}
 		return i, nil
 	}
@@ -154,7 +153,7 @@ func enumAppender(f *form, b array.Builder) appender {
 			return err
 		}
 	}
-	wide := b.(*array.Int32Builder) // see form.enum
+	wide := b.(*array.Int32Builder) // see codec.enum
 	return func(raw []byte) error {
 		i, err := index(raw)
 		if err == nil {
@@ -164,8 +163,8 @@ func enumAppender(f *form, b array.Builder) appender {
 	}
 }
 
-// listAppender reads an array: its head says what follows.
-func (r reading) listAppender(f *form, b *array.ListBuilder) appender {
+// listAppender returns the appender of an array.
+func (r decodeMode) listAppender(f *codec, b *array.ListBuilder) appender {
 	add := r.newAppender(f.elem, b.ValueBuilder())
 	return func(raw []byte) error {
 		n, items, err := readArray(raw)
@@ -175,7 +174,7 @@ func (r reading) listAppender(f *form, b *array.ListBuilder) appender {
 		b.Append(true)
 		for range n {
 			var v []byte
-			if v, items, err = next(items); err != nil {
+			if v, items, err = nextItem(items); err != nil {
 				return err
 			}
 			if v == nil {
@@ -191,9 +190,9 @@ func (r reading) listAppender(f *form, b *array.ListBuilder) appender {
 	}
 }
 
-// structAppender reads a row: the number of its fields, and for each its type
-// before its value.
-func (r reading) structAppender(f *form, b *array.StructBuilder) appender {
+// structAppender returns the appender of a row. Its format is the number of fields, and the
+// type and value of each field.
+func (r decodeMode) structAppender(f *codec, b *array.StructBuilder) appender {
 	add := make([]appender, len(f.fields))
 	for i, c := range f.fields {
 		add[i] = r.newAppender(c, b.FieldBuilder(i))
@@ -211,7 +210,7 @@ func (r reading) structAppender(f *form, b *array.StructBuilder) appender {
 			if len(items) < 4 {
 				return errNested
 			}
-			v, rest, err := next(items[4:])
+			v, rest, err := nextItem(items[4:])
 			if err != nil {
 				return err
 			}
@@ -226,121 +225,5 @@ func (r reading) structAppender(f *form, b *array.StructBuilder) appender {
 			return errNested
 		}
 		return nil
-	}
-}
-
-// page is a page being built.
-type page struct {
-	schema  *arrow.Schema
-	forms   []*form
-	fields  []array.Builder
-	labels  []arrow.Array // the dictionaries of the columns that have one, made with the first page
-	add     []appender
-	varying []int // the columns whose values have a width of their own
-	width   int64 // of all
-	rows    int64
-	bytes   int64
-}
-
-func newPage(mem memory.Allocator, schema *arrow.Schema, columns []*column, r reading) *page {
-	p := &page{schema: schema, labels: make([]arrow.Array, len(columns))}
-	for i, c := range columns {
-		t := c.form.typ
-		if d, ok := t.(*arrow.DictionaryType); ok {
-			t = d.IndexType
-		}
-		b := array.NewBuilder(mem, t)
-		p.fields, p.forms = append(p.fields, b), append(p.forms, c.form)
-		p.add = append(p.add, r.newAppender(c.form, b))
-		p.width += c.form.width
-		if c.form.varies() {
-			p.varying = append(p.varying, i)
-		}
-	}
-	return p
-}
-
-// size is what a row adds to the page, as sources.Size counts. A jsonb's
-// version byte is counted too: a page may be that much smaller.
-func (p *page) size(raw [][]byte) int64 {
-	n := p.width
-	for _, i := range p.varying {
-		if raw[i] != nil {
-			n += p.forms[i].extra(raw[i])
-		}
-	}
-	return n
-}
-
-// append adds a row. It returns the index of the column that refused its value.
-func (p *page) append(raw [][]byte) (int, error) {
-	for i, add := range p.add {
-		v := raw[i]
-		if v == nil {
-			if !p.schema.Field(i).Nullable {
-				return i, errNullValue
-			}
-			p.fields[i].AppendNull()
-			continue
-		}
-		if err := add(v); err != nil {
-			return i, err
-		}
-	}
-	p.rows++
-	return 0, nil
-}
-
-// record hands out what was built; the page is empty after it.
-func (p *page) record(mem memory.Allocator) arrow.RecordBatch {
-	columns := make([]arrow.Array, 0, len(p.fields))
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
-	for i, f := range p.fields {
-		values := f.NewArray()
-		if d, ok := p.forms[i].typ.(*arrow.DictionaryType); ok {
-			values = p.dictionary(mem, i, d, values)
-		}
-		columns = append(columns, values)
-	}
-	r := array.NewRecordBatch(p.schema, columns, p.rows)
-	p.rows, p.bytes = 0, 0
-	return r
-}
-
-// dictionary takes the indices and puts them over the labels of their column.
-func (p *page) dictionary(mem memory.Allocator, i int, t *arrow.DictionaryType, indices arrow.Array) arrow.Array {
-	defer indices.Release()
-	if p.labels[i] == nil {
-		p.labels[i] = p.forms[i].dictionary(mem)
-	}
-	return array.NewDictionaryArray(t, indices, p.labels[i])
-}
-
-// dictionary is all labels in their order.
-func (f *form) dictionary(mem memory.Allocator) arrow.Array {
-	b := array.NewStringBuilder(mem)
-	defer b.Release()
-	all := make([]string, len(f.labels))
-	for l, i := range f.labels {
-		all[i] = l
-	}
-	for _, l := range all {
-		b.Append(l)
-	}
-	return b.NewArray()
-}
-
-func (p *page) release() {
-	for _, f := range p.fields {
-		f.Release()
-	}
-	for _, l := range p.labels {
-		if l != nil {
-			l.Release()
-		}
 	}
 }

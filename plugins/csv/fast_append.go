@@ -6,50 +6,49 @@ import (
 	"unicode/utf8"
 )
 
-// Most fields are written in the one way that most columns have: text without
-// escapes, plain digits, dates as ISO 8601 says. What is so goes from the
-// record's bytes into the vector by one function for each type, of few calls,
-// for calls are what WebAssembly is slow at. All else, and every fault, is left
-// to the column's own parse, which knows every form.
+// Most fields are in a plain format: text without escapes, digits only, dates as
+// in ISO 8601. fastAppend decodes these from the record's bytes right into the
+// vector, with few function calls, which are slow in WebAssembly. Everything else,
+// and every error, is left to column.parse, which knows all formats.
 
-// quick is what a vector's column can be read by.
-type quick uint8
+// fastFormat is the plain format of a column's type.
+type fastFormat uint8
 
 const (
-	quickNone quick = iota
-	quickText
-	quickInteger
-	quickDecimal
-	quickDate
-	quickMoment
+	fastNone fastFormat = iota
+	fastText
+	fastInteger
+	fastDecimal
+	fastDate
+	fastTimestamp
 )
 
-// quickness returns the way of a column; quickNone where a declaration has
-// something to say about its texts.
-func (c *column) quickness() quick {
+// fastFormat returns the plain format of a column, or fastNone if the column's
+// declaration changes how its values are written.
+func (c *column) fastFormat() fastFormat {
 	if c.words || c.group != "" || c.decimal != 0 && c.decimal != '.' || c.layout != "" {
-		return quickNone
+		return fastNone
 	}
 	switch c.kind {
 	case textKind:
-		return quickText
+		return fastText
 	case integerKind:
-		return quickInteger
+		return fastInteger
 	case decimalKind:
 		if c.scale <= 8 {
-			return quickDecimal
+			return fastDecimal
 		}
 	case dateKind:
-		return quickDate
+		return fastDate
 	case localKind, instantKind:
-		return quickMoment
+		return fastTimestamp
 	}
-	return quickNone
+	return fastNone
 }
 
-// add appends the field of a cell to the vector, if it is one of those that most
-// are, and reports whether it did. The record has padding behind it.
-func (v *vector) add(record []byte, c *cell, ascii bool) bool {
+// fastAppend appends the value of a cell if it is in the plain format, and reports
+// whether it did. The record must have padding after it.
+func (v *vector) fastAppend(record []byte, c *cell, ascii bool) bool {
 	if c.escaped {
 		return false
 	}
@@ -58,15 +57,15 @@ func (v *vector) add(record []byte, c *cell, ascii bool) bool {
 		if c.quoted || v.column.required {
 			return false
 		}
-		v.null()
+		v.appendNull()
 		return true
 	}
-	if v.rows == v.roomRows {
+	if v.rows == v.capacity {
 		v.grow()
 	}
 	i := v.rows
-	switch v.quick {
-	case quickText:
+	switch v.fast {
+	case fastText:
 		if (!ascii || c.quoted) && !utf8.Valid(text) {
 			return false
 		}
@@ -77,20 +76,20 @@ func (v *vector) add(record []byte, c *cell, ascii bool) bool {
 		copy(v.text[v.used:end], text)
 		v.used = end
 		binary.LittleEndian.PutUint32(v.values[4*i+4:], uint32(end))
-	case quickInteger:
-		n, ok := v.integer(text)
+	case fastInteger:
+		n, ok := v.fastInteger(text)
 		if !ok {
 			return false
 		}
 		binary.LittleEndian.PutUint64(v.values[8*i:], uint64(n))
-	case quickDecimal:
-		n, ok := v.decimal(text)
+	case fastDecimal:
+		n, ok := v.fastDecimal(text)
 		if !ok {
 			return false
 		}
 		binary.LittleEndian.PutUint64(v.values[16*i:], uint64(n))
 		binary.LittleEndian.PutUint64(v.values[16*i+8:], uint64(n>>63))
-	case quickDate:
+	case fastDate:
 		if len(text) != 10 {
 			return false
 		}
@@ -99,7 +98,7 @@ func (v *vector) add(record []byte, c *cell, ascii bool) bool {
 			return false
 		}
 		binary.LittleEndian.PutUint32(v.values[4*i:], uint32(days))
-	case quickMoment:
+	case fastTimestamp:
 		clock, zoned := bytes.CutSuffix(text, []byte{'Z'})
 		if len(clock) != 19 || zoned != (v.column.kind == instantKind) || text[10] != 'T' && text[10] != ' ' {
 			return false
@@ -120,8 +119,8 @@ func (v *vector) add(record []byte, c *cell, ascii bool) bool {
 	return true
 }
 
-// integer reads up to 16 digits.
-func (v *vector) integer(text []byte) (int64, bool) {
+// fastInteger parses up to 16 digits.
+func (v *vector) fastInteger(text []byte) (int64, bool) {
 	negative := text[0] == '-'
 	if negative {
 		text = text[1:]
@@ -147,9 +146,9 @@ func (v *vector) integer(text []byte) (int64, bool) {
 	return int64(value), ok
 }
 
-// decimal reads up to 8 digits before the point and exactly as many behind it as
-// the column has.
-func (v *vector) decimal(text []byte) (int64, bool) {
+// fastDecimal parses up to 8 digits before the point and exactly as many after it as
+// the column's scale.
+func (v *vector) fastDecimal(text []byte) (int64, bool) {
 	negative := text[0] == '-'
 	if negative {
 		text = text[1:]
@@ -172,22 +171,22 @@ func (v *vector) decimal(text []byte) (int64, bool) {
 		value, ok = value*tens[scale]+fraction, ok && ok2
 	}
 	if negative {
-		return -int64(value), ok && value != 0 // a zero with a sign may be a code
+		return -int64(value), ok && value != 0 // a signed zero may be a code, not a number
 	}
 	return int64(value), ok
 }
 
-// isoDate reads YYYY-MM-DD as days since 1970.
+// isoDate parses YYYY-MM-DD as days since 1970-01-01.
 func isoDate(text []byte) (days int64, ok bool) {
 	w := binary.LittleEndian.Uint64(text)
 	n, ok := digits8(w&0xffffffff | w>>40<<48>>16 | uint64(text[8])<<48 | uint64(text[9])<<56)
 	if !ok || w>>32&0xff != '-' || w>>56 != '-' {
 		return 0, false
 	}
-	return civil(int64(n/10000), n/100%100, int32(n%100))
+	return daysSinceEpoch(int64(n/10000), n/100%100, int32(n%100))
 }
 
-// isoClock reads HH:MM:SS as seconds.
+// isoClock parses HH:MM:SS as seconds since midnight.
 func isoClock(text []byte) (seconds int64, ok bool) {
 	w := binary.LittleEndian.Uint64(text)
 	n, ok := digits8('0' | '0'<<8 | w&0xffff<<16 | w>>24&0xffff<<32 | w>>48<<48)

@@ -12,30 +12,30 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// errNoIndex says that a file is not an index of this version, or not whole.
-var errNoIndex = errors.New("this is not an index")
+// errBadIndex is the error for a file that is not a complete index of this version.
+var errBadIndex = errors.New("not an index file")
 
-// The head of an index file: a magic with a version, whether it is sparse, and
-// the number of entries. What follows are the entries, rank and place, in little
-// endian.
+// The header of an index file: a magic string with a version, whether the index is
+// sparse, and the number of entries. The entries follow, as rank and position. All
+// numbers are little endian.
 const (
 	indexMagic = "penstock csv index 1\n"
 	indexHead  = len(indexMagic) + 1 + 8
 )
 
-// indexFile is an index on a disk. One scan reads it at a time.
+// indexFile is an index on disk. It is not safe for concurrent use.
 type indexFile struct {
 	file    *os.File
-	remove  bool // when it is closed: nobody else is to read it
+	remove  bool // remove the file when it is closed
 	sparse  bool
 	entries int64
 
-	block [4096]byte // entries that were read last
-	from  int64      // the number of the first one; valid where read > 0
+	block [4096]byte // the entries read last
+	from  int64      // the index of the first of them
 	read  int64
 }
 
-// openIndex opens an index that was kept.
+// openIndex opens a stored index.
 func openIndex(name string) (*indexFile, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -47,15 +47,15 @@ func openIndex(name string) (*indexFile, error) {
 		_, err = f.ReadAt(head, 0)
 	}
 	if err == nil && string(head[:len(indexMagic)]) != indexMagic {
-		err = errNoIndex
+		err = errBadIndex
 	}
 	x := &indexFile{file: f, sparse: head[len(indexMagic)] == 1, entries: int64(binary.LittleEndian.Uint64(head[len(indexMagic)+1:]))}
-	if err == nil && (x.entries < 0 || info.Size() != int64(indexHead)+x.entries*entryBytes) {
-		err = errNoIndex
+	if err == nil && (x.entries < 0 || info.Size() != int64(indexHead)+x.entries*indexEntryBytes) {
+		err = errBadIndex
 	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = errNoIndex
+			err = errBadIndex
 		}
 		return nil, errors.Join(err, f.Close())
 	}
@@ -70,23 +70,23 @@ func (x *indexFile) close() error {
 	return err
 }
 
-// entry returns an entry by its number.
-func (x *indexFile) entry(i int64) (entry, error) {
+// entry returns the entry at index i.
+func (x *indexFile) entry(i int64) (indexEntry, error) {
 	if i < x.from || i >= x.from+x.read {
-		most := int64(len(x.block)) / entryBytes
+		most := int64(len(x.block)) / indexEntryBytes
 		from := i / most * most
 		n := min(most, x.entries-from)
-		if _, err := x.file.ReadAt(x.block[:n*entryBytes], int64(indexHead)+from*entryBytes); err != nil {
+		if _, err := x.file.ReadAt(x.block[:n*indexEntryBytes], int64(indexHead)+from*indexEntryBytes); err != nil {
 			x.read = 0
-			return entry{}, fmt.Errorf("the index %s: %w", x.file.Name(), err)
+			return indexEntry{}, fmt.Errorf("index %s: %w", x.file.Name(), err)
 		}
 		x.from, x.read = from, n
 	}
-	b := x.block[(i-x.from)*entryBytes:]
-	return entry{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}, nil
+	b := x.block[(i-x.from)*indexEntryBytes:]
+	return indexEntry{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}, nil
 }
 
-// indexWriter writes an index file under a name of its own, until it is whole.
+// indexWriter writes an index file under a temporary name until it is complete.
 type indexWriter struct {
 	file    *os.File
 	out     *bufio.Writer
@@ -100,20 +100,20 @@ func newIndexFile(dir string, sparse bool) (*indexWriter, error) {
 		return nil, err
 	}
 	w := &indexWriter{file: f, out: bufio.NewWriterSize(f, 64<<10), sparse: sparse}
-	_, _ = w.out.Write(make([]byte, indexHead)) // finish looks at the writer's error
+	_, _ = w.out.Write(make([]byte, indexHead)) // finish checks the writer's error
 	return w, nil
 }
 
-func (w *indexWriter) add(e entry) {
+func (w *indexWriter) add(e indexEntry) {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:], e.rank)
 	binary.LittleEndian.PutUint64(b[8:], uint64(e.at))
-	_, _ = w.out.Write(b[:]) // finish looks at the writer's error
+	_, _ = w.out.Write(b[:]) // finish checks the writer's error
 	w.entries++
 }
 
-// finish gives the file its name, or without one makes it vanish when it is
-// closed.
+// finish completes the file and renames it. Without a name, the file is removed when
+// it is closed.
 func (w *indexWriter) finish(name string) (*indexFile, error) {
 	head := append([]byte(indexMagic), byte(boolToInt(w.sparse)))
 	head = binary.LittleEndian.AppendUint64(head, uint64(w.entries))
@@ -125,31 +125,31 @@ func (w *indexWriter) finish(name string) (*indexFile, error) {
 		err = os.Rename(w.file.Name(), name)
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.drop())
+		return nil, errors.Join(err, w.discard())
 	}
 	return &indexFile{file: w.file, remove: name == "", sparse: w.sparse, entries: w.entries}, nil
 }
 
-// drop removes what is not finished.
-func (w *indexWriter) drop() error { return errors.Join(w.file.Close(), os.Remove(w.file.Name())) }
+// discard closes and removes the unfinished file.
+func (w *indexWriter) discard() error { return errors.Join(w.file.Close(), os.Remove(w.file.Name())) }
 
-// runs are sorted entries in a file, one run behind the other.
-type runs struct {
+// sortedRuns holds runs of sorted entries in one file, one after the other.
+type sortedRuns struct {
 	file *os.File
-	ends []int64 // of each run, in bytes
+	ends []int64 // the offset after each run
 }
 
-func newRuns(dir string) (*runs, error) {
+func newRuns(dir string) (*sortedRuns, error) {
 	f, err := os.CreateTemp(dir, "penstock-*.runs")
 	if err != nil {
 		return nil, err
 	}
-	return &runs{file: f}, nil
+	return &sortedRuns{file: f}, nil
 }
 
-func (r *runs) close() error { return errors.Join(r.file.Close(), os.Remove(r.file.Name())) }
+func (r *sortedRuns) close() error { return errors.Join(r.file.Close(), os.Remove(r.file.Name())) }
 
-func (r *runs) write(entries []entry) error {
+func (r *sortedRuns) write(entries []indexEntry) error {
 	out := bufio.NewWriterSize(r.file, 64<<10)
 	var b [16]byte
 	for _, e := range entries {
@@ -159,7 +159,7 @@ func (r *runs) write(entries []entry) error {
 			return err
 		}
 	}
-	end := int64(len(entries)) * entryBytes
+	end := int64(len(entries)) * indexEntryBytes
 	if n := len(r.ends); n > 0 {
 		end += r.ends[n-1]
 	}
@@ -167,11 +167,11 @@ func (r *runs) write(entries []entry) error {
 	return out.Flush()
 }
 
-// runBuffer is how many bytes of each run are in memory while they are merged.
+// runBuffer is how many bytes of each run are buffered during a merge.
 const runBuffer = 8 << 10
 
-// merge yields the entries of all runs in order.
-func (r *runs) merge(mem memory.Allocator, yield func(entry)) error {
+// merge calls yield for the entries of all runs in order.
+func (r *sortedRuns) merge(mem memory.Allocator, yield func(indexEntry)) error {
 	buffers := mem.Allocate(runBuffer * len(r.ends))
 	defer mem.Free(buffers)
 	var h runHeap
@@ -201,17 +201,17 @@ func (r *runs) merge(mem memory.Allocator, yield func(entry)) error {
 	return nil
 }
 
-// run is one of the runs that are merged.
+// run is one of the runs of a merge.
 type run struct {
 	file      *os.File
-	next, end int64 // what is not read yet
+	next, end int64 // the offsets of the unread part
 	buf       []byte
-	from      int // in buf
-	read      int // bytes in buf behind from
-	head      entry
+	from      int // index in buf of the next entry
+	read      int // bytes in buf after from
+	head      indexEntry
 }
 
-// advance reads the next entry, which there is.
+// advance reads the next entry into head. There must be one.
 func (r *run) advance() error {
 	if r.read == 0 {
 		n := int(min(int64(len(r.buf)), r.end-r.next))
@@ -222,9 +222,9 @@ func (r *run) advance() error {
 		r.next += int64(n)
 	}
 	b := r.buf[r.from:]
-	r.head = entry{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}
-	r.from += int(entryBytes)
-	r.read -= int(entryBytes)
+	r.head = indexEntry{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}
+	r.from += int(indexEntryBytes)
+	r.read -= int(indexEntryBytes)
 	return nil
 }
 

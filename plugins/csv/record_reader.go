@@ -1,0 +1,247 @@
+package csv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// recordReader reads the records in some ranges of a table, one file after the
+// other. It has at most one file open, and is for one goroutine.
+type recordReader struct {
+	ctx    context.Context
+	source *source
+	table  *table
+	mem    memory.Allocator
+	buffer int             // bytes to read at a time
+	spans  []positionRange // what is left to read, in order and disjoint
+
+	file    int // the index of the open file
+	input   *input
+	scanner *scanner // nil until a file is open
+
+	skipped       sources.Skipped // since the last takeSkipped
+	located       int             // how many of the skipped records have a location
+	lineCount     lineCounter     // of the file lineCountFile
+	lineCountFile int             // a file's index plus 1; 0 if no lines were counted
+}
+
+func (s *source) newRecordReader(ctx context.Context, t *table, mem memory.Allocator, buffer int, spans ...positionRange) *recordReader {
+	return &recordReader{ctx: ctx, source: s, table: t, mem: mem, buffer: buffer, spans: spans}
+}
+
+// close closes the file and frees the buffer.
+func (r *recordReader) close() {
+	if r.scanner != nil {
+		r.scanner.release()
+		r.scanner = nil
+	}
+	r.closeFile()
+}
+
+func (r *recordReader) closeFile() {
+	if r.input != nil {
+		_ = r.input.Close() // nothing was written
+		r.input = nil
+	}
+}
+
+// nextPosition returns the position where the next record begins.
+func (r *recordReader) nextPosition() int64 { return positionOf(r.file, r.scanner.offset()) }
+
+// position returns the position of the record that was read last.
+func (r *recordReader) position() int64 { return positionOf(r.file, r.scanner.start) }
+
+// seek opens the file of a position and moves to that position.
+func (r *recordReader) seek(position int64) error {
+	file, offset := fileOf(position), offsetOf(position)
+	if r.input != nil && file == r.file {
+		if r.input.seekable && offset != r.scanner.offset() {
+			ahead := offset - r.scanner.base
+			if ahead >= 0 && ahead <= int64(r.scanner.filled) {
+				r.scanner.from = int(ahead)
+				return nil
+			}
+			r.scanner.reset(r.input.reader, offset)
+			return r.input.seek(offset)
+		}
+		if offset >= r.scanner.offset() {
+			return r.scanner.discard(offset)
+		}
+	}
+	r.closeFile()
+	input, err := r.source.openFile(r.ctx, &r.table.files[file], r.table.dialect)
+	if err != nil {
+		return err
+	}
+	r.file, r.input = file, input
+	if r.scanner == nil {
+		r.scanner = newScanner(nil, r.table.files[file].name, r.table.dialect, r.buffer, r.mem)
+		r.scanner.blankIsRecord = r.table.width == 1
+		r.scanner.columns = r.table.width + 1
+	}
+	r.scanner.name, r.scanner.ahead = r.table.files[file].name, r.scanner.room()
+	if input.seekable {
+		r.scanner.ahead = min(r.buffer, r.scanner.room())
+	}
+	r.scanner.lines = nil
+	if r.table.files[file].onePass != nil {
+		r.scanner.lines = &lineCounter{}
+	}
+	r.scanner.reset(input.reader, input.from)
+	if input.seekable {
+		r.scanner.base = offset
+		return input.seek(offset)
+	}
+	return r.scanner.discard(offset)
+}
+
+// next reads the next record and reports whether there was one. The record has as
+// many fields as the table has columns.
+func (r *recordReader) next() (bool, error) {
+	for len(r.spans) > 0 {
+		s := &r.spans[0]
+		switch {
+		case r.input == nil || r.nextPosition() < s.from:
+			if err := r.seek(s.from); err != nil {
+				return false, err
+			}
+		case r.nextPosition() >= s.to:
+			r.spans = r.spans[1:]
+			continue
+		}
+		more, err := r.scanner.next()
+		if err == nil && more {
+			if r.position() >= s.to { // only empty lines were left in the range
+				r.spans = r.spans[1:]
+				r.scanner.from = int(r.scanner.start - r.scanner.base)
+				continue
+			}
+			err = r.checkFieldCount()
+		}
+		if err != nil {
+			if err = r.skipRecord(err); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if more {
+			return true, nil
+		}
+		if next := r.file + 1; next < len(r.table.files) && positionOf(next, 0) < s.to {
+			s.from = positionOf(next, r.table.files[next].start)
+			r.closeFile()
+		} else {
+			r.spans = r.spans[1:]
+		}
+	}
+	return false, nil
+}
+
+// checkFieldCount returns an error if the record has more or fewer fields than the
+// table has columns.
+func (r *recordReader) checkFieldCount() error {
+	s, want := r.scanner, r.table.width
+	if s.count == want {
+		return nil
+	}
+	at := s.cells[min(want, len(s.cells)-1)]
+	return s.recordError(at.begin(), "", "the record has %s, but the table has %s", counted(s.count, "field"), counted(want, "column"))
+}
+
+// skipRecord handles an error of reading a record. If the error is in the record
+// and Options.SkipBad is set, skipRecord counts the record, moves past it, and
+// returns nil. Otherwise it returns the error.
+func (r *recordReader) skipRecord(err error) error {
+	var e *ParseError
+	if !errors.As(err, &e) || e.damaged {
+		return err
+	}
+	if !r.source.options.SkipBad {
+		if err := r.locate(e); err != nil {
+			return err
+		}
+		return e.with("set on_error=skip to leave such records out")
+	}
+	if r.skipped.Records++; r.located < sources.MaxSkippedLocations {
+		if err := r.locate(e); err != nil {
+			return err
+		}
+		r.located++
+		r.skipped.Locations = append(r.skipped.Locations, e.location())
+	}
+	if e.resync < 0 {
+		return nil
+	}
+	if err := r.scanner.discard(e.resync); err != nil {
+		return err
+	}
+	return r.scanner.skipLine()
+}
+
+// takeSkipped returns the records left out since the last call.
+func (r *recordReader) takeSkipped() sources.Skipped {
+	s := r.skipped
+	r.skipped = sources.Skipped{}
+	return s
+}
+
+// locate sets the line and the column of an error by counting the lines before it.
+// The errors of one reader come in order, so it counts no line twice.
+func (r *recordReader) locate(e *ParseError) error {
+	if r.scanner != nil && r.scanner.lines != nil {
+		r.scanner.locate(e)
+		return nil
+	}
+	if r.lineCountFile != r.file+1 || r.lineCount.offset > e.Offset {
+		r.lineCountFile, r.lineCount = r.file+1, lineCounter{}
+	}
+	input, err := r.source.openFile(r.ctx, &r.table.files[r.file], r.table.dialect)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	if r.lineCount.offset == 0 {
+		r.lineCount.offset, r.lineCount.lineStart = input.from, input.from
+	}
+	if input.seekable {
+		err = input.seek(r.lineCount.offset)
+	} else {
+		err = copyTo(input.reader, r.lineCount.offset-input.from, func([]byte) {})
+	}
+	if err == nil {
+		err = copyTo(input.reader, e.Offset-r.lineCount.offset, r.lineCount.count)
+	}
+	e.Line, e.Column = r.lineCount.line+1, int(e.Offset-r.lineCount.lineStart)+1
+	return err
+}
+
+// openFile opens one of a table's files. It fails if the file has changed since the
+// catalog was made.
+func (s *source) openFile(ctx context.Context, f *tableFile, d dialect) (*input, error) {
+	if f.onePass != nil {
+		return f.onePass.open(ctx, d)
+	}
+	file, err := s.fsys.Open(f.name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && identity(info) != f.identity {
+		err = sources.Errorf(sources.Unavailable, "", "", "%s has changed since the source was opened: open the source again", f.name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return newInput(ctx, file, f.name, d)
+}
+
+// identity returns a string that changes with the file.
+func identity(info fs.FileInfo) string {
+	return fmt.Sprintf("%d-%d", info.Size(), info.ModTime().UnixNano())
+}

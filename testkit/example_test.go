@@ -1,0 +1,67 @@
+package testkit_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
+)
+
+// open stands for the function under test.
+func open(context.Context, sources.Config) (sources.Source, error) {
+	return testkit.Shop{Seed: 1, Orders: 10}.Memory()
+}
+
+// The whole test of a source:
+//
+//	func TestContract(t *testing.T) {
+//		source, err := open(t.Context(), sources.Config{URI: "testdata"})
+//		if err != nil {
+//			t.Fatal(err)
+//		}
+//		defer source.Close()
+//		if err := testkit.TestSource(t.Context(), source); err != nil {
+//			t.Error(err)
+//		}
+//	}
+//
+// TestSource also runs outside of tests.
+func ExampleTestSource() {
+	source, err := open(context.Background(), sources.Config{URI: "testdata"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer source.Close()
+	fmt.Println("broken rules:", testkit.TestSource(context.Background(), source))
+	// Output: broken rules: <nil>
+}
+
+// Check reports every rule. Here a source loses its cursors.
+func ExampleTestSource_broken() {
+	source, err := testkit.Shop{Seed: 1, Orders: 10}.Memory()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer source.Close()
+	forgetful := testkit.Wrap(source, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
+		return func(yield func(sources.Batch, error) bool) {
+			for batch, err := range scan {
+				batch.Cursor = nil
+				if !yield(batch, err) {
+					return
+				}
+			}
+		}
+	})
+	_ = testkit.Check(context.Background(), forgetful, func(r testkit.Result) {
+		if r.Table == "tags" && r.Err != nil {
+			fmt.Println(r.Rule)
+		}
+	})
+	// Output:
+	// cursor
+	// empty
+}
