@@ -136,7 +136,7 @@ func TestRetry(t *testing.T) {
 		{name: "the sessions die", can: all, mortal: true, plan: []int{3, 1, 0, 0, 1}, took: 9 * time.Second, begins: 6},
 		{name: "without cursors", can: all &^ sources.CapResume, plan: []int{2, 3}, took: 2 * time.Second, begins: 1},
 		{name: "without cursors, the session dies", can: all &^ sources.CapResume, mortal: true, plan: []int{2, 3}, took: 2 * time.Second, begins: 3},
-		{name: "without cursors or an order", can: all &^ (sources.CapResume | sources.CapStable), plan: []int{2}, want: "neither cursors nor an order", begins: 1},
+		{name: "without cursors or an order", can: all &^ (sources.CapResume | sources.CapStable), plan: []int{2}, want: "neither cursors nor a stable order", begins: 1},
 		{name: "without cursors or an order, at once", can: all &^ (sources.CapResume | sources.CapStable), plan: []int{0}, took: time.Second, begins: 1},
 		{name: "the table's limit", can: all, plan: []int{2, 1}, q: core.Query{Limit: 3000}, took: 2 * time.Second, begins: 1},
 		{name: "the engine's limit", can: all &^ sources.CapLimit, plan: []int{2, 1}, q: core.Query{Limit: 3000}, took: 2 * time.Second, begins: 1},
@@ -322,7 +322,7 @@ func TestStall(t *testing.T) {
 		}
 		r := stream.Receipt()
 		want := []retry.Fault{{Kind: retry.FaultStalled, Text: "waiting for a page of items", Wait: 15 * time.Second},
-			{Kind: retry.FaultRetried, Text: "scan items: unavailable: the source stalled: it gave nothing for 30s", Try: 1, Wait: time.Second}}
+			{Kind: retry.FaultRetried, Text: "scan items: unavailable: the source stalled: no data for 30s", Try: 1, Wait: time.Second}}
 		if d := cmp.Diff(want, r.Faults, cmpopts.IgnoreFields(retry.Fault{}, "At", "Err")); d != "" || rows != 5000 {
 			t.Errorf("%d rows, faults %s", rows, d)
 		}
@@ -344,7 +344,7 @@ func TestDeadlines(t *testing.T) {
 		}
 		stream := open(t, testkit.HangAfter(numbered(t, 5000), 1), core.Query{Table: "items"}, small(core.Options{Timeouts: retry.Timeouts{Stream: 10 * time.Second}}), core.Resources{})
 		_, err = ids(stream)
-		if sources.KindOf(err) != sources.Canceled || !strings.Contains(err.Error(), "the stream has taken the 10s that it may") {
+		if sources.KindOf(err) != sources.Canceled || !strings.Contains(err.Error(), "the stream exceeded its timeout of 10s") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -188,7 +188,7 @@ func TestErrorComesLast(t *testing.T) {
 	if len(got) != 1500 {
 		t.Errorf("%d rows came before the error, want 1500", len(got))
 	}
-	if err == nil || err.Error() != "scan items: unavailable: the cable is cut; 1500 rows were given, and this table has neither cursors nor an order of its own to go on by: read it again" {
+	if err == nil || err.Error() != "scan items: unavailable: the cable is cut; 1500 rows were delivered, and this table has neither cursors nor a stable order to resume from: read it again from the start" {
 		t.Errorf("the error is %v", err)
 	}
 	if r := stream.Receipt(); r.Complete || r.Rows != 1500 || r.Error != err.Error() {

@@ -10,50 +10,50 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Owner is one of those who hold memory of a stream.
+// Owner identifies what a part of a stream's memory is used for.
 type Owner uint8
 
-// The holders.
+// The owners.
 const (
-	Decode    Owner = iota // the source and its carrier: what is being read
-	Page                   // pages that are to become the next chunk
-	Shape                  // the engine's filter, sort and projection
-	Relations              // rows that relations lead to
-	KeyCache               // rows that were looked up and may be wanted again
-	ReadAhead              // the page after the next
-	Output                 // whoever writes the chunks
-	Consumer               // chunks that the consumer has, or has retained
-	Idle                   // nobody: freed, and kept for the next one
-	Sandboxes              // processes and modules of sources: beside the limit, under their own
-	owners
+	Decode    Owner = iota // the page that the source is reading
+	Page                   // pages waiting to become the next chunk
+	Shape                  // filtering, sorting and projecting in the engine
+	Relations              // related rows
+	KeyCache               // looked-up rows kept for later look-ups
+	ReadAhead              // pages fetched before they are needed
+	Output                 // writers of chunks
+	Consumer               // chunks that the consumer has not released
+	Idle                   // freed buffers kept for reuse
+	Sandboxes              // processes and modules of sources, which have limits of their own
+	numOwners
 )
 
-var ownerNames = [owners]string{"decode", "page", "shape", "relations", "cache", "read_ahead", "output", "consumer", "idle", "isolates"}
+var ownerNames = [numOwners]string{"decode", "page", "shape", "relations", "cache", "read_ahead", "output", "consumer", "idle", "isolates"}
 
-// String is the holder's name, as in "read_ahead".
-func (h Owner) String() string {
-	if h < owners {
-		return ownerNames[h]
+// String returns the owner's name, such as "read_ahead".
+func (o Owner) String() string {
+	if o < numOwners {
+		return ownerNames[o]
 	}
-	return "holder?"
+	return "owner?"
 }
 
-// Breakdown says who holds how many bytes. Its JSON is an object of those who hold
-// any, by name.
-type Breakdown [owners]int64
+// Breakdown is the memory in use by each [Owner], in bytes. Its JSON form is an
+// object of the non-zero amounts by owner name.
+type Breakdown [numOwners]int64
 
-// Add adds what others hold.
-func (h *Breakdown) Add(other Breakdown) {
+// Add adds the amounts of other to b.
+func (b *Breakdown) Add(other Breakdown) {
 	for i, n := range other {
-		h[i] += n
+		b[i] += n
 	}
 }
 
-// Total is what all hold together but for the isolates: what counts for the
-// limit.
-func (h Breakdown) Total() int64 {
+// Total returns the sum of all amounts that count toward the limit: all but those
+// of [Sandboxes].
+func (b Breakdown) Total() int64 {
 	var sum int64
-	for i, n := range h {
+	for i, n := range b {
 		if Owner(i) != Sandboxes {
 			sum += n
 		}
@@ -61,10 +61,11 @@ func (h Breakdown) Total() int64 {
 	return sum
 }
 
-// String lists those who hold something, as in "page 1.5 MiB, consumer 20.0 MiB".
-func (h Breakdown) String() string {
+// String lists the non-zero amounts, as in "page 1.5 MiB, consumer 20.0 MiB". It
+// returns "nothing" if there are none.
+func (b Breakdown) String() string {
 	var parts []string
-	for i, n := range h {
+	for i, n := range b {
 		if n > 0 {
 			parts = append(parts, Owner(i).String()+" "+FormatBytes(n))
 		}
@@ -75,10 +76,10 @@ func (h Breakdown) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// MarshalJSON writes the holders that hold something.
-func (h Breakdown) MarshalJSON() ([]byte, error) {
+// MarshalJSON returns an object of the non-zero amounts by owner name.
+func (b Breakdown) MarshalJSON() ([]byte, error) {
 	byName := map[string]int64{}
-	for i, n := range h {
+	for i, n := range b {
 		if n > 0 {
 			byName[Owner(i).String()] = n
 		}
@@ -86,94 +87,104 @@ func (h Breakdown) MarshalJSON() ([]byte, error) {
 	return json.Marshal(byName)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
-func (h *Breakdown) UnmarshalJSON(b []byte) error {
+// UnmarshalJSON reads what [Breakdown.MarshalJSON] returns. An unknown owner is an
+// error.
+func (b *Breakdown) UnmarshalJSON(text []byte) error {
 	byName := map[string]int64{}
-	if err := json.Unmarshal(b, &byName); err != nil {
+	if err := json.Unmarshal(text, &byName); err != nil {
 		return err
 	}
-	*h = Breakdown{}
-	for i := range h {
-		h[i] = byName[Owner(i).String()]
+	*b = Breakdown{}
+	for i := range b {
+		b[i] = byName[Owner(i).String()]
 		delete(byName, Owner(i).String())
 	}
 	for name := range byName {
-		return fmt.Errorf("there is no holder %q", name)
+		return fmt.Errorf("unknown owner %q", name)
 	}
 	return nil
 }
 
-// Sandboxed is a session that runs behind a wall, in memory of its own beside the
-// stream's. Carriers implement it, not sources.
+// Sandboxed is a session that runs in a process or module of its own, whose memory
+// does not count toward the stream's limit. Isolation modes implement it; sources
+// do not.
 type Sandboxed interface {
-	// SandboxMemory says what the session's process or module holds now, the most that
-	// it held, and its cap, in bytes of private memory; a cap of 0 is none. It
-	// asks nobody, and is safe for concurrent use, also after the session's Close.
+	// SandboxMemory returns the private memory of the session's process or module,
+	// in bytes: its current use, its peak, and its limit, which is 0 if there is
+	// none. It returns at once, and is safe for concurrent use, also after the
+	// session's Close.
 	SandboxMemory() (held, peak, limit int64)
 }
 
-// Accounts is what the stages of a stream say that they hold. Everything else that
-// lives in the stream's budget is the consumer's. It is safe for concurrent use.
+// Accounts track how much of a stream's budget each [Owner] uses. The stages of
+// the stream report what they hold; what is live beyond that belongs to the
+// [Consumer]. Accounts are safe for concurrent use.
 type Accounts struct {
 	budget  *Budget
-	counts  [owners]atomic.Int64
-	chunks  atomic.Int64 // handed out and not yet released
-	sandbox Sandboxed    // the session, where it is behind a wall; nil elsewhere
-	// fetching is what lived when the source was last asked for a page, and -1
-	// while it is not asked: what has come since is being read.
-	fetching atomic.Int64
+	counts  [numOwners]atomic.Int64
+	chunks  atomic.Int64 // chunks that the consumer has not released
+	sandbox Sandboxed    // the stream's session if it is sandboxed, or nil
+	// liveBeforeFetch is the budget's live bytes when the current fetch began, or
+	// -1 between fetches. What has become live since then belongs to Decode.
+	liveBeforeFetch atomic.Int64
 }
 
+// NewAccounts returns accounts of the budget of a stream. The sandbox is the
+// stream's session if it is sandboxed, or nil.
 func NewAccounts(b *Budget, sandbox Sandboxed) *Accounts {
-	l := &Accounts{budget: b, sandbox: sandbox}
-	l.fetching.Store(-1)
-	return l
+	a := &Accounts{budget: b, sandbox: sandbox}
+	a.liveBeforeFetch.Store(-1)
+	return a
 }
 
-// Hold says that a stage holds a record, until the result is called.
-func (l *Accounts) Hold(h Owner, r arrow.RecordBatch) (release func()) {
+// Hold records that an owner holds a record, until release is called. It does not
+// retain the record.
+func (a *Accounts) Hold(owner Owner, r arrow.RecordBatch) (release func()) {
 	n := footprint(r)
-	l.counts[h].Add(n)
-	return func() { l.counts[h].Add(-n) }
+	a.counts[owner].Add(n)
+	return func() { a.counts[owner].Add(-n) }
 }
 
-// BeginFetch says that the source is asked for a page, fetched that it has come.
-func (l *Accounts) BeginFetch() { l.fetching.Store(l.budget.Live()) }
-func (l *Accounts) EndFetch()   { l.fetching.Store(-1) }
+// BeginFetch records that the source begins to read a page.
+func (a *Accounts) BeginFetch() { a.liveBeforeFetch.Store(a.budget.Live()) }
 
-// Allocator returns the stream's budget as the allocator of one holder, for what
-// never leaves it.
-func (l *Accounts) Allocator(h Owner) memory.Allocator {
-	return &ownerAllocator{budget: l.budget, count: &l.counts[h]}
+// EndFetch records that the source has delivered the page.
+func (a *Accounts) EndFetch() { a.liveBeforeFetch.Store(-1) }
+
+// Allocator returns an allocator that draws on the stream's budget and attributes
+// what it allocates to an owner. The buffers must be freed by the same allocator.
+func (a *Accounts) Allocator(owner Owner) memory.Allocator {
+	return &ownerAllocator{budget: a.budget, count: &a.counts[owner]}
 }
 
-// Breakdown is who holds what. The figures are taken one after the other, and may miss
-// what moves at that moment.
-func (l *Accounts) Breakdown() Breakdown {
-	var h Breakdown
-	for i := range h {
-		h[i] = l.counts[i].Load()
+// Breakdown returns the memory in use by each owner. The amounts are read one
+// after another, so memory that changes hands in the meantime may be missed or
+// counted twice.
+func (a *Accounts) Breakdown() Breakdown {
+	var b Breakdown
+	for i := range b {
+		b[i] = a.counts[i].Load()
 	}
-	idle, live := l.budget.idleAndLive()
-	h[Idle] = idle
-	if l.sandbox != nil {
-		h[Sandboxes], _, _ = l.sandbox.SandboxMemory()
+	idle, live := a.budget.idleAndLive()
+	b[Idle] = idle
+	if a.sandbox != nil {
+		b[Sandboxes], _, _ = a.sandbox.SandboxMemory()
 	}
-	if begun := l.fetching.Load(); begun >= 0 {
-		h[Decode] = max(0, live-begun)
+	if before := a.liveBeforeFetch.Load(); before >= 0 {
+		b[Decode] = max(0, live-before)
 	}
-	rest := live
-	for i, n := range h {
+	unaccounted := live
+	for i, n := range b {
 		if Owner(i) != Idle && Owner(i) != Sandboxes {
-			rest -= n
+			unaccounted -= n
 		}
 	}
-	h[Consumer] += max(0, rest)
-	return h
+	b[Consumer] += max(0, unaccounted)
+	return b
 }
 
-// footprint is what a record keeps alive: the whole of its buffers, of which a
-// slice may show a part.
+// footprint returns how many bytes a record keeps alive: all of its buffers, even
+// if it is a slice that shows only a part of them.
 func footprint(r arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range r.Columns() {
@@ -186,7 +197,7 @@ func dataFootprint(d arrow.ArrayData) int64 {
 	var n int64
 	for _, b := range d.Buffers() {
 		if b != nil {
-			n += int64(sizeClass(b.Len())) // what the budget took for it
+			n += int64(sizeClass(b.Len())) // as the budget rounds it up
 		}
 	}
 	for _, c := range d.Children() {
@@ -198,55 +209,59 @@ func dataFootprint(d arrow.ArrayData) int64 {
 	return n
 }
 
-// ownerAllocator is a budget that counts what one holder has of it.
+// ownerAllocator is an allocator that counts what one owner has of a budget.
 type ownerAllocator struct {
 	budget *Budget
 	count  *atomic.Int64
 }
 
-func (v *ownerAllocator) Allocate(size int) []byte {
-	buf := v.budget.Allocate(size)
-	v.count.Add(int64(cap(buf)))
+// Allocate is [Budget.Allocate], counted.
+func (o *ownerAllocator) Allocate(size int) []byte {
+	buf := o.budget.Allocate(size)
+	o.count.Add(int64(cap(buf)))
 	return buf
 }
 
-func (v *ownerAllocator) Reallocate(size int, old []byte) []byte {
+// Reallocate is [Budget.Reallocate], counted.
+func (o *ownerAllocator) Reallocate(size int, old []byte) []byte {
 	before := int64(cap(old))
-	buf := v.budget.Reallocate(size, old)
-	v.count.Add(int64(cap(buf)) - before)
+	buf := o.budget.Reallocate(size, old)
+	o.count.Add(int64(cap(buf)) - before)
 	return buf
 }
 
-func (v *ownerAllocator) Free(buf []byte) {
+// Free is [Budget.Free], counted.
+func (o *ownerAllocator) Free(buf []byte) {
 	n := int64(cap(buf))
-	v.budget.Free(buf)
-	v.count.Add(-n)
+	o.budget.Free(buf)
+	o.count.Add(-n)
 }
 
-// trackedRecord is a chunk's record, which counts as one chunk of the consumer's until
-// it is released as often as it was retained.
+// trackedRecord is the record of a chunk. It counts as one of the consumer's chunks
+// until its last reference is released.
 type trackedRecord struct {
 	arrow.RecordBatch
 	refs     atomic.Int64
 	accounts *Accounts
 }
 
-// Track takes over one reference to the record, and returns the record as the
-// consumer gets it.
-func (l *Accounts) Track(r arrow.RecordBatch) arrow.RecordBatch {
-	h := &trackedRecord{RecordBatch: r, accounts: l}
-	h.refs.Store(1)
-	l.chunks.Add(1)
-	return h
+// Track returns r as the consumer receives it: it counts as one of the consumer's
+// chunks until its last reference is released. Track takes over the caller's
+// reference to r.
+func (a *Accounts) Track(r arrow.RecordBatch) arrow.RecordBatch {
+	t := &trackedRecord{RecordBatch: r, accounts: a}
+	t.refs.Store(1)
+	a.chunks.Add(1)
+	return t
 }
 
-// Retain keeps the record for longer than its iteration.
-func (h *trackedRecord) Retain() { h.refs.Add(1) }
+// Retain adds a reference.
+func (t *trackedRecord) Retain() { t.refs.Add(1) }
 
-// Release gives the record back.
-func (h *trackedRecord) Release() {
-	if h.refs.Add(-1) == 0 {
-		h.RecordBatch.Release()
-		h.accounts.chunks.Add(-1)
+// Release drops a reference, and with the last one releases the record.
+func (t *trackedRecord) Release() {
+	if t.refs.Add(-1) == 0 {
+		t.RecordBatch.Release()
+		t.accounts.chunks.Add(-1)
 	}
 }

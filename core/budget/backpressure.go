@@ -11,316 +11,337 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Backpressure adapts a stream to the memory there is. Before the pages of a chunk it
-// makes sure that there is room for a step: the pages, the chunk that they are
-// copied together to, and a page that is being read, twice, since a builder that
-// grows has two buffers. What does not fit is made smaller, then waits, then
-// fails.
+// Backpressure adapts a stream to the memory that is available. Before each chunk it
+// reserves memory for a step: the pages of the chunk, the chunk that they are copied
+// into, and twice the page that is being read, since a growing builder has two
+// buffers at once. If a full-size step does not fit, Backpressure first makes the
+// chunks smaller, then waits, and finally fails.
 //
-// A stream that has nothing but its floor takes steps of one page, which is a
-// chunk. So it never waits for memory while it holds what others wait for.
+// A stream that has only its floor takes steps of one page, which becomes a chunk.
+// It therefore never waits for memory while it holds memory that others wait for.
 //
-// One goroutine at a time asks it for steps; all else is safe for concurrent use.
+// [Backpressure.Admit] and [Backpressure.MayReadAhead] must be called by one
+// goroutine at a time. The other methods are safe for concurrent use.
 type Backpressure struct {
 	budget   *Budget
-	byOwner  *Accounts
+	accounts *Accounts
 	page     sources.Limits
 	pressure Pressure
-	notify   func(Event)
+	onEvent  func(Event) // or nil
 	started  time.Time
 
-	mu       sync.Mutex
-	level    Level
-	rows     int64 // of a chunk, at most
-	bytes    int64 // of a chunk, at most: what room was made for
-	maxRows  int64 // what rows grows to
-	rowBytes int64 // of a row in the last chunk, as sources.Size counts
-	fitRows  int64 // rows whose relations are about to fit one step; 0 is any number
-	patience int   // how many steps a stream is Degraded at least: doubled each time
-	steps    int   // taken since it is
-	events   []Event
-	changes  int
-	paused   time.Duration
+	mu           sync.Mutex
+	level        Level
+	rows         int64 // maximum of rows per chunk
+	bytes        int64 // maximum of bytes per chunk, for which memory is reserved
+	maxRows      int64 // what rows may grow to
+	rowBytes     int64 // average size of a row in the last chunk, as sources.Size counts
+	relationRows int64 // how many rows have relations that fit in one batch; 0 if unlimited
+	minDegraded  int   // how many steps the stream stays Degraded at least; doubles each time
+	stepsAtLevel int   // steps since the level changed
+	events       []Event
+	changes      int
+	waited       time.Duration
 }
 
-func NewBackpressure(b *Budget, l *Accounts, page sources.Limits, pinned int64, p Pressure, notify func(Event)) *Backpressure {
-	g := &Backpressure{
-		budget: b, byOwner: l, page: page, pressure: p, notify: notify, started: time.Now(),
-		rows: DefaultChunkRows, bytes: page.Bytes, maxRows: MaxChunkRows, patience: 8,
+// NewBackpressure returns the backpressure of a stream with the given budget,
+// accounts and page size. If chunkRows is positive, chunks start with that many rows
+// and do not grow beyond it. onEvent, if non-nil, is called when the level changes, on
+// the goroutine that changes it.
+func NewBackpressure(budget *Budget, accounts *Accounts, page sources.Limits, chunkRows int64, p Pressure, onEvent func(Event)) *Backpressure {
+	b := &Backpressure{
+		budget: budget, accounts: accounts, page: page, pressure: p, onEvent: onEvent, started: time.Now(),
+		rows: DefaultChunkRows, bytes: page.Bytes, maxRows: MaxChunkRows, minDegraded: 8,
 	}
-	if pinned > 0 {
-		g.rows, g.maxRows = pinned, pinned
+	if chunkRows > 0 {
+		b.rows, b.maxRows = chunkRows, chunkRows
 	}
-	return g
+	return b
 }
 
-// Budget returns the stream's budget, accounts who holds how much of it.
-func (g *Backpressure) Budget() *Budget     { return g.budget }
-func (g *Backpressure) Accounts() *Accounts { return g.byOwner }
+// Budget returns the stream's budget.
+func (b *Backpressure) Budget() *Budget { return b.budget }
 
-// minStep is the smallest step: a page that is being read, with what its
-// allocations are rounded up by.
-func (g *Backpressure) minStep() int64 { return 5 * g.page.Bytes / 2 }
+// Accounts returns the accounts of the stream's budget.
+func (b *Backpressure) Accounts() *Accounts { return b.accounts }
 
-// chunkBytes is how large a chunk may be, as sources.Size counts: joining holds
-// its pages and the chunk at once.
-func (g *Backpressure) chunkBytes() int64 { return max(g.budget.Limit()/16, 1) }
+// minStep returns the bytes of the smallest step: the page that is being read, twice,
+// and what its allocations are rounded up by.
+func (b *Backpressure) minStep() int64 { return 5 * b.page.Bytes / 2 }
 
-// NextChunk says how large the next chunk may be.
-func (g *Backpressure) NextChunk() (rows, bytes int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.fitRows > 0 {
-		return min(g.rows, g.fitRows), g.bytes
+// chunkBytes returns the maximum size of a chunk, as sources.Size counts. It is a
+// small part of the limit, since building a chunk needs its pages and the chunk at
+// once.
+func (b *Backpressure) chunkBytes() int64 { return max(b.budget.Limit()/16, 1) }
+
+// NextChunk returns the maximum size of the next chunk, in rows and in bytes as
+// [sources.Size] counts.
+func (b *Backpressure) NextChunk() (rows, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.relationRows > 0 {
+		return min(b.rows, b.relationRows), b.bytes
 	}
-	return g.rows, g.bytes
+	return b.rows, b.bytes
 }
 
-// LimitRows is told after each step of relations how many rows have relations that fit
-// one.
-func (g *Backpressure) LimitRows(rows int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.fitRows = rows
+// LimitRows limits chunks to the number of rows whose relations fit in one batch, as
+// the relations loaded last have shown. If rows is 0, there is no such limit.
+func (b *Backpressure) LimitRows(rows int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.relationRows = rows
 }
 
-// ChunkEmitted is told of each chunk. While there is room, and nobody pinned them,
-// chunks grow.
-func (g *Backpressure) ChunkEmitted(rows, bytes int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// ChunkEmitted records the size of a chunk that was made, in rows and in bytes as
+// [sources.Size] counts. While there is enough memory, later chunks grow.
+func (b *Backpressure) ChunkEmitted(rows, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if rows > 0 {
-		g.rowBytes = bytes / rows
+		b.rowBytes = bytes / rows
 	}
-	if g.level == Normal && rows >= g.rows && g.usedPart() < g.pressure.Recover {
-		g.rows = min(2*g.rows, g.maxRows)
+	if b.level == Normal && rows >= b.rows && b.usedFraction() < b.pressure.Recover {
+		b.rows = min(2*b.rows, b.maxRows)
 	}
 }
 
-// usedPart is which part of the limit lives.
-func (g *Backpressure) usedPart() float64 {
-	return float64(g.budget.Live()) / float64(g.budget.Limit())
+// usedFraction returns live memory as a fraction of the limit.
+func (b *Backpressure) usedFraction() float64 {
+	return float64(b.budget.Live()) / float64(b.budget.Limit())
 }
 
-// reserve makes room for a chunk of full size, and lets it have that.
-func (g *Backpressure) reserve() error {
-	g.mu.Lock()
-	chunk := g.page.Bytes
-	if g.rowBytes > 0 {
-		// A little more than the rows had so far: the byte is not what cuts them.
-		chunk = max(chunk, min(g.chunkBytes(), g.rows*g.rowBytes*9/8))
+// reserve reserves memory for a full-size step, and sets the size of the chunk to
+// that.
+func (b *Backpressure) reserve() error {
+	b.mu.Lock()
+	chunk := b.page.Bytes
+	if b.rowBytes > 0 {
+		// An eighth more than before, so that chunks are limited by rows, not bytes.
+		chunk = max(chunk, min(b.chunkBytes(), b.rows*b.rowBytes*9/8))
 	}
-	g.mu.Unlock()
-	if err := g.budget.Reserve(g.minStep() + 5*chunk/2); err != nil {
+	b.mu.Unlock()
+	if err := b.budget.Reserve(b.minStep() + 5*chunk/2); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	g.bytes = chunk
-	g.mu.Unlock()
+	b.mu.Lock()
+	b.bytes = chunk
+	b.mu.Unlock()
 	return nil
 }
 
-// Calm reports whether memory is plenty. It may be asked by any goroutine.
-func (g *Backpressure) Calm() bool { return g.Level() == Normal && g.usedPart() < g.pressure.Degrade }
-
-// MayReadAhead reports whether there is room to fetch a page before it is asked for.
-func (g *Backpressure) MayReadAhead() bool {
-	return g.Calm() && g.makeRoom() == nil
+// Calm reports whether there is enough memory for optional work, such as scanning
+// partitions in parallel.
+func (b *Backpressure) Calm() bool {
+	return b.Level() == Normal && b.usedFraction() < b.pressure.Degrade
 }
 
-// makeRoom makes room for a page, and where a chunk begins with it for the chunk: in
-// the middle of one, what was reserved for it is still there.
-func (g *Backpressure) makeRoom() error {
-	if g.budget.Reserved() >= g.minStep() {
+// MayReadAhead reports whether there is enough memory to fetch a page before it is
+// needed, and reserves it.
+func (b *Backpressure) MayReadAhead() bool {
+	return b.Calm() && b.makeRoom() == nil
+}
+
+// makeRoom ensures that memory for the next page is reserved. In the middle of a
+// chunk, the rest of its reservation usually suffices; otherwise makeRoom reserves a
+// full-size step.
+func (b *Backpressure) makeRoom() error {
+	if b.budget.Reserved() >= b.minStep() {
 		return nil
 	}
-	return g.reserve()
+	return b.reserve()
 }
 
-// Admit makes room for the next page, or returns the error of a stream that
-// cannot go on: [sources.Exhausted], or [sources.Canceled] where the context
-// ended.
-func (g *Backpressure) Admit(ctx context.Context) error {
-	g.chooseLevel()
-	switch g.Level() {
+// Admit reserves memory for the next page. If there is not enough, it makes chunks
+// smaller, and then waits up to [Pressure.MaxWait] as long as others can release
+// memory. If none becomes available, the error is of kind [sources.Exhausted], with a
+// [Shortage] as its cause; if ctx ends first, it is of kind [sources.Canceled].
+func (b *Backpressure) Admit(ctx context.Context) error {
+	b.chooseLevel()
+	switch b.Level() {
 	case Normal:
-		err := g.makeRoom()
+		err := b.makeRoom()
 		if err == nil {
 			return nil
 		}
-		g.SetLevel(Degraded, "a step of full size does not fit: "+RefusalText(err))
+		b.SetLevel(Degraded, "a full-size step does not fit: "+RefusalText(err))
 		fallthrough
 	case Degraded:
-		if g.budget.Reserve(g.minStep()) == nil {
+		if b.budget.Reserve(b.minStep()) == nil {
 			return nil
 		}
 	}
-	return g.pause(ctx)
+	return b.pause(ctx)
 }
 
-func (g *Backpressure) Level() Level {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.level
+// Level returns the stream's current level.
+func (b *Backpressure) Level() Level {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.level
 }
 
-// chooseLevel chooses the level by what lives.
-func (g *Backpressure) chooseLevel() {
-	used, level := g.usedPart(), g.Level()
-	g.mu.Lock()
-	g.steps++
-	rested := g.steps > g.patience
-	g.mu.Unlock()
+// chooseLevel sets the level according to the live memory.
+func (b *Backpressure) chooseLevel() {
+	used, level := b.usedFraction(), b.Level()
+	b.mu.Lock()
+	b.stepsAtLevel++
+	mayRecover := b.stepsAtLevel > b.minDegraded
+	b.mu.Unlock()
 	why := func() string {
-		return fmt.Sprintf("%s of %s live", FormatBytes(g.budget.Live()), FormatBytes(g.budget.Limit()))
+		return fmt.Sprintf("%s of %s in use", FormatBytes(b.budget.Live()), FormatBytes(b.budget.Limit()))
 	}
 	switch {
-	case used >= g.pressure.Pause:
-		g.SetLevel(Paused, why())
-	case used >= g.pressure.Degrade && level == Normal:
-		g.SetLevel(Degraded, why())
-	case used >= g.pressure.Degrade:
-		g.shrink()
-	case used < g.pressure.Recover && level == Degraded && rested && g.reserve() == nil:
-		g.SetLevel(Normal, why()+", and a step of full size fits")
+	case used >= b.pressure.Pause:
+		b.SetLevel(Paused, why())
+	case used >= b.pressure.Degrade && level == Normal:
+		b.SetLevel(Degraded, why())
+	case used >= b.pressure.Degrade:
+		b.shrink()
+	case used < b.pressure.Recover && level == Degraded && mayRecover && b.reserve() == nil:
+		b.SetLevel(Normal, why()+", and a full-size step fits")
 	}
 }
 
-// Report returns what the stream did about memory so far: the first 64 changes of
-// level, how many there were, and how long the stream waited for memory.
-func (g *Backpressure) Report() (first []Event, changes int, paused time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Clone(g.events), g.changes, g.paused
+// Report returns the first 64 changes of level, how many there have been, and how long
+// the stream has waited for memory.
+func (b *Backpressure) Report() (first []Event, changes int, waited time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events), b.changes, b.waited
 }
 
-// shrink halves the chunks once more, as long as the stream is above the line.
-func (g *Backpressure) shrink() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.rows = max(g.rows/2, min(MinChunkRows, g.maxRows))
+// shrink halves the size of chunks, down to [MinChunkRows].
+func (b *Backpressure) shrink() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rows = max(b.rows/2, min(MinChunkRows, b.maxRows))
 }
 
-// SetLevel goes to a level and tells of it.
-func (g *Backpressure) SetLevel(to Level, why string) {
-	g.mu.Lock()
-	from := g.level
+// SetLevel changes the level, and reports that as an [Event] with the reason why. If
+// the level is the same, it does nothing.
+func (b *Backpressure) SetLevel(to Level, why string) {
+	b.mu.Lock()
+	from := b.level
 	if from == to {
-		g.mu.Unlock()
+		b.mu.Unlock()
 		return
 	}
-	g.level, g.steps = to, 0
+	b.level, b.stepsAtLevel = to, 0
 	if to == Normal {
-		g.patience *= 2
+		b.minDegraded *= 2
 	} else {
-		g.rows, g.bytes = max(g.rows/2, min(MinChunkRows, g.maxRows)), g.page.Bytes
+		b.rows, b.bytes = max(b.rows/2, min(MinChunkRows, b.maxRows)), b.page.Bytes
 	}
-	e := Event{At: time.Since(g.started), From: from, To: to, Why: why, Rows: g.rows, Held: g.byOwner.Breakdown(), Limit: g.budget.Limit()}
-	g.changes++
-	if len(g.events) < maxEvents {
-		g.events = append(g.events, e)
+	e := Event{At: time.Since(b.started), From: from, To: to, Why: why, Rows: b.rows, Held: b.accounts.Breakdown(), Limit: b.budget.Limit()}
+	b.changes++
+	if len(b.events) < maxEvents {
+		b.events = append(b.events, e)
 	}
-	g.mu.Unlock()
+	b.mu.Unlock()
 	if to == Degraded {
-		// What caches keep is worth less than what is asked for.
-		g.budget.reclaimCaches(g.budget.Limit() / 8)
-		if p := g.budget.parent; p != nil && float64(p.Held()) >= g.pressure.Degrade*float64(p.Limit()) {
+		// What caches keep is worth less than what the stream needs.
+		b.budget.reclaimCaches(b.budget.Limit() / 8)
+		if p := b.budget.parent; p != nil && float64(p.Held()) >= b.pressure.Degrade*float64(p.Limit()) {
 			p.reclaimCaches(p.Limit() / 8)
 		}
-		g.budget.ReleaseIdle()
+		b.budget.ReleaseIdle()
 	}
-	if g.notify != nil {
-		g.notify(e)
+	if b.onEvent != nil {
+		b.onEvent(e)
 	}
 }
 
-// pause waits until the smallest step fits: for memory that somebody else can
-// free. The engine runs on the consumer's own goroutine, so where nobody holds
-// any it must not wait.
-func (g *Backpressure) pause(ctx context.Context) error {
-	begun := time.Now()
+// pause waits until the smallest step fits. The engine runs on the consumer's own
+// goroutine, so it waits only if others, or records that the consumer has retained,
+// hold memory that can be released in the meantime.
+func (b *Backpressure) pause(ctx context.Context) error {
+	start := time.Now()
 	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.paused += time.Since(begun)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.waited += time.Since(start)
 	}()
-	wait, cancel := g.pressure.wait(ctx)
+	waitCtx, cancel := b.pressure.wait(ctx)
 	defer cancel()
 	for {
-		freed := g.budget.released()
-		err := g.overLine()
+		freed := b.budget.released()
+		err := b.checkUsage()
 		if err == nil {
-			err = g.budget.Reserve(g.minStep())
+			err = b.budget.Reserve(b.minStep())
 		}
 		if err == nil {
-			g.resume()
+			b.resume()
 			return nil
 		}
-		g.SetLevel(Paused, RefusalText(err))
-		own := refusedBy(err, g.budget)
+		b.SetLevel(Paused, RefusalText(err))
+		ownLimit := refusedBy(err, b.budget)
 		switch {
 		case ctx.Err() != nil:
-		case own && !g.consumerHolds(), !own && !g.othersHold() && !g.consumerHolds():
-			return g.exhausted(err, begun)
-		case own:
+		case ownLimit && !b.consumerHolds(), !ownLimit && !b.othersHold() && !b.consumerHolds():
+			return b.exhausted(err, start)
+		case ownLimit:
 			select {
 			case <-freed:
 				continue
-			case <-wait.Done():
+			case <-waitCtx.Done():
 			}
 		default:
-			// The parent serves whoever has waited longest.
-			if err = g.budget.ReserveWait(wait, g.minStep()); err == nil {
-				g.resume()
+			// The parent serves the oldest waiter first.
+			if err = b.budget.ReserveWait(waitCtx, b.minStep()); err == nil {
+				b.resume()
 				return nil
 			}
-			if wait.Err() == nil {
+			if waitCtx.Err() == nil {
 				continue
 			}
 		}
 		if ctx.Err() != nil {
 			return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
 		}
-		return g.exhausted(err, begun)
+		return b.exhausted(err, start)
 	}
 }
 
-// overLine returns the refusal of a stream that is still above the line at which it
-// goes on: halfway between those at which it degrades and pauses, so that a
-// consumer at one of them does not make it go to and fro.
-func (g *Backpressure) overLine() error {
-	line := (g.pressure.Degrade + g.pressure.Pause) / 2
-	if g.Level() != Paused {
-		line = g.pressure.Pause
+// checkUsage returns a refusal if live memory is above the threshold for fetching. A
+// paused stream resumes halfway between the thresholds for Degraded and Paused, so
+// that it does not oscillate around one of them.
+func (b *Backpressure) checkUsage() error {
+	threshold := (b.pressure.Degrade + b.pressure.Pause) / 2
+	if b.Level() != Paused {
+		threshold = b.pressure.Pause
 	}
-	if g.usedPart() < line {
+	if b.usedFraction() < threshold {
 		return nil
 	}
-	return g.budget.wouldRefuse(g.minStep())
+	return b.budget.refusal(b.minStep())
 }
 
-// resume goes on in small steps.
-func (g *Backpressure) resume() {
-	g.SetLevel(Degraded, fmt.Sprintf("%s of %s live, and a small step fits", FormatBytes(g.budget.Live()), FormatBytes(g.budget.Limit())))
+// resume ends a pause: the stream continues Degraded.
+func (b *Backpressure) resume() {
+	b.SetLevel(Degraded, fmt.Sprintf("%s of %s in use, and a minimal step fits", FormatBytes(b.budget.Live()), FormatBytes(b.budget.Limit())))
 }
 
-// consumerHolds reports whether the consumer has something to give back. What a
-// source keeps between its pages looks like the consumer's; it is far less.
-func (g *Backpressure) consumerHolds() bool {
-	return g.byOwner.chunks.Load() > 0 || g.byOwner.Breakdown()[Consumer] > g.budget.Limit()/4
+// consumerHolds reports whether the consumer has memory to release. Memory that a
+// source keeps between pages is attributed to the consumer too, but it is much less
+// than the threshold.
+func (b *Backpressure) consumerHolds() bool {
+	return b.accounts.chunks.Load() > 0 || b.accounts.Breakdown()[Consumer] > b.budget.Limit()/4
 }
 
-// othersHold reports whether other streams have memory of the parent's.
-func (g *Backpressure) othersHold() bool {
-	p := g.budget.parent
-	return p != nil && p.Held() > g.budget.chargedToParent()
+// othersHold reports whether others hold memory of the parent.
+func (b *Backpressure) othersHold() bool {
+	p := b.budget.parent
+	return p != nil && p.Held() > b.budget.chargedToParent()
 }
 
-func (g *Backpressure) exhausted(err error, begun time.Time) error {
+// exhausted returns the error of a stream that ran out of memory, where err is the
+// last refusal.
+func (b *Backpressure) exhausted(err error, start time.Time) error {
 	var refusal *Refusal
 	errors.As(err, &refusal)
 	return &sources.Error{Kind: sources.Exhausted, Err: &Shortage{
-		Held: g.byOwner.Breakdown(), Limit: g.budget.Limit(), Chunks: g.byOwner.chunks.Load(),
-		Waited: time.Since(begun).Round(time.Millisecond), Refusal: refusal,
+		Held: b.accounts.Breakdown(), Limit: b.budget.Limit(), Chunks: b.accounts.chunks.Load(),
+		Waited: time.Since(start).Round(time.Millisecond), Refusal: refusal,
 	}}
 }

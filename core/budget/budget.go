@@ -11,21 +11,22 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Budget is a bounded amount of memory: an Arrow allocator that counts what
-// lives, reuses what is released, and refuses what is over its limit. Budgets
-// nest: what a budget holds, its parent holds too, so a stream's budget lies
-// under the host's.
+// Budget is an Arrow allocator with a memory limit. It counts the buffers that are
+// live, reuses those that are freed, and refuses allocations beyond the limit.
+// Budgets form a tree: memory held by a budget is charged to its parent as well.
+// The parent of a stream's budget is the host's.
 //
-// Allocate and Reallocate refuse by a panic with an [*sources.Error] of kind
-// [sources.Exhausted], for the Arrow interface has no other way; the stages of
-// a stream turn it into the stream's error. Arrow's builders and kernels that
-// are refused so leave nothing behind once they are released.
+// Because Arrow's allocator interface has no error result, Allocate and Reallocate
+// refuse by panicking with an [*sources.Error] of kind [sources.Exhausted]. The
+// stages of a stream recover it and return it as the stream's error. Arrow's
+// builders and kernels leave no memory behind after such a panic, once they are
+// released.
 //
-// What is handed out is zeroed, also what was used before: a dirty buffer would
-// carry the bytes of other streams out through null slots and padding.
+// Buffers are always zeroed. A reused buffer that was not would leak the data of
+// other streams through NULL slots and padding.
 //
-// What is held here is charged to the parent, but never less than what was
-// reserved: see [Budget.Reserve].
+// A budget charges its parent for what it holds, or for what is reserved if that
+// is more: see [Budget.Reserve].
 //
 // A Budget is safe for concurrent use.
 type Budget struct {
@@ -34,28 +35,28 @@ type Budget struct {
 	parent *Budget
 
 	mu         sync.Mutex
-	held       int64            // live, idle, and what the budgets below are charged for
-	live       int64            // handed out here and not yet freed
-	idle       int64            // freed here and kept for the next one
-	peak       int64            // the most that was held at once
-	floor      int64            // what is always charged to the parent
-	reserved   int64            // what is charged to the parent for now, where that is more
-	charged    int64            // what the parent is charged for
-	pool       map[int][][]byte // idle buffers by their capacity
+	held       int64            // live and idle bytes, and what the children charge
+	live       int64            // bytes allocated from this budget and not yet freed
+	idle       int64            // freed bytes that are kept for reuse
+	peak       int64            // the maximum of held
+	floor      int64            // the least that the parent is charged until Close
+	reserved   int64            // the least that the parent is charged until the reservation ends
+	charged    int64            // what the parent is charged: the maximum of held, floor and reserved
+	pool       map[int][][]byte // idle buffers by capacity
 	children   map[*Budget]struct{}
 	reclaimers []*reclaimer
-	waiters    []*waiter     // for room, the oldest first
-	changed    chan struct{} // closed when something is given back; nil where nobody waits
-	refused    *sources.Error
+	waiters    []*waiter      // for memory of this budget, the oldest first
+	changed    chan struct{}  // closed when memory is released; nil if nobody waits for that
+	refused    *sources.Error // the last refusal
 	closed     bool
 }
 
-// New returns a budget of limit bytes under a parent, which may be nil.
-// The name stands in errors: `stream 7`, `host`. A limit of 0 or less is an
-// [sources.Invalid] error.
+// New returns a budget of limit bytes. The parent may be nil. The name appears in
+// errors, as in "stream 7" or "host". If limit is not positive, the error is of kind
+// [sources.Invalid]. The caller closes the budget.
 func New(name string, limit int64, parent *Budget) (*Budget, error) {
 	if limit <= 0 {
-		return nil, &sources.Error{Op: "budget", Kind: sources.Invalid, Err: fmt.Errorf("%s: a limit of %d bytes holds nothing", name, limit)}
+		return nil, &sources.Error{Op: "budget", Kind: sources.Invalid, Err: fmt.Errorf("%s: the memory limit must be positive (got %d bytes)", name, limit)}
 	}
 	b := &Budget{name: name, limit: limit, parent: parent, pool: map[int][][]byte{}, children: map[*Budget]struct{}{}}
 	if parent != nil {
@@ -66,21 +67,22 @@ func New(name string, limit int64, parent *Budget) (*Budget, error) {
 	return b, nil
 }
 
-// Refusal is the cause of a budget's [sources.Exhausted] errors.
+// Refusal is the cause of a budget's [sources.Exhausted] errors. Amounts are in
+// bytes.
 type Refusal struct {
-	Budget string // the name of the budget that refused: the stream's or one above
-	Asked  int64  // bytes
-	Held   int64  // bytes held when it was asked
-	Limit  int64  // bytes
+	Budget string // the name of the budget that refused: the one asked, or one above it
+	Asked  int64  // the amount requested
+	Held   int64  // the amount held at that time
+	Limit  int64  // the limit of the budget that refused
 }
 
-// Error says who holds what: "stream 7 holds 31.2 of its 32.0 MiB and needs
-// 1.3 MiB more".
+// Error describes the refusal, as in "stream 7 holds 31.2 MiB of its 32.0 MiB and
+// needs 1.3 MiB more".
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s holds %s of its %s and needs %s more", r.Budget, FormatBytes(r.Held), FormatBytes(r.Limit), FormatBytes(r.Asked))
 }
 
-// FormatBytes writes a number of bytes for people, as in "1.5 MiB".
+// FormatBytes formats a number of bytes for people, as in "1.5 MiB".
 func FormatBytes(n int64) string {
 	if n < 1<<10 {
 		return fmt.Sprintf("%d B", n)
@@ -93,55 +95,55 @@ func FormatBytes(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", f, units[i])
 }
 
-// Limit is the most that the budget holds, in bytes.
+// Limit returns the most that the budget may hold, in bytes.
 func (b *Budget) Limit() int64 { return b.limit }
 
-// Held is what the budget holds now, in bytes: what lives, what is kept for
-// reuse, and what the budgets below hold.
+// Held returns what the budget holds now, in bytes: live buffers, idle buffers, and
+// what the budgets below charge it.
 func (b *Budget) Held() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.held
 }
 
-// Live is what is handed out and not yet freed, here and in the budgets below,
-// in bytes. It is 0 when everyone has given back what they had.
+// Live returns the bytes that are allocated and not yet freed, including those of
+// the budgets below. It returns 0 once everything has been freed.
 func (b *Budget) Live() int64 {
 	_, live := b.idleAndLive()
 	return live
 }
 
-// idleAndLive are what is kept here for reuse and what lives here, in the budgets
-// below too.
+// idleAndLive returns the idle and the live bytes, including those of the budgets
+// below.
 func (b *Budget) idleAndLive() (idle, live int64) {
 	b.mu.Lock()
 	idle, live = b.idle, b.live
 	b.mu.Unlock()
 	for _, c := range b.childBudgets() {
-		i, l := c.idleAndLive()
-		idle, live = idle+i, live+l
+		childIdle, childLive := c.idleAndLive()
+		idle, live = idle+childIdle, live+childLive
 	}
 	return idle, live
 }
 
-// Peak is the most that the budget ever held, in bytes.
+// Peak returns the most that the budget has held at any time, in bytes.
 func (b *Budget) Peak() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.peak
 }
 
-// Refused returns the last refusal, or nil. It keeps its type and figures where
-// an Arrow function in between has made a plain text of it.
+// Refused returns the last refusal, or nil. Use it to recover the typed error where
+// an Arrow function has reduced a panic to its text.
 func (b *Budget) Refused() *sources.Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.refused
 }
 
-// Close gives what is kept for reuse back. Buffers that still live may be freed
-// afterwards, and are counted until then, also in the parent. A closed budget
-// refuses what it is asked for.
+// Close releases idle buffers, the reservation and the floor. Live buffers remain
+// charged to the parent until they are freed, which is allowed after Close. A closed
+// budget refuses all requests.
 func (b *Budget) Close() {
 	b.mu.Lock()
 	b.closed = true
@@ -150,7 +152,8 @@ func (b *Budget) Close() {
 	b.ReleaseIdle()
 }
 
-// Allocate returns a zeroed buffer of that length, or panics as [Budget] says.
+// Allocate returns a zeroed buffer of size bytes. It panics if that is refused, as
+// described at [Budget].
 func (b *Budget) Allocate(size int) []byte {
 	if size <= 0 {
 		return []byte{}
@@ -162,10 +165,10 @@ func (b *Budget) Allocate(size int) []byte {
 	return buf
 }
 
-// Reallocate returns a buffer of that length with the old one's contents, as
-// far as they fit, and zeroes behind them. The old buffer is gone. Making a
-// buffer smaller never fails; where making it larger is refused, by a panic as
-// [Budget] says, the old buffer is still the caller's.
+// Reallocate returns a buffer of size bytes that begins with the contents of old, as
+// far as they fit, followed by zeros. It takes over old, which may be reused as the
+// result. Shrinking a buffer never fails. If growing it is refused, Reallocate
+// panics as described at [Budget], and old still belongs to the caller.
 func (b *Budget) Reallocate(size int, old []byte) []byte {
 	switch {
 	case cap(old) == 0:
@@ -191,15 +194,16 @@ func (b *Budget) Reallocate(size int, old []byte) []byte {
 	return buf
 }
 
-// Free takes back what Allocate or Reallocate returned, with its capacity as it
-// was.
+// Free releases a buffer that Allocate or Reallocate returned. Its capacity must be
+// unchanged. Free panics with an error of kind [sources.Internal] if the buffer
+// cannot be one of this budget's.
 func (b *Budget) Free(buf []byte) {
 	n := cap(buf)
 	if n == 0 {
 		return
 	}
 	if sizeClass(n) != n {
-		panic(&sources.Error{Op: "free", Kind: sources.Internal, Err: fmt.Errorf("%s: a buffer of %d bytes is not one of this budget's", b.name, n)})
+		panic(&sources.Error{Op: "free", Kind: sources.Internal, Err: fmt.Errorf("%s: the buffer of %d bytes was not allocated by this budget", b.name, n)})
 	}
 	b.mu.Lock()
 	b.live -= int64(n)
@@ -213,11 +217,11 @@ func (b *Budget) Free(buf []byte) {
 	b.release(int64(n))
 }
 
-// maxIdle is how much is kept for reuse at most: enough for the few pages that go
-// round, little enough to leave the limit to what lives.
+// maxIdle returns the most bytes that are kept for reuse: enough for the few pages
+// that a stream cycles through, and a small part of the limit.
 func (b *Budget) maxIdle() int64 { return b.limit / 8 }
 
-// buffer returns a zeroed buffer, from the pool where there is one.
+// buffer returns a zeroed buffer of size bytes, from the pool if it has one.
 func (b *Budget) buffer(size int) ([]byte, error) {
 	class := sizeClass(size)
 	b.mu.Lock()
@@ -241,13 +245,13 @@ func (b *Budget) buffer(size int) ([]byte, error) {
 	return make([]byte, class)[:size], nil
 }
 
-// acquire makes room for n bytes here and in every budget above. No lock is held
-// while another is taken, so budgets cannot deadlock.
+// acquire adds n bytes to what this budget and those above hold, or returns a
+// refusal. It never holds the lock of one budget while it takes that of another, so
+// budgets cannot deadlock.
 func (b *Budget) acquire(n int64) error {
 	b.mu.Lock()
 	if b.held+n > b.limit {
-		// What is kept for reuse must not stand in the way of what is needed, nor
-		// what its owner can do without.
+		// Idle buffers and caches must not take memory from what is needed.
 		missing := b.held + n - b.limit
 		b.mu.Unlock()
 		b.makeRoom(missing)
@@ -277,9 +281,9 @@ func (b *Budget) acquire(n int64) error {
 	return nil
 }
 
-// chargeParent brings what the parent is charged for up to what is held, reserved or
-// its floor, and returns how much more that is; the caller takes it from the
-// parent. The caller holds the lock.
+// chargeParent raises charged to the maximum of held, floor and reserved, and
+// returns the increase, which the caller must acquire from the parent. The caller
+// holds the lock.
 func (b *Budget) chargeParent() int64 {
 	more := max(b.held, b.floor, b.reserved) - b.charged
 	if more <= 0 {
@@ -289,7 +293,9 @@ func (b *Budget) chargeParent() int64 {
 	return more
 }
 
-// dischargeParent is the opposite of charge: it returns what the parent gets back.
+// dischargeParent lowers charged to the maximum of held, floor and reserved, and
+// returns the decrease, which the caller must release to the parent. The caller
+// holds the lock.
 func (b *Budget) dischargeParent() int64 {
 	less := b.charged - max(b.held, b.floor, b.reserved)
 	if less <= 0 {
@@ -299,7 +305,7 @@ func (b *Budget) dischargeParent() int64 {
 	return less
 }
 
-// refuse makes the error of a refusal. The caller holds the lock.
+// refuse records and returns the refusal of n bytes. The caller holds the lock.
 func (b *Budget) refuse(n int64) *sources.Error {
 	var cause error = &Refusal{Budget: b.name, Asked: n, Held: b.held, Limit: b.limit}
 	if b.closed {
@@ -309,19 +315,19 @@ func (b *Budget) refuse(n int64) *sources.Error {
 	return b.refused
 }
 
-// release takes n bytes off what this budget and those above hold, and lets the
-// oldest waiters have them.
+// release subtracts n bytes from what this budget and those above hold, and grants
+// them to the oldest waiters.
 func (b *Budget) release(n int64) {
 	b.mu.Lock()
 	b.held -= n
 	b.rebalance()
 }
 
-// rebalance gives back to the parent what is not charged any more, and to those who
-// wait what there is. The caller holds the lock, and has lost it afterwards.
+// rebalance grants memory to waiters and releases to the parent what is no longer
+// charged. The caller holds the lock, which rebalance unlocks.
 func (b *Budget) rebalance() {
 	less := b.dischargeParent()
-	gone := b.closed && b.held == 0
+	finished := b.closed && b.held == 0
 	b.admitWaiters()
 	if b.changed != nil {
 		close(b.changed)
@@ -334,14 +340,14 @@ func (b *Budget) rebalance() {
 	if less > 0 {
 		b.parent.release(less)
 	}
-	if gone {
+	if finished {
 		b.parent.mu.Lock()
 		delete(b.parent.children, b)
 		b.parent.mu.Unlock()
 	}
 }
 
-// ReleaseIdle drops what is kept for reuse here.
+// ReleaseIdle releases the buffers that the budget keeps for reuse.
 func (b *Budget) ReleaseIdle() {
 	b.mu.Lock()
 	n := b.idle
@@ -351,7 +357,7 @@ func (b *Budget) ReleaseIdle() {
 	b.release(n)
 }
 
-// releaseAllIdle drops what is kept for reuse here and in every budget below.
+// releaseAllIdle releases the idle buffers of this budget and of all below it.
 func (b *Budget) releaseAllIdle() {
 	b.ReleaseIdle()
 	for _, c := range b.childBudgets() {
@@ -365,10 +371,10 @@ func (b *Budget) childBudgets() []*Budget {
 	return slices.Collect(maps.Keys(b.children))
 }
 
-// sizeClass rounds a size up to the capacity that is allocated for it: multiples
-// of 64 bytes, which Arrow likes for alignment, and from 512 bytes on four
-// steps for each doubling, so that at most a fifth of a buffer is unused and
-// what one page released fits the next.
+// sizeClass rounds a size in bytes up to the capacity that is allocated for it. Size
+// classes are multiples of 64 bytes, as Arrow recommends for alignment. Above 512
+// bytes there are four for each doubling: at most a fifth of a buffer is unused, and
+// the buffers that one page frees fit the next.
 func sizeClass(n int) int {
 	step := 64
 	if n > 512 {

@@ -36,7 +36,7 @@ func refusal(f func()) (err *sources.Error) {
 	return nil
 }
 
-func TestBudgetRefusesWhatIsOver(t *testing.T) {
+func TestBudgetRefusesAboveLimit(t *testing.T) {
 	b := budget(t, "stream 7", 1<<20, nil)
 	first := b.Allocate(600 << 10)
 	err := refusal(func() { b.Allocate(500 << 10) })
@@ -59,13 +59,13 @@ func TestBudgetRefusesWhatIsOver(t *testing.T) {
 	}
 }
 
-func TestBudgetLimitMustHoldSomething(t *testing.T) {
+func TestBudgetLimitMustBePositive(t *testing.T) {
 	if _, err := New("stream", 0, nil); sources.KindOf(err) != sources.Invalid {
 		t.Errorf("got %v, want invalid", err)
 	}
 }
 
-func TestBudgetZeroesWhatWasUsed(t *testing.T) {
+func TestBudgetZeroesReusedBuffers(t *testing.T) {
 	b := budget(t, "b", 1<<20, nil)
 	dirty := b.Allocate(1000)
 	for i := range dirty {
@@ -74,7 +74,7 @@ func TestBudgetZeroesWhatWasUsed(t *testing.T) {
 	b.Free(dirty)
 	again := b.Allocate(900) // the same class
 	if &again[0] != &dirty[0] {
-		t.Fatal("the buffer was not reused; the test shows nothing")
+		t.Fatal("the buffer was not reused, so the test proves nothing")
 	}
 	grown := b.Reallocate(1000, b.Reallocate(10, again))
 	for i, x := range grown {
@@ -91,7 +91,7 @@ func TestBudgetReallocateShrinksUnderFullLimit(t *testing.T) {
 	if err := refusal(func() { b.Reallocate(2<<20, buf) }); err == nil {
 		t.Fatal("growing over the limit was not refused")
 	}
-	buf = b.Reallocate(100, buf) // no room for a second buffer: it stays where it is
+	buf = b.Reallocate(100, buf) // no room for a second buffer, so it stays in place
 	if len(buf) != 100 || buf[0] != 7 {
 		t.Fatalf("len %d, first byte %d", len(buf), buf[0])
 	}
@@ -107,9 +107,9 @@ func TestBudgetNests(t *testing.T) {
 	a.Free(a.Allocate(100 << 10)) // kept by a for reuse
 	kept := a.Allocate(500 << 10)
 	if host.Held() != a.Held() {
-		t.Errorf("the host holds %d, its only busy stream %d", host.Held(), a.Held())
+		t.Errorf("the host holds %d, its only active stream %d", host.Held(), a.Held())
 	}
-	rest := b.Allocate(512 << 10) // fits only without what a keeps
+	rest := b.Allocate(512 << 10) // fits only once the idle buffers of a are released
 	err := refusal(func() { b.Allocate(100 << 10) })
 	var r *Refusal
 	if !errors.As(err, &r) || r.Budget != "host" {
@@ -117,7 +117,7 @@ func TestBudgetNests(t *testing.T) {
 	}
 	a.Close()
 	if host.Held() != int64(cap(kept)+cap(rest)) {
-		t.Errorf("the host holds %d after a's close", host.Held())
+		t.Errorf("the host holds %d after closing a", host.Held())
 	}
 	a.Free(kept)
 	b.Free(rest)
@@ -126,7 +126,7 @@ func TestBudgetNests(t *testing.T) {
 		t.Errorf("the host holds %d, %d live, %d streams", host.Held(), host.Live(), len(host.children))
 	}
 	if err := refusal(func() { a.Allocate(1) }); err == nil {
-		t.Error("a closed budget gave memory")
+		t.Error("a closed budget allocated memory")
 	}
 }
 
@@ -137,9 +137,9 @@ func TestBudgetForeignBufferIsRefused(t *testing.T) {
 	}
 }
 
-// Any mix of calls on nested budgets keeps the books: nothing over a limit,
-// live and held as a model counts them, everything zero at the end.
-func TestBudgetKeepsItsBooks(t *testing.T) {
+// Any mix of calls on nested budgets keeps the figures consistent: nothing exceeds a
+// limit, live and held match a model, and everything is zero at the end.
+func TestBudgetFiguresAddUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		host, _ := New("host", rapid.Int64Range(1, 1<<16).Draw(t, "host"), nil)
 		streams := make([]*Budget, 3)
@@ -171,7 +171,7 @@ func TestBudgetKeepsItsBooks(t *testing.T) {
 					}
 					for _, x := range h.buf[n:] {
 						if x != 0 {
-							t.Fatal("reallocate left dirt")
+							t.Fatal("reallocate did not zero the buffer")
 						}
 					}
 				}
@@ -238,7 +238,7 @@ func TestBudgetIsSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-// An Arrow builder that is refused at any point leaves nothing behind.
+// An Arrow builder that is refused memory at any point leaves none behind.
 func TestBudgetRefusalLeavesBuildersClean(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "i", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
@@ -274,7 +274,7 @@ func TestBudgetRefusalLeavesBuildersClean(t *testing.T) {
 	}
 }
 
-func FuzzClassOf(f *testing.F) {
+func FuzzSizeClass(f *testing.F) {
 	for _, n := range []int{1, 63, 64, 65, 511, 512, 513, 640, 641, 1 << 20, 1<<20 + 1} {
 		f.Add(n)
 	}
@@ -284,7 +284,7 @@ func FuzzClassOf(f *testing.F) {
 		}
 		c := sizeClass(n)
 		if c < n || c%64 != 0 || sizeClass(c) != c || (n > 512 && (c-n)*5 > c) {
-			t.Errorf("classOf(%d) = %d", n, c)
+			t.Errorf("sizeClass(%d) = %d", n, c)
 		}
 	})
 }

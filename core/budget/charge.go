@@ -1,8 +1,10 @@
 package budget
 
-// Charge counts n bytes as living here though somebody else made them, or refuses
-// as Allocate does, but by its result: for memory that a cache lends, and for the
-// cache's own, which is not made in the sizes that a budget reuses.
+// Charge counts n bytes that were allocated elsewhere as live in b, until
+// [Budget.Uncharge]. It is for memory that a cache lends to a stream, and for the
+// cache's own memory, which is not allocated in the size classes that a budget
+// reuses. Unlike Allocate it returns a refusal as an error, of kind
+// [sources.Exhausted].
 func (b *Budget) Charge(n int64) error {
 	if err := b.acquire(n); err != nil {
 		return err
@@ -13,7 +15,7 @@ func (b *Budget) Charge(n int64) error {
 	return nil
 }
 
-// Uncharge is the end of a claim.
+// Uncharge returns n bytes that were charged with [Budget.Charge].
 func (b *Budget) Uncharge(n int64) {
 	b.mu.Lock()
 	b.live -= n
@@ -21,8 +23,8 @@ func (b *Budget) Uncharge(n int64) {
 	b.release(n)
 }
 
-// HasWaiters reports whether somebody waits for memory of the budget above: what can
-// be done without is not taken then.
+// HasWaiters reports whether anyone waits for memory of the parent. Memory that is
+// not strictly needed should not be taken then.
 func (b *Budget) HasWaiters() bool {
 	if b.parent == nil {
 		return false

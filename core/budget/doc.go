@@ -1,4 +1,5 @@
-// Package budget bounds memory: a [Budget] is an Arrow allocator with a limit,
-// [Accounts] say which owner holds how much of it, and [Backpressure] shrinks,
-// pauses and fails a stream before it exceeds its limit.
+// Package budget bounds the memory of streams. A [Budget] is an Arrow allocator
+// with a limit, [Accounts] break its use down by [Owner], and [Backpressure]
+// shrinks the chunks of a stream, pauses it, or ends it with an error before it
+// exceeds its limit.
 package budget

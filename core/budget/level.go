@@ -2,17 +2,17 @@ package budget
 
 import "time"
 
-// Level is how a stream goes about memory.
+// Level is a stream's response to the memory that it has left.
 type Level uint8
 
 // The levels.
 const (
-	Normal   Level = iota
-	Degraded       // short of memory: small chunks, nothing ahead of time
-	Paused         // out of memory: nothing is fetched until somebody gives some back
+	Normal   Level = iota // enough memory
+	Degraded              // short of memory: chunks are small, and nothing is read ahead
+	Paused                // out of memory: nothing is fetched until memory is released
 )
 
-// String is the level's name, as in "degraded".
+// String returns the level's name, such as "degraded".
 func (l Level) String() string {
 	switch l {
 	case Normal:
@@ -25,20 +25,19 @@ func (l Level) String() string {
 	return "level?"
 }
 
-// MarshalText writes the level's name.
+// MarshalText returns the level's name.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // Event is a change of a stream's level. Its JSON names are stable.
 type Event struct {
-	At    time.Duration `json:"at_ns"` // since the stream was opened, in nanoseconds
+	At    time.Duration `json:"at_ns"` // since the stream was opened; in JSON, in nanoseconds
 	From  Level         `json:"from"`
 	To    Level         `json:"to"`
-	Why   string        `json:"why"`
-	Rows  int64         `json:"chunk_rows"` // how many rows a chunk has from now on
-	Held  Breakdown     `json:"held"`
-	Limit int64         `json:"limit_bytes"`
+	Why   string        `json:"why"`         // the reason, for people
+	Rows  int64         `json:"chunk_rows"`  // the maximum of rows per chunk from now on
+	Held  Breakdown     `json:"held"`        // memory in use when the level changed
+	Limit int64         `json:"limit_bytes"` // the stream's memory limit, in bytes
 }
 
-// maxEvents is how many changes of level a receipt tells; what comes later is
-// counted.
+// maxEvents is how many events a stream keeps; later ones are only counted.
 const maxEvents = 64

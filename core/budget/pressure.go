@@ -8,25 +8,31 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// How a stream goes about memory when nobody says otherwise.
 const (
-	// DefaultChunkRows is how many rows a chunk has at first.
+	// DefaultChunkRows is the size of the first chunk, in rows.
 	DefaultChunkRows = 1000
-	// MinChunkRows is how many rows a chunk has when memory is short.
+	// MinChunkRows is the size, in rows, down to which chunks shrink when memory is
+	// short.
 	MinChunkRows = 100
-	// MaxChunkRows is how many rows a chunk grows to while there is room.
+	// MaxChunkRows is the size, in rows, up to which chunks grow while there is
+	// enough memory.
 	MaxChunkRows = 64 << 10
-	// DefaultMaxWait is how long a stream waits for memory.
+	// DefaultMaxWait is the default of [Pressure.MaxWait].
 	DefaultMaxWait = 30 * time.Second
 )
 
-// Pressure says where the levels of a stream lie, as parts of its limit, and how
-// long it waits. The zero value of a field is its default.
+// Pressure configures when a stream changes its [Level], and how long it waits for
+// memory. Degrade, Pause and Recover are fractions of the stream's limit, compared
+// with its live memory: 0 < Recover < Degrade < Pause <= 1. A field that is zero
+// has its default.
 type Pressure struct {
-	Degrade float64       // at so much a stream is Degraded: 0.8
-	Pause   float64       // at so much it is Paused: 0.95
-	Recover float64       // below so much it is Normal again: 0.6
-	MaxWait time.Duration // how long it is Paused, and waits to be admitted: 30 s; less than 0 not at all
+	Degrade float64 // a stream that uses this much becomes Degraded; default 0.8
+	Pause   float64 // a stream that uses this much becomes Paused; default 0.95
+	Recover float64 // a Degraded stream that uses less than this becomes Normal; default 0.6
+	// MaxWait is how long a stream waits for memory, before it is opened and each
+	// time that it is Paused. The default is 30 s. If MaxWait is negative, the
+	// stream does not wait.
+	MaxWait time.Duration
 }
 
 // OrDefault returns p with its zero fields replaced by the defaults.
@@ -46,19 +52,18 @@ func (p Pressure) OrDefault() Pressure {
 	return p
 }
 
-// Check returns what is wrong with p, an error of kind [sources.Invalid]; the
-// zero value is good.
+// Check returns an error of kind [sources.Invalid] if p, with its defaults, is not
+// valid. The zero value is valid.
 func (p Pressure) Check() error {
 	d := p.OrDefault()
 	if 0 < d.Recover && d.Recover < d.Degrade && d.Degrade < d.Pause && d.Pause <= 1 {
 		return nil
 	}
 	return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-		"Pressure: Recover %g, Degrade %g and Pause %g must be parts of the limit in this order", d.Recover, d.Degrade, d.Pause)}
+		"Pressure must satisfy 0 < Recover < Degrade < Pause <= 1 (got Recover %g, Degrade %g, Pause %g)", d.Recover, d.Degrade, d.Pause)}
 }
 
-// wait returns a context that ends when a stream has waited for as long as it
-// may.
+// wait returns a context that ends after MaxWait.
 func (p Pressure) wait(ctx context.Context) (context.Context, context.CancelFunc) {
 	if p.MaxWait < 0 {
 		ctx, cancel := context.WithCancel(ctx)
@@ -68,12 +73,16 @@ func (p Pressure) wait(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, p.MaxWait)
 }
 
-// Floor is the floor of a stream with such pages: what its smallest step takes,
-// beside a page of which a part waits to become the next chunk.
+// Floor returns the floor, in bytes, of a stream with pages of that size: enough
+// for its smallest step, beside a page of which a part waits to become the next
+// chunk.
 func Floor(page sources.Limits) int64 { return 4 * page.Bytes }
 
-// AdmitStream waits until the budget has its floor, which is the stream's for as
-// long as it is open: with it, it can always take its smallest step.
+// AdmitStream waits until b has its floor, in bytes, which it keeps until it is
+// closed. With its floor, a stream can always take its smallest step.
+//
+// If there is no room within [Pressure.MaxWait], the error is of kind
+// [sources.Exhausted]; if ctx ends first, it is of kind [sources.Canceled].
 func AdmitStream(ctx context.Context, b *Budget, floor int64, p Pressure) error {
 	wait, cancel := p.wait(ctx)
 	defer cancel()
@@ -82,7 +91,7 @@ func AdmitStream(ctx context.Context, b *Budget, floor int64, p Pressure) error 
 		return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
 	}
 	if err != nil {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("no room for another stream: %w; close one, or give the host more memory", refusalOf(err))}
+		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("no room for another stream: %w; close a stream, or raise the host's memory limit", refusalOf(err))}
 	}
 	return nil
 }

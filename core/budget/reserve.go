@@ -5,14 +5,15 @@ import (
 	"slices"
 )
 
-// Reserve makes sure that n bytes more than live now can be allocated, or fails
-// at once: all of it or nothing. What is reserved is charged to the parent as if
-// it were held; allocating draws on it. The next Reserve or [Budget.Yield] ends
-// it, and with it what was not used. A budget that cannot hold so much by
-// its own limit is refused with its own name, else the parent's: errors are of
-// kind [sources.Exhausted].
+// Reserve ensures that n bytes can be allocated in addition to what is live, or
+// fails at once. Reserved memory is charged to the parent as if it were held, and
+// allocations draw on it. The reservation lasts until the next one, or until
+// [Budget.Yield]; the unused part is then released.
 //
-// It is for one goroutine at a time, the one that is about to allocate.
+// The error is of kind [sources.Exhausted]. Its [Refusal] names this budget if its
+// own limit is too low, and otherwise the budget above that refused.
+//
+// Only one goroutine at a time, the one that is about to allocate, may reserve.
 func (b *Budget) Reserve(n int64) error {
 	more, err := b.reserve(n)
 	if err != nil || more == 0 {
@@ -25,9 +26,9 @@ func (b *Budget) Reserve(n int64) error {
 	return nil
 }
 
-// ReserveWait is Reserve, but waits for its turn where the parent has no room: the
-// oldest waiter is served first. It does not wait for room of its own limit. The
-// context's end is its error then.
+// ReserveWait is like [Budget.Reserve], but waits for its turn if the parent has no
+// room: the oldest waiter is served first. It does not wait for room under its own
+// limit. If ctx ends first, ReserveWait returns the parent's refusal.
 func (b *Budget) ReserveWait(ctx context.Context, n int64) error {
 	more, err := b.reserve(n)
 	if err != nil || more == 0 {
@@ -40,11 +41,11 @@ func (b *Budget) ReserveWait(ctx context.Context, n int64) error {
 	return nil
 }
 
-// reserve raises what is reserved, and returns what the parent is to be charged
-// for it.
+// reserve sets the reservation, and returns how many bytes the caller must acquire
+// from the parent for it.
 func (b *Budget) reserve(n int64) (more int64, err error) {
 	b.mu.Lock()
-	// What is kept for reuse is reused, or shed for what does not fit it.
+	// Idle memory counts as available: it is reused, or released if it does not fit.
 	if missing := b.held - b.idle + n - b.limit; missing > 0 {
 		b.mu.Unlock()
 		b.makeRoom(missing)
@@ -67,7 +68,8 @@ func (b *Budget) reserve(n int64) (more int64, err error) {
 	return more, nil
 }
 
-// unreserve takes back a reservation that the parent did not grant.
+// unreserve undoes a reservation that the parent refused, where more is what reserve
+// returned.
 func (b *Budget) unreserve(more int64) {
 	b.mu.Lock()
 	b.charged -= more
@@ -75,24 +77,25 @@ func (b *Budget) unreserve(more int64) {
 	b.rebalance()
 }
 
-// Reserved is how much can still be allocated of what was reserved, or of the
-// floor.
+// Reserved returns how many bytes of the reservation, or of the floor if that is
+// more, can still be allocated.
 func (b *Budget) Reserved() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return max(b.reserved, b.floor) - (b.held - b.idle)
 }
 
-// Yield ends the reservation.
+// Yield ends the reservation, and releases the part that was not used.
 func (b *Budget) Yield() {
 	b.mu.Lock()
 	b.reserved = 0
 	b.rebalance()
 }
 
-// Admit makes n bytes the least that the budget is always charged for, and so can
-// always allocate, until it is closed: its floor. Where the parent has no room
-// for that, it waits for its turn until the context ends.
+// Admit sets the budget's floor to n bytes: the parent is always charged for at
+// least that, so the budget can always allocate it, until it is closed. If the
+// parent has no room, Admit waits for its turn. If ctx ends first, it returns the
+// parent's refusal, an error of kind [sources.Exhausted].
 func (b *Budget) Admit(ctx context.Context, n int64) error {
 	b.mu.Lock()
 	b.floor = min(n, b.limit)
@@ -111,14 +114,13 @@ func (b *Budget) Admit(ctx context.Context, n int64) error {
 	return nil
 }
 
-// waiter waits for n bytes; granted is closed when it has them.
+// waiter is a pending request for n bytes.
 type waiter struct {
 	n       int64
-	granted chan struct{}
+	granted chan struct{} // closed when the bytes are granted
 }
 
-// acquireInTurn is take, but for those who can do with less: it does not go before
-// others who wait.
+// acquireInTurn is like acquire, but refuses if others are waiting.
 func (b *Budget) acquireInTurn(n int64) error {
 	b.mu.Lock()
 	if len(b.waiters) > 0 {
@@ -130,7 +132,7 @@ func (b *Budget) acquireInTurn(n int64) error {
 	return b.acquire(n)
 }
 
-// acquireWait is take, but waits for its turn.
+// acquireWait is like acquire, but waits for its turn until ctx ends.
 func (b *Budget) acquireWait(ctx context.Context, n int64) error {
 	if n > b.limit {
 		b.mu.Lock()
@@ -148,7 +150,7 @@ func (b *Budget) acquireWait(ctx context.Context, n int64) error {
 		return b.refuse(n)
 	}
 	b.waiters = append(b.waiters, w)
-	b.admitWaiters() // room may have come since
+	b.admitWaiters() // memory may have been released since
 	b.mu.Unlock()
 	b.makeRoom(n)
 	select {
@@ -158,20 +160,19 @@ func (b *Budget) acquireWait(ctx context.Context, n int64) error {
 	}
 	b.mu.Lock()
 	i := slices.Index(b.waiters, w)
-	if i < 0 { // it was granted in the same moment
+	if i < 0 { // granted at the same time
 		b.mu.Unlock()
 		return nil
 	}
 	b.waiters = slices.Delete(b.waiters, i, i+1)
-	b.admitWaiters() // those behind may want less
+	b.admitWaiters() // later waiters may need less
 	err = b.refuse(n)
 	b.mu.Unlock()
 	return err
 }
 
-// admitWaiters grants what there is room for, the oldest first, and nobody before it.
-// The caller holds the lock. Waiting is for the budget on top: one that lies
-// under another is not waited for.
+// admitWaiters grants the requests of the oldest waiters until one does not fit. Only
+// a budget without a parent grants requests. The caller holds the lock.
 func (b *Budget) admitWaiters() {
 	for len(b.waiters) > 0 && b.parent == nil && b.held+b.waiters[0].n <= b.limit {
 		w := b.waiters[0]
@@ -182,22 +183,21 @@ func (b *Budget) admitWaiters() {
 	}
 }
 
-// wouldRefuse is the error of n bytes that do not fit, for those who know without
-// trying.
-func (b *Budget) wouldRefuse(n int64) error {
+// refusal returns the refusal of n bytes, for callers that know that they do not fit.
+func (b *Budget) refusal(n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.refuse(n)
 }
 
-// chargedToParent is what the parent is charged for.
+// chargedToParent returns how many bytes the parent is charged.
 func (b *Budget) chargedToParent() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.charged
 }
 
-// released returns a channel that is closed when something is given back here.
+// released returns a channel that is closed when memory of this budget is released.
 func (b *Budget) released() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,15 +207,15 @@ func (b *Budget) released() <-chan struct{} {
 	return b.changed
 }
 
-// reclaimer gives memory back that its owner can do without.
+// reclaimer is a registered callback of [Budget.OnShortage].
 type reclaimer struct {
 	free func(bytes int64)
 }
 
-// OnShortage has free called when memory is short here or in a budget above,
-// with how many bytes are missing, for a cache to drop what it can. It is called
-// from any goroutine, and without any lock of the budget's; it must not wait.
-// The result ends that.
+// OnShortage registers free to be called, with the number of bytes that are
+// missing, when memory is short in b or in a budget above it. A cache uses it to
+// evict entries. free may be called from any goroutine, and without any lock of a
+// budget held; it must not block. Call remove to end the registration.
 func (b *Budget) OnShortage(free func(bytes int64)) (remove func()) {
 	r := &reclaimer{free: free}
 	b.mu.Lock()
@@ -224,12 +224,12 @@ func (b *Budget) OnShortage(free func(bytes int64)) (remove func()) {
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.reclaimers = slices.DeleteFunc(b.reclaimers, func(x *reclaimer) bool { return x == r })
+		b.reclaimers = slices.DeleteFunc(b.reclaimers, func(other *reclaimer) bool { return other == r })
 	}
 }
 
-// makeRoom frees what can be done without, here and below: first what is kept for
-// reuse, and where that is not enough what the owners of caches hold.
+// makeRoom tries to free missing bytes in b and the budgets below: first it releases
+// idle buffers, and if that is not enough it shrinks caches.
 func (b *Budget) makeRoom(missing int64) {
 	before := b.Held()
 	b.releaseAllIdle()
@@ -239,12 +239,12 @@ func (b *Budget) makeRoom(missing int64) {
 	}
 }
 
-// reclaimCaches asks every owner of a cache here and below.
+// reclaimCaches asks all registered caches, here and below, to free missing bytes.
 func (b *Budget) reclaimCaches(missing int64) {
 	b.mu.Lock()
-	owners := slices.Clone(b.reclaimers)
+	reclaimers := slices.Clone(b.reclaimers)
 	b.mu.Unlock()
-	for _, r := range owners {
+	for _, r := range reclaimers {
 		r.free(missing)
 	}
 	for _, c := range b.childBudgets() {

@@ -13,8 +13,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// TestReserveIsAllOrNothing: what is reserved is the parent's to grant, is drawn
-// on by allocations, and goes back.
+// TestReserveIsAllOrNothing checks that the parent grants a reservation or refuses
+// it, that allocations draw on it, and that the rest is released.
 func TestReserveIsAllOrNothing(t *testing.T) {
 	host := budget(t, "host", 10<<20, nil)
 	a, b := budget(t, "a", 8<<20, host), budget(t, "b", 8<<20, host)
@@ -33,7 +33,7 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 	}
 	buf := a.Allocate(4 << 20)
 	if host.Held() != 6<<20 || a.Reserved() != 2<<20 {
-		t.Errorf("after an allocation the host holds %d, and a has %d", host.Held(), a.Reserved())
+		t.Errorf("after an allocation the host holds %d, and a has %d reserved", host.Held(), a.Reserved())
 	}
 	a.Yield()
 	if host.Held() != 4<<20 {
@@ -47,8 +47,9 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestFloorIsAlwaysThere: others cannot take what a budget was admitted with.
-func TestFloorIsAlwaysThere(t *testing.T) {
+// TestFloorIsAlwaysAvailable checks that other budgets cannot take the floor that a
+// budget was admitted with.
+func TestFloorIsAlwaysAvailable(t *testing.T) {
 	host := budget(t, "host", 4<<20, nil)
 	a, b := budget(t, "a", 4<<20, host), budget(t, "b", 4<<20, host)
 	if err := a.Admit(t.Context(), 1<<20); err != nil {
@@ -56,7 +57,7 @@ func TestFloorIsAlwaysThere(t *testing.T) {
 	}
 	greedy := b.Allocate(3 << 20)
 	if err := refusal(func() { b.Allocate(1) }); err == nil {
-		t.Error("b took what is a's")
+		t.Error("b took the floor of a")
 	}
 	buf := a.Allocate(1 << 20)
 	a.Free(buf)
@@ -71,13 +72,13 @@ func TestFloorIsAlwaysThere(t *testing.T) {
 	}
 }
 
-// TestWaitersAreServedInTurn: the oldest first, and nobody who wants less goes
-// before one who waits.
+// TestWaitersAreServedInTurn checks that the oldest waiter is served first, and that
+// no smaller request overtakes it.
 func TestWaitersAreServedInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := budget(t, "host", 10<<20, nil)
-		holder := budget(t, "holder", 10<<20, host)
-		buf := holder.Allocate(8 << 20)
+		owner := budget(t, "owner", 10<<20, host)
+		buf := owner.Allocate(8 << 20)
 		var order []string
 		var mu sync.Mutex
 		var wait sync.WaitGroup
@@ -100,15 +101,15 @@ func TestWaitersAreServedInTurn(t *testing.T) {
 		}
 		late := budget(t, "late", 10<<20, host)
 		if err := late.Reserve(1 << 20); err == nil {
-			t.Error("one that came later went before those who wait")
+			t.Error("a later request overtook the waiters")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := late.ReserveWait(ctx, 1<<20); sources.KindOf(err) != sources.Exhausted {
-			t.Errorf("who gave up has %v", err)
+			t.Errorf("giving up returned %v, want exhausted", err)
 		}
-		holder.Free(buf)
-		holder.Close()
+		owner.Free(buf)
+		owner.Close()
 		wait.Wait()
 		if len(order) != 3 || order[0] != "first" || order[1] != "second" {
 			t.Errorf("served %v", order)
@@ -119,8 +120,7 @@ func TestWaitersAreServedInTurn(t *testing.T) {
 	})
 }
 
-// TestShortageReclaims: what an owner can do without goes before anybody is
-// refused.
+// TestShortageReclaims checks that caches are shrunk before anyone is refused.
 func TestShortageReclaims(t *testing.T) {
 	host := budget(t, "host", 4<<20, nil)
 	cache, stream := budget(t, "cache", 4<<20, host), budget(t, "stream", 4<<20, host)
@@ -145,9 +145,9 @@ func TestShortageReclaims(t *testing.T) {
 	}
 }
 
-// TestReservationsAddUp: whatever budgets under one parent do at once, the parent
-// is charged what they hold or have set aside, never beyond its limit, and
-// nothing in the end.
+// TestReservationsAddUp checks that whatever budgets under one parent do concurrently,
+// the parent is charged what they hold or have reserved, never more than its limit,
+// and nothing in the end.
 func TestReservationsAddUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const limit = 1 << 20

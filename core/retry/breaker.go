@@ -11,22 +11,23 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// When a breaker trips where nobody says otherwise.
+// The defaults of [BreakerOptions].
 const (
 	DefaultBreakerFailures = 5
 	DefaultBreakerCooldown = 10 * time.Second
 )
 
-// BreakerOptions say when a [Breaker] trips. The zero value of a field is its
-// default.
+// BreakerOptions configures a [Breaker]. A field that is zero has its default.
 type BreakerOptions struct {
-	// Failures is how many failures in a row, of all streams together, open the
-	// circuit: 5; less than 0 never opens it.
+	// Failures is the number of consecutive failures, counted over all streams, that
+	// opens the circuit. The default is 5. If Failures is negative, the circuit never
+	// opens.
 	Failures int
-	// Cooldown is how long the circuit stays open before one stream may try: 10 s.
+	// Cooldown is how long the circuit stays open before one stream may probe the
+	// source. The default is 10 s.
 	Cooldown time.Duration
-	// OnChange is told of each change of the state; nil is nobody. It must not
-	// wait, and not call the breaker.
+	// OnChange, if non-nil, is called when the circuit changes its state. It must not
+	// block, or call the breaker.
 	OnChange func(from, to Circuit)
 }
 
@@ -35,23 +36,26 @@ type Circuit string
 
 // The states of a breaker.
 const (
-	CircuitClosed   Circuit = "closed"    // the source is asked
-	CircuitHalfOpen Circuit = "half-open" // one stream may try whether the source is back
-	CircuitOpen     Circuit = "open"      // nobody asks the source
+	CircuitClosed   Circuit = "closed"    // calls reach the source
+	CircuitHalfOpen Circuit = "half-open" // one stream may probe whether the source has recovered
+	CircuitOpen     Circuit = "open"      // calls fail at once
 )
 
-// Breaker keeps streams from asking a source that fails again and again: after
-// so many failures in a row its circuit is open, and every stream fails at once
-// with a [Tripped] error; after a rest one of them may try. Only errors of kind
-// [sources.Unavailable] are failures. All streams of one source share one
-// ([core.Options.Breaker]). It is safe for concurrent use.
+// Breaker is a circuit breaker: it protects a source that fails repeatedly. After a
+// number of consecutive failures the circuit opens, and every call fails at once with
+// a [Tripped] error. After a cooldown, one stream may probe the source: if it
+// succeeds, the circuit closes again. Only errors of kind [sources.Unavailable] are
+// failures.
+//
+// All streams of a source share one Breaker. It is safe for concurrent use. The nil
+// *Breaker is valid, and its circuit is always closed.
 type Breaker struct {
-	circuit  circuitbreaker.CircuitBreaker[any] // nil never trips
+	circuit  circuitbreaker.CircuitBreaker[any] // nil if the circuit never opens
 	cooldown time.Duration
-	opened   atomic.Int64 // when the circuit opened last, in nanoseconds since 1970
+	opened   atomic.Int64 // when the circuit last opened, in nanoseconds since the Unix epoch
 }
 
-// NewBreaker returns a breaker whose circuit is closed.
+// NewBreaker returns a breaker with a closed circuit.
 func NewBreaker(o BreakerOptions) *Breaker {
 	b := &Breaker{cooldown: o.Cooldown}
 	if o.Failures < 0 {
@@ -86,8 +90,8 @@ func circuitOf(s circuitbreaker.State) Circuit {
 	return CircuitClosed
 }
 
-// State is the circuit's now, and where it is open when the source may be tried
-// next.
+// State returns the state of the circuit. If it is open, until is when the source may
+// be probed; otherwise until is zero.
 func (b *Breaker) State() (state Circuit, until time.Time) {
 	if b == nil || b.circuit == nil {
 		return CircuitClosed, time.Time{}
@@ -99,24 +103,26 @@ func (b *Breaker) State() (state Circuit, until time.Time) {
 	return state, until
 }
 
-// Tripped is the cause of the [sources.Unavailable] error of a stream that meets
-// an open circuit.
+// Tripped is the cause of the [sources.Unavailable] error of a call that the breaker
+// does not allow.
 type Tripped struct {
-	Until time.Time // when the source may be tried next; zero: as soon as the one that tries it has an answer
+	// Until is when the source may be probed. It is zero if another stream is probing
+	// it now.
+	Until time.Time
 }
 
-// Error says when the source may be tried.
+// Error describes when to try again.
 func (t *Tripped) Error() string {
 	if t.Until.IsZero() {
-		return "the source has failed too often, and another stream is trying it now: try again soon"
+		return "the source failed too often, and another stream is probing it now; try again shortly"
 	}
 	wait := max(time.Until(t.Until), 0).Round(100 * time.Millisecond)
-	return fmt.Sprintf("the source has failed too often: it may be tried again at %s, in %s", t.Until.UTC().Format(time.RFC3339), wait)
+	return fmt.Sprintf("the source failed too often; try again at %s, in %s", t.Until.UTC().Format(time.RFC3339), wait)
 }
 
-// permit is a stream's leave to ask its source. It is had once for a call that goes
-// well and the scan after it: only a scan that gives something proves that the
-// source is back. It is safe for concurrent use.
+// permit is a stream's permission from the breaker to use its source. A call that
+// succeeds keeps the permit for the scan that follows: only a scan that delivers
+// something proves that the source has recovered. It is safe for concurrent use.
 type permit struct {
 	breaker *Breaker // or nil
 
@@ -124,8 +130,8 @@ type permit struct {
 	held bool
 }
 
-// ask returns an error where the source must not be asked now.
-func (p *permit) ask(op, table string) error {
+// acquire returns a [Tripped] error if the breaker does not allow a call now.
+func (p *permit) acquire(op, table string) error {
 	if p.breaker == nil || p.breaker.circuit == nil {
 		return nil
 	}
@@ -139,29 +145,30 @@ func (p *permit) ask(op, table string) error {
 	return &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: &Tripped{Until: until}}
 }
 
-// answered notes that the source gave something, if only an error that says what
-// is wrong with the question.
-func (p *permit) answered() {
-	p.settle(func(c circuitbreaker.CircuitBreaker[any]) { c.RecordSuccess() })
+// succeeded records that the source responded, even if only with an error other than
+// being unavailable.
+func (p *permit) succeeded() {
+	p.release(func(c circuitbreaker.CircuitBreaker[any]) { c.RecordSuccess() })
 }
 
-// gaveUp notes that nobody waited for the answer: what proves nothing leaves a
-// circuit open.
-func (p *permit) gaveUp() {
+// abandoned records that the caller stopped waiting for the source. As that proves
+// nothing about the source, a half-open circuit opens again.
+func (p *permit) abandoned() {
 	p.mu.Lock()
 	held := p.held
 	p.mu.Unlock()
 	if !held {
 		return
 	}
-	p.settle(func(c circuitbreaker.CircuitBreaker[any]) {
+	p.release(func(c circuitbreaker.CircuitBreaker[any]) {
 		if c.IsHalfOpen() {
 			c.RecordFailure()
 		}
 	})
 }
 
-func (p *permit) settle(record func(circuitbreaker.CircuitBreaker[any])) {
+// release gives up the permit, and calls record for the outcome.
+func (p *permit) release(record func(circuitbreaker.CircuitBreaker[any])) {
 	if p.breaker == nil || p.breaker.circuit == nil {
 		return
 	}
@@ -171,14 +178,14 @@ func (p *permit) settle(record func(circuitbreaker.CircuitBreaker[any])) {
 	record(p.breaker.circuit)
 }
 
-// failed notes how a call or a scan failed.
+// failed records the outcome of a call or scan that failed with err.
 func (p *permit) failed(err error) {
 	switch sources.KindOf(err) {
 	case sources.Unavailable:
-		p.settle(func(c circuitbreaker.CircuitBreaker[any]) { c.RecordFailure() })
+		p.release(func(c circuitbreaker.CircuitBreaker[any]) { c.RecordFailure() })
 	case sources.Canceled:
-		p.gaveUp()
+		p.abandoned()
 	default:
-		p.answered()
+		p.succeeded()
 	}
 }

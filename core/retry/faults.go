@@ -8,33 +8,35 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// FaultKind says what happened to a stream whose source is in trouble.
+// FaultKind is the kind of a [Fault].
 type FaultKind string
 
 // The kinds of faults.
 const (
-	FaultRetried FaultKind = "retried" // it failed, and is tried again after Wait
-	FaultStalled FaultKind = "stalled" // it has given nothing for Wait, and is still waited for
+	FaultRetried FaultKind = "retried" // the source failed, and is retried after Wait
+	FaultStalled FaultKind = "stalled" // the source has delivered nothing for Wait, and the stream still waits
 )
 
-// Fault is something that went wrong between a stream and its source, and did
-// not end the stream. Its JSON names are stable.
+// Fault is a problem with a source that did not end the stream. Its JSON names are
+// stable.
 type Fault struct {
-	At   time.Duration `json:"at_ns"` // since the stream was opened, in nanoseconds
+	At   time.Duration `json:"at_ns"` // since the stream was opened; in JSON, in nanoseconds
 	Kind FaultKind     `json:"kind"`
-	// Err is what went wrong; of a stall it is nil.
+	// Err is the error of a failed attempt, or nil for a stall.
 	Err error `json:"-"`
-	// Text is Err's, or what is waited for.
+	// Text is the text of Err, or for a stall what the stream waits for.
 	Text string `json:"text"`
-	// Try counts the tries since the source last gave something, from 1.
-	Try  int           `json:"try,omitempty"`
-	Wait time.Duration `json:"wait_ns"` // nanoseconds
+	// Try is the number of attempts since the source last made progress, including the
+	// failed one; 0 for a stall.
+	Try int `json:"try,omitempty"`
+	// Wait is the time until the next attempt, or for a stall the time waited so far.
+	Wait time.Duration `json:"wait_ns"`
 }
 
-// maxFaults is how many faults a receipt tells; what comes later is counted.
+// maxFaults is how many faults a stream keeps; later ones are only counted.
 const maxFaults = 64
 
-// faultLog keeps what a receipt tells of faults, and passes them on. It is safe
+// faultLog keeps the faults of a stream, and reports them to an observer. It is safe
 // for concurrent use.
 type faultLog struct {
 	started time.Time
@@ -46,7 +48,7 @@ type faultLog struct {
 	stalls  int64
 }
 
-// add notes a fault and tells of it.
+// add records a fault and reports it.
 func (l *faultLog) add(f Fault) {
 	f.At = time.Since(l.started)
 	if f.Err != nil {
@@ -68,20 +70,21 @@ func (l *faultLog) add(f Fault) {
 	}
 }
 
+// report returns what [Source.Faults] does.
 func (l *faultLog) report() (first []Fault, retries, stalls int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.faults), l.retries, l.stalls
 }
 
-// permanent is the cause of an error of kind [sources.Unavailable] that no retry
-// can mend.
+// permanent is the cause of an error of kind [sources.Unavailable] that a retry cannot
+// resolve.
 type permanent struct{ cause error }
 
-func (h permanent) Error() string { return h.cause.Error() }
-func (h permanent) Unwrap() error { return h.cause }
+func (p permanent) Error() string { return p.cause.Error() }
+func (p permanent) Unwrap() error { return p.cause }
 
-// permanentError marks an error as one that is not worth another try, and says why.
+// permanentError returns an error of kind [sources.Unavailable] that is not retried.
 func permanentError(op, table string, cause error) error {
 	return &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: permanent{cause}}
 }

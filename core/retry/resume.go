@@ -10,56 +10,56 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Scan is a scan of the current session, which goes on in it or in the next one
-// after a fault.
-func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
+// Scan scans q, with retries: after a failure it resumes in the same session, or in
+// another one.
+func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		p := &position{query: q}
-		if t := n.of.catalog.Table(q.Table); t != nil {
-			p.cursors, p.stable = t.Capabilities.Has(sources.CapResume), t.Capabilities.Has(sources.CapStable)
+		if t := s.source.catalog.Table(q.Table); t != nil {
+			p.hasCursors, p.stable = t.Capabilities.Has(sources.CapResume), t.Capabilities.Has(sources.CapStable)
 		}
-		err := n.of.doWithRetry(ctx, "scan", q.Table, func(try int) (bool, error) { return n.attempt(ctx, p, try, yield) })
+		err := s.source.doWithRetry(ctx, "scan", q.Table, func(failures int) (bool, error) { return s.attempt(ctx, p, failures, yield) })
 		if err != nil {
 			yield(sources.Batch{}, err)
 		}
 	}
 }
 
-// attempt scans from the position to the end, and reports whether it gave a page.
-// The first try after a fault is made in the same session, and where that gives
-// nothing any more at once in a new one; every further one begins anew.
-func (n *session) attempt(ctx context.Context, p *position, try int, yield func(sources.Batch, error) bool) (gave bool, err error) {
-	if p.reached() {
+// attempt scans from the position to the end, and reports whether it delivered a page.
+// A retry uses the current session first. If that fails again without delivering a
+// page, the session is lost, and the retry continues in a new one at once.
+func (s *session) attempt(ctx context.Context, p *position, failures int, yield func(sources.Batch, error) bool) (delivered bool, err error) {
+	if p.limitReached() {
 		return false, nil
 	}
-	if try == 0 && p.pages == 0 {
-		if err := n.nameSnapshot(ctx, p.query); err != nil {
+	if failures == 0 && p.pages == 0 {
+		if err := s.nameSnapshot(ctx, p.query); err != nil {
 			return false, err
 		}
 	}
 	for {
-		l, fresh, err := n.acquire(ctx, "scan", p.query.Table)
+		shared, fresh, err := s.acquire(ctx, "scan", p.query.Table)
 		if err != nil {
 			return false, err
 		}
-		gave, err := n.read(ctx, l, p, yield)
-		useless := !gave && retryable(err) && (fresh || try > 0)
+		delivered, err := s.read(ctx, shared, p, yield)
+		useless := !delivered && retryable(err) && (fresh || failures > 0)
 		if useless {
-			n.lose(l)
+			s.markLost(shared)
 		}
-		n.release(l)
+		s.release(shared)
 		if useless && !fresh {
 			continue
 		}
-		if gave && retryable(err) && !p.resumes() {
-			return true, permanentError("scan", p.query.Table, fmt.Errorf("%w; %d rows were given, and this table has neither cursors nor an order of its own to go on by: read it again", causeOf(err), p.rows))
+		if delivered && retryable(err) && !p.resumable() {
+			return true, permanentError("scan", p.query.Table, fmt.Errorf("%w; %d rows were delivered, and this table has neither cursors nor a stable order to resume from: read it again from the start", causeOf(err), p.rows))
 		}
-		return gave, err
+		return delivered, err
 	}
 }
 
-// causeOf is an error's cause without operation, table and kind, for one that says
-// them again.
+// causeOf returns the cause of err, without operation, table and kind, to be wrapped
+// in an error that has them.
 func causeOf(err error) error {
 	if e, ok := err.(*sources.Error); ok && e.Err != nil {
 		return e.Err
@@ -67,164 +67,168 @@ func causeOf(err error) error {
 	return err
 }
 
-// read ranges over one scan. It returns nil where the loop was left.
-func (n *session) read(ctx context.Context, l *sharedSession, p *position, yield func(sources.Batch, error) bool) (gave bool, err error) {
+// read ranges over one scan of a session, and reports whether it delivered a page. It
+// returns nil if the consumer left the loop.
+func (s *session) read(ctx context.Context, shared *sharedSession, p *position, yield func(sources.Batch, error) bool) (delivered bool, err error) {
 	table := p.query.Table
-	if err := n.of.probe.ask("scan", table); err != nil {
+	if err := s.source.permit.acquire("scan", table); err != nil {
 		return false, err
 	}
-	answered := false
+	responded := false
 	defer func() {
 		switch {
 		case err != nil:
-			n.of.probe.failed(err)
-		case !answered:
-			n.of.probe.gaveUp()
+			s.source.permit.failed(err)
+		case !responded:
+			s.source.permit.abandoned()
 		}
 	}()
-	scanning, cancel := context.WithCancelCause(ctx)
+	scanCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	clock := newStallClock(n.of.timeouts.Stall, func(waited time.Duration) {
-		n.of.faults.add(Fault{Kind: FaultStalled, Text: "waiting for a page of " + table, Wait: waited})
+	clock := newStallClock(s.source.timeouts.Stall, func(waited time.Duration) {
+		s.source.faults.add(Fault{Kind: FaultStalled, Text: "waiting for a page of " + table, Wait: waited})
 	}, func(cause error) {
 		cancel(&sources.Error{Op: "scan", Table: table, Kind: sources.Unavailable, Err: cause})
 	})
 	defer clock.stop()
 	clock.start()
-	p.begin()
-	for page, fault := range sources.Guard("scan", table, l.session.Scan(scanning, p.next())) {
+	p.startScan()
+	for page, fault := range sources.Guard("scan", table, shared.session.Scan(scanCtx, p.next())) {
 		clock.stop()
 		if fault != nil {
 			var late *sources.Error
-			if ctx.Err() == nil && errors.As(context.Cause(scanning), &late) {
-				return gave, late
+			if ctx.Err() == nil && errors.As(context.Cause(scanCtx), &late) {
+				return delivered, late
 			}
-			return gave, fault
+			return delivered, fault
 		}
-		if !answered {
-			answered = true
-			n.of.probe.answered()
+		if !responded {
+			responded = true
+			s.source.permit.succeeded()
 		}
-		passed, more, err := p.pass(page, yield)
-		if passed && !gave {
-			gave = true
-			n.saw()
+		yielded, more, err := p.deliver(page, yield)
+		if yielded && !delivered {
+			delivered = true
+			s.markRead()
 		}
 		if err != nil || !more {
-			return gave, err
+			return delivered, err
 		}
 		clock.start()
 	}
-	return gave, p.ended()
+	return delivered, p.checkEnd()
 }
 
-// saw notes that the stream has seen something of the session's moment.
-func (n *session) saw() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seen = true
+// markRead records that the stream has read data of the session's snapshot.
+func (s *session) markRead() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hasRead = true
 }
 
-// position is how far a scan has come. It belongs to whoever ranges.
+// position is the progress of a scan: what it has delivered, and where it resumes. It
+// is used by one goroutine, the one that ranges over the scan.
 type position struct {
-	query   *sources.Query // as it was asked first
-	cursors bool           // the table takes them
-	stable  bool
-	pages   int64 // given
-	rows    int64 // given
+	query      *sources.Query // the original query
+	hasCursors bool           // the table can resume at cursors
+	stable     bool           // the table is stable
+	pages      int64          // pages delivered
+	rows       int64          // rows delivered
 
-	cursor sources.Cursor // of the last page that had one; nil is the query's own
-	before int64          // rows given up to the cursor
-	// Of the rows that were given since, where the table is stable: their checksum,
-	// and how many records were skipped among them.
-	since   *rows.Checksum
-	skipped int64
+	cursor       sources.Cursor // of the last page that had one; nil: that of the query
+	rowsAtCursor int64          // rows delivered up to the cursor
+	// For a stable table: the checksum of the rows delivered since the cursor, and how
+	// many records were skipped among them.
+	sinceCursor        *rows.Checksum
+	skippedSinceCursor int64
 
-	// What is still to come of them, while they are read again.
-	again    int64
-	compared *rows.Checksum
-	skips    int64
+	// While those rows are read again: how many of them are still to come, and the
+	// checksum and skipped records so far.
+	toReread      int64
+	reread        *rows.Checksum
+	rereadSkipped int64
 }
 
-// reached reports whether the query's limit is.
-func (p *position) reached() bool { return p.query.Limit > 0 && p.before >= p.query.Limit }
+// limitReached reports whether the limit of the query is reached.
+func (p *position) limitReached() bool { return p.query.Limit > 0 && p.rowsAtCursor >= p.query.Limit }
 
-// resumes reports whether a scan can go on from here.
-func (p *position) resumes() bool { return p.rows == p.before || p.stable }
+// resumable reports whether the scan can resume from here.
+func (p *position) resumable() bool { return p.rows == p.rowsAtCursor || p.stable }
 
-// next is what is asked for: what is still to come, and before it what was given
-// since the last cursor.
+// next returns the query that resumes the scan. It yields the rows delivered since
+// the last cursor again, and then the remaining rows.
 func (p *position) next() *sources.Query {
 	q := *p.query
 	if p.cursor != nil {
 		q.After = p.cursor
 		if q.Limit > 0 {
-			q.Limit -= p.before
+			q.Limit -= p.rowsAtCursor
 		}
 	}
 	return &q
 }
 
-// begin starts a scan over what next asks for.
-func (p *position) begin() {
-	p.again, p.compared, p.skips = p.rows-p.before, nil, 0
+// startScan prepares the position for a scan of the query that next returns.
+func (p *position) startScan() {
+	p.toReread, p.reread, p.rereadSkipped = p.rows-p.rowsAtCursor, nil, 0
 }
 
-var errChanged = errors.New("the rows that were given before the fault are not those that come now: the data has changed, read it again from the start")
+var errChanged = errors.New("the rows delivered before the failure differ from those read now: the data has changed; read it again from the start")
 
-// pass gives a page, or what is left of it where a part was given already. It
-// reports whether it gave anything, and whether the loop goes on.
-func (p *position) pass(page sources.Batch, yield func(sources.Batch, error) bool) (gave, more bool, err error) {
-	if p.again > 0 {
-		p.skips += page.Skipped.Records
-		known := min(p.again, page.Record.NumRows())
-		if p.compared == nil {
-			p.compared = rows.NewChecksum(page.Record.Schema())
+// deliver yields the part of a page that was not delivered before. It reports whether
+// there was such a part, and whether the loop continues.
+func (p *position) deliver(page sources.Batch, yield func(sources.Batch, error) bool) (yielded, more bool, err error) {
+	if p.toReread > 0 {
+		p.rereadSkipped += page.Skipped.Records
+		known := min(p.toReread, page.Record.NumRows())
+		if p.reread == nil {
+			p.reread = rows.NewChecksum(page.Record.Schema())
 		}
-		p.compared.AddSlice(page.Record, 0, known)
-		if p.again -= known; p.again > 0 {
+		p.reread.AddSlice(page.Record, 0, known)
+		if p.toReread -= known; p.toReread > 0 {
 			return false, true, nil
 		}
-		if p.compared.Sum() != p.since.Sum() {
+		if p.reread.Sum() != p.sinceCursor.Sum() {
 			return false, false, &sources.Error{Op: "scan", Table: p.query.Table, Kind: sources.Invalid, Err: errChanged}
 		}
-		page.Skipped = p.unknown(page.Skipped)
+		page.Skipped = p.newlySkipped(page.Skipped)
 		if known == page.Record.NumRows() && page.Cursor == nil && page.Skipped.Records == 0 {
 			return false, true, nil
 		}
-		rest := page.Record.NewSlice(known, page.Record.NumRows())
-		defer rest.Release()
-		page.Record = rest
+		remaining := page.Record.NewSlice(known, page.Record.NumRows())
+		defer remaining.Release()
+		page.Record = remaining
 	}
 	p.pages++
 	p.rows += page.Record.NumRows()
 	switch {
-	case page.Cursor != nil && p.cursors:
-		p.cursor, p.before, p.skipped = append(p.cursor[:0:0], page.Cursor...), p.rows, 0
-		p.since = nil
+	case page.Cursor != nil && p.hasCursors:
+		p.cursor, p.rowsAtCursor, p.skippedSinceCursor = append(p.cursor[:0:0], page.Cursor...), p.rows, 0
+		p.sinceCursor = nil
 	case p.stable:
-		if p.since == nil {
-			p.since = rows.NewChecksum(page.Record.Schema())
+		if p.sinceCursor == nil {
+			p.sinceCursor = rows.NewChecksum(page.Record.Schema())
 		}
-		p.since.Add(page.Record)
-		p.skipped += page.Skipped.Records
+		p.sinceCursor.Add(page.Record)
+		p.skippedSinceCursor += page.Skipped.Records
 	}
 	return true, yield(page, nil), nil
 }
 
-// unknown is what was skipped among rows that were read again and a page behind
-// them, without what was told before.
-func (p *position) unknown(last sources.Skipped) sources.Skipped {
-	n := min(p.skips-p.skipped, last.Records)
+// newlySkipped returns what was skipped among the rows that were read again and the
+// rest of the last page, without what was reported before.
+func (p *position) newlySkipped(last sources.Skipped) sources.Skipped {
+	n := min(p.rereadSkipped-p.skippedSinceCursor, last.Records)
 	if n <= 0 {
 		return sources.Skipped{}
 	}
 	return sources.Skipped{Records: n, Locations: last.Locations[max(0, len(last.Locations)-int(min(n, sources.MaxSkippedLocations))):]}
 }
 
-// ended holds the end of a scan against what was given before.
-func (p *position) ended() error {
-	if p.again > 0 {
+// checkEnd returns an error if the scan ended before it reached the rows delivered
+// before.
+func (p *position) checkEnd() error {
+	if p.toReread > 0 {
 		return &sources.Error{Op: "scan", Table: p.query.Table, Kind: sources.Invalid, Err: errChanged}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// How a stream tries again when nobody says otherwise.
+// The defaults of [Policy].
 const (
 	DefaultMaxRetries     = 3
 	DefaultInitialBackoff = time.Second
@@ -21,135 +21,143 @@ const (
 	DefaultJitter         = 0.2
 )
 
-// Policy says how often a stream tries again what its source could not do now:
-// errors of kind [sources.Unavailable], and no others. A scan goes on behind the
-// last page that it gave, so that no row is lost and none comes twice:
+// Policy configures how a stream retries operations that fail with an error of kind
+// [sources.Unavailable]. Other errors are not retried. A field that is zero has its
+// default.
 //
-//   - at the page's cursor, where there is one;
-//   - where the table is [sources.CapStable] it is read again up to there, and what
-//     was given is held against what comes by a checksum;
-//   - elsewhere a fault after the first rows is the stream's error.
+// A scan resumes after the last page that it delivered, so that each row is delivered
+// exactly once:
 //
-// A session that cannot be read any more is begun anew. Where it saw a moment of
-// the data that the stream has seen something of, the new one joins that moment
-// ([sources.Env.Snapshot]), or the stream ends with an error. The zero value of a
-// field is its default.
+//   - If the page has a cursor, the scan resumes there.
+//   - Otherwise, if the table is [sources.CapStable], the scan is repeated from the last
+//     cursor or the start, and a checksum verifies that the rows delivered before
+//     have not changed.
+//   - Otherwise, a failure after the first rows ends the stream.
+//
+// If a session is lost, a new one is begun. If the stream has read from a snapshot in
+// the lost session, the new one joins that snapshot ([sources.Env.Snapshot]); if that is
+// not possible, the stream ends with an error.
 type Policy struct {
-	// MaxRetries is how many tries in a row may follow a fault: 3; less than 0 is none.
-	// A page that comes, or an answer, counts them from the start again.
+	// MaxRetries is the maximum number of consecutive retries. The default is 3. If
+	// MaxRetries is negative, nothing is retried. Any page or reply received resets the
+	// count.
 	MaxRetries int
-	// InitialBackoff is the wait before the first of them: 1 s. Each further one is twice as
-	// long, up to Most: 4 s.
-	InitialBackoff, MaxBackoff time.Duration
-	// Jitter is how much longer or shorter each wait is by chance, as a part of it:
-	// 0.2, so that streams that failed together do not come back together; less
-	// than 0 is nothing.
+	// InitialBackoff is the wait before the first retry. The default is 1 s.
+	InitialBackoff time.Duration
+	// MaxBackoff is the maximum of the wait, which doubles with each consecutive retry.
+	// The default is 4 s, or InitialBackoff if that is longer.
+	MaxBackoff time.Duration
+	// Jitter is the fraction, at most 1, by which each wait is randomly lengthened or
+	// shortened, so that streams that failed together do not retry together. The
+	// default is 0.2. If Jitter is negative, waits are exact.
 	Jitter float64
 }
 
-func (r Policy) orDefault() Policy {
-	if r.MaxRetries == 0 {
-		r.MaxRetries = DefaultMaxRetries
+func (p Policy) orDefault() Policy {
+	if p.MaxRetries == 0 {
+		p.MaxRetries = DefaultMaxRetries
 	}
-	if r.InitialBackoff <= 0 {
-		r.InitialBackoff = DefaultInitialBackoff
+	if p.InitialBackoff <= 0 {
+		p.InitialBackoff = DefaultInitialBackoff
 	}
-	if r.MaxBackoff <= 0 {
-		r.MaxBackoff = max(DefaultMaxBackoff, r.InitialBackoff)
+	if p.MaxBackoff <= 0 {
+		p.MaxBackoff = max(DefaultMaxBackoff, p.InitialBackoff)
 	}
-	if r.Jitter == 0 {
-		r.Jitter = DefaultJitter
+	if p.Jitter == 0 {
+		p.Jitter = DefaultJitter
 	}
-	return r
+	return p
 }
 
-// Check returns what is wrong with r, an error of kind [sources.Invalid]; the
-// zero value is good.
-func (r Policy) Check() error {
-	if d := r.orDefault(); d.InitialBackoff > d.MaxBackoff || d.Jitter > 1 {
+// Check returns an error of kind [sources.Invalid] if p, with its defaults, is not
+// valid. The zero value is valid.
+func (p Policy) Check() error {
+	if d := p.orDefault(); d.InitialBackoff > d.MaxBackoff || d.Jitter > 1 {
 		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-			"Retry: First %s must not be more than Most %s, and Jitter %g not more than 1", d.InitialBackoff, d.MaxBackoff, d.Jitter)}
+			"Retry must satisfy InitialBackoff <= MaxBackoff and Jitter <= 1 (got InitialBackoff %s, MaxBackoff %s, Jitter %g)", d.InitialBackoff, d.MaxBackoff, d.Jitter)}
 	}
 	return nil
 }
 
-// Source is the source of one stream. It retries failed calls and scans, in
-// sessions that outlive the source's own.
+// Source is a [sources.Source] for one stream. It retries the calls and scans of the
+// source that it wraps. Its sessions begin a new session of that source when they
+// lose one.
 //
-// Call Catalog before Begin: the abilities of a table decide how its scans
-// resume.
+// A Source is safe for concurrent use, but [Source.Catalog] must return before
+// [Source.Begin] is called: the abilities of a table determine how its scans resume.
 type Source struct {
 	sources.Source
-	catalog    *sources.Catalog
+	catalog    *sources.Catalog // set by Catalog
 	timeouts   Timeouts
-	probe      permit
+	permit     permit
 	faults     *faultLog
 	maxRetries int
-	planned    atomic.Int64           // rows that the latest plan of a whole scan expects; -1 before the first
-	policy     failsafe.Executor[any] // nil without retries
+	planned    atomic.Int64           // see Planned
+	executor   failsafe.Executor[any] // nil if there are no retries
 }
 
-// NewSource returns a source that retries what source fails at. breaker is
-// shared by the streams of the source, and may be nil. onFault, if non-nil, is
-// called for every fault, from any goroutine.
-func NewSource(source sources.Source, retry Policy, timeouts Timeouts, breaker *Breaker, onFault func(Fault)) *Source {
-	retry = retry.orDefault()
+// NewSource returns a Source that wraps source. The breaker is shared by the streams
+// of source, and may be nil. onFault, if non-nil, is called for every fault, from any
+// goroutine.
+func NewSource(source sources.Source, policy Policy, timeouts Timeouts, breaker *Breaker, onFault func(Fault)) *Source {
+	policy = policy.orDefault()
 	faults := &faultLog{started: time.Now(), notify: onFault}
-	s := &Source{Source: source, timeouts: timeouts.orDefault(), probe: permit{breaker: breaker}, faults: faults, maxRetries: retry.MaxRetries}
+	s := &Source{Source: source, timeouts: timeouts.orDefault(), permit: permit{breaker: breaker}, faults: faults, maxRetries: policy.MaxRetries}
 	s.planned.Store(-1)
 	if s.maxRetries < 0 {
 		return s
 	}
-	policy := retrypolicy.NewBuilder[any]().
+	builder := retrypolicy.NewBuilder[any]().
 		HandleIf(func(_ any, err error) bool { return retryable(err) }).
-		WithMaxRetries(s.maxRetries).WithBackoff(retry.InitialBackoff, retry.MaxBackoff).ReturnLastFailure().
+		WithMaxRetries(s.maxRetries).WithBackoff(policy.InitialBackoff, policy.MaxBackoff).ReturnLastFailure().
 		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {
 			faults.add(Fault{Kind: FaultRetried, Err: e.LastError(), Try: e.Attempts(), Wait: e.Delay})
 		})
-	if retry.Jitter > 0 {
-		policy.WithJitterFactor(retry.Jitter)
+	if policy.Jitter > 0 {
+		builder.WithJitterFactor(policy.Jitter)
 	}
-	s.policy = failsafe.With[any](policy.Build())
+	s.executor = failsafe.With[any](builder.Build())
 	return s
 }
 
-// retryable reports whether it can help to try again.
+// retryable reports whether a retry may succeed after err.
 func retryable(err error) bool {
 	return err != nil && sources.KindOf(err) == sources.Unavailable &&
 		!errors.As(err, new(permanent)) && !errors.As(err, new(*Tripped)) && !errors.As(err, new(progressed))
 }
 
-// progressed is an error of a try that gave something before it failed: it ends
-// one row of tries, and is the first fault of the next.
+// progressed is the error of an attempt that made progress before it failed. It ends
+// one sequence of consecutive retries, and is the first failure of the next.
 type progressed struct{ error }
 
 func (p progressed) Unwrap() error { return p.error }
 
-// doWithRetry tries until the attempt succeeds, fails in a way that no retry mends, or
-// has failed once too often in a row. An attempt is told how many tries were in
-// vain before it, and says whether it gave something.
-func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func(try int) (gave bool, err error)) error {
-	if s.policy == nil {
+// doWithRetry calls attempt until it succeeds, fails with an error that is not
+// retryable, or exceeds the number of consecutive retries. The argument of attempt is
+// the number of consecutive failures before it; progress reports whether it obtained
+// anything from the source, which restarts the count.
+func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func(failures int) (progress bool, err error)) error {
+	if s.executor == nil {
 		_, err := attempt(0)
 		return err
 	}
-	var fault, first error
+	var carried, first error // carried is the failure that begins the next sequence
 	started, count := time.Now(), 0
 	for {
-		err := s.policy.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) error {
-			if fault != nil { // of the row of tries before
-				err := fault
-				fault = nil
+		err := s.executor.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) error {
+			if carried != nil {
+				err := carried
+				carried = nil
 				return err
 			}
-			gave, err := attempt(e.Retries())
-			if count++; gave {
+			progress, err := attempt(e.Retries())
+			if count++; progress {
 				started, count, first = time.Now(), 1, nil
 			}
 			if first == nil {
 				first = err
 			}
-			if gave && retryable(err) {
+			if progress && retryable(err) {
 				return progressed{err}
 			}
 			return err
@@ -161,7 +169,7 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 		case ctx.Err() != nil:
 			return sources.ContextError(ctx, op, table)
 		case errors.As(err, &p):
-			fault = p.error
+			carried = p.error
 			continue
 		case retryable(err):
 			return outOfRetries(err, first, count, time.Since(started))
@@ -170,22 +178,22 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 	}
 }
 
-// outOfRetries is the error of something that was tried in vain. It keeps the last
-// fault's words, and says the first one's where they differ.
+// outOfRetries returns the error of an operation whose retries have all failed. It
+// wraps the last error, and includes the text of the first one if that differs.
 func outOfRetries(last, first error, count int, took time.Duration) error {
 	e := &sources.Error{Kind: sources.Unavailable, Err: last}
-	if own, ok := last.(*sources.Error); ok {
-		e = &sources.Error{Op: own.Op, Table: own.Table, Kind: own.Kind, Err: own.Err}
+	if typed, ok := last.(*sources.Error); ok {
+		e = &sources.Error{Op: typed.Op, Table: typed.Table, Kind: typed.Kind, Err: typed.Err}
 	}
 	text := fmt.Sprintf("tried %d times in %s", count, took.Round(time.Millisecond))
 	if first != nil && first.Error() != last.Error() {
-		text += ", first: " + first.Error()
+		text += ", first error: " + first.Error()
 	}
 	e.Err = fmt.Errorf("%w (%s)", e.Err, text)
 	return e
 }
 
-// callWithRetry makes a call, and tries it again.
+// callWithRetry makes a call to the source, with retries.
 func callWithRetry[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
 	err = s.doWithRetry(ctx, op, table, func(int) (bool, error) {
 		result, err = callOnce(ctx, s, op, table, f)
@@ -194,19 +202,20 @@ func callWithRetry[T any](ctx context.Context, s *Source, op, table string, f fu
 	return result, err
 }
 
-// callOnce makes a call that the breaker allows, and that has to answer in time.
+// callOnce makes one call to the source, if the breaker allows it, which must return
+// within [Timeouts.Call].
 func callOnce[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
-	if err := s.probe.ask(op, table); err != nil {
+	if err := s.permit.acquire(op, table); err != nil {
 		return result, err
 	}
 	result, err = callWithin(ctx, s.timeouts.Call, op, table, f)
 	if err != nil {
-		s.probe.failed(err)
+		s.permit.failed(err)
 	}
 	return result, err
 }
 
-// Catalog asks the source's, and keeps it for what follows.
+// Catalog returns the catalog of the source.
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog, err := callWithRetry(ctx, s, "catalog", "", s.Source.Catalog)
 	if err == nil {
@@ -215,22 +224,22 @@ func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	return catalog, err
 }
 
-// Begin begins a session that is begun again when it is lost.
+// Begin begins a session. If a session of the source is lost, it begins another one
+// when needed.
 func (s *Source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
-	n := &session{of: s, env: env, join: env.Snapshot, turn: make(chan struct{}, 1)}
-	session, err := callWithRetry(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
+	reconnecting := &session{source: s, env: env, snapshot: env.Snapshot, beginning: make(chan struct{}, 1)}
+	first, err := callWithRetry(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
 	if err != nil {
 		return nil, err
 	}
-	n.current = &sharedSession{session: session}
-	return n, nil
+	reconnecting.current = &sharedSession{session: first}
+	return reconnecting, nil
 }
 
-// Planned returns how many rows the latest plan of a whole scan expects, or -1
-// before the first plan.
+// Planned returns the number of rows that the latest plan of a whole scan estimates. It
+// returns -1 before the first plan, and if the source has no estimate.
 func (s *Source) Planned() int64 { return s.planned.Load() }
 
-// Faults returns what went wrong so far without ending the stream: the first 64
-// faults, how often the source failed and was tried again, and how often it
-// returned nothing for half of [Timeouts.Stall].
+// Faults returns the first 64 faults, and the total numbers of retries and of stalls:
+// waits in which the source delivered nothing for half of [Timeouts.Stall].
 func (s *Source) Faults() (first []Fault, retries, stalls int64) { return s.faults.report() }

@@ -9,236 +9,240 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// session is a session that is begun again when it is lost, in the moment
-// that the first one saw. It is safe for concurrent use, as the source's is.
+// session is a session that reconnects: if the session of the wrapped source is lost,
+// it begins another one, with the same snapshot. It is safe for concurrent use.
 type session struct {
-	of   *Source
-	env  sources.Env
-	turn chan struct{} // held by who begins a session: others wait for that one
+	source    *Source
+	env       sources.Env
+	beginning chan struct{} // a lock, of capacity 1, held while a session is begun
 
-	mu      sync.Mutex
-	current *sharedSession // nil where it is lost, and nobody has needed it since
-	lost    []*sharedSession
-	join    string // names the moment; empty where nothing does
-	seen    bool   // the stream knows something of the moment: no other will do
-	bound   bool   // the moment matters: a table that was read has snapshots
-	peak    int64  // of the isolates of sessions that are closed
-	limit   int64
+	mu            sync.Mutex
+	current       *sharedSession // nil after a loss, until a session is needed again
+	lost          []*sharedSession
+	snapshot      string // the name of the snapshot to join; empty if it has none
+	hasRead       bool   // the stream has obtained data or partitions from the snapshot
+	needsSnapshot bool   // a table with snapshots is read, so sessions must share one
+	closedPeak    int64  // the peak of the sandboxes of closed sessions, in bytes
+	closedLimit   int64  // their limit
 }
 
-// sharedSession is a session of the source's, and how many scans and plans are at work
-// in it.
+// sharedSession is a session of the wrapped source, shared by concurrent scans and
+// plans. Its fields are guarded by session.mu.
 type sharedSession struct {
 	session sources.Session
-	users   int
+	users   int // scans and plans that use it now
 	closed  bool
 }
 
-var errSnapshotLost = errors.New("the session is lost, and its moment cannot be joined: read again from the start")
+var errSnapshotLost = errors.New("the session was lost, and its snapshot cannot be joined; read again from the start")
 
-// acquire returns the session to use next, and whether it was begun for that.
-// The caller releases it.
-func (n *session) acquire(ctx context.Context, op, table string) (l *sharedSession, fresh bool, err error) {
-	if l := n.take(); l != nil {
-		return l, false, nil
+// acquire returns the current session, or begins one if there is none. It reports
+// whether it did. The caller must release the session.
+func (s *session) acquire(ctx context.Context, op, table string) (shared *sharedSession, fresh bool, err error) {
+	if shared := s.use(); shared != nil {
+		return shared, false, nil
 	}
 	select {
-	case n.turn <- struct{}{}:
-		defer func() { <-n.turn }()
+	case s.beginning <- struct{}{}:
+		defer func() { <-s.beginning }()
 	case <-ctx.Done():
 		return nil, false, sources.ContextError(ctx, op, table)
 	}
-	if l := n.take(); l != nil {
-		return l, false, nil
+	if shared := s.use(); shared != nil {
+		return shared, false, nil
 	}
-	env := n.env
-	n.mu.Lock()
-	if n.joins() {
-		if n.join == "" {
-			n.mu.Unlock()
+	env := s.env
+	s.mu.Lock()
+	if s.mustJoin() {
+		if s.snapshot == "" {
+			s.mu.Unlock()
 			return nil, false, permanentError(op, table, errSnapshotLost)
 		}
-		env.Snapshot = n.join
+		env.Snapshot = s.snapshot
 	}
-	n.mu.Unlock()
-	session, err := callOnce(ctx, n.of, "begin", table, func(ctx context.Context) (sources.Session, error) { return n.of.Source.Begin(ctx, env) })
+	s.mu.Unlock()
+	next, err := callOnce(ctx, s.source, "begin", table, func(ctx context.Context) (sources.Session, error) { return s.source.Source.Begin(ctx, env) })
 	if err != nil {
 		return nil, false, err
 	}
-	l = &sharedSession{session: session, users: 1}
-	n.mu.Lock()
-	n.current = l
-	n.mu.Unlock()
-	n.drop()
-	return l, true, nil
+	shared = &sharedSession{session: next, users: 1}
+	s.mu.Lock()
+	s.current = shared
+	s.mu.Unlock()
+	s.closeLost()
+	return shared, true, nil
 }
 
-// take returns the current session, if there is one.
-func (n *session) take() *sharedSession {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.current != nil {
-		n.current.users++
+// use returns the current session and counts the caller as a user of it. It returns
+// nil if there is none.
+func (s *session) use() *sharedSession {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.current.users++
 	}
-	return n.current
+	return s.current
 }
 
-// lose has the next one who needs a session begin it anew.
-func (n *session) lose(l *sharedSession) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.current == l {
-		n.current = nil
-		n.lost = append(n.lost, l)
-	}
-}
-
-// release ends one use. A session that is lost is closed by the last one who
-// leaves it: what it held is wanted for the next. One that may still hold the
-// moment which the next has to join is closed when that has joined it.
-func (n *session) release(l *sharedSession) {
-	n.mu.Lock()
-	l.users--
-	ends := l.users == 0 && n.current != l && !n.joins()
-	n.mu.Unlock()
-	if ends {
-		_ = n.end(l) // whoever lost it has told why
+// markLost gives up a session: the next acquire begins another one.
+func (s *session) markLost(shared *sharedSession) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == shared {
+		s.current = nil
+		s.lost = append(s.lost, shared)
 	}
 }
 
-// joins reports whether the next session has to join this one's moment. The caller
-// holds the lock.
-func (n *session) joins() bool { return n.seen && n.bound }
+// release ends one use of a session. The last user of a lost session closes it, to
+// free its resources for the next one. But if the next session must join its
+// snapshot, the lost session stays open until that has happened.
+func (s *session) release(shared *sharedSession) {
+	s.mu.Lock()
+	shared.users--
+	unused := shared.users == 0 && s.current != shared && !s.mustJoin()
+	s.mu.Unlock()
+	if unused {
+		_ = s.closeOnce(shared) // the error that lost it is already reported
+	}
+}
 
-// drop closes the sessions that were lost and have nobody in them.
-func (n *session) drop() {
-	n.mu.Lock()
-	var ends []*sharedSession
-	for _, l := range n.lost {
-		if l.users == 0 {
-			ends = append(ends, l)
+// mustJoin reports whether the next session must join the snapshot of this one. The
+// caller holds the lock.
+func (s *session) mustJoin() bool { return s.hasRead && s.needsSnapshot }
+
+// closeLost closes the lost sessions that have no users.
+func (s *session) closeLost() {
+	s.mu.Lock()
+	var unused []*sharedSession
+	for _, shared := range s.lost {
+		if shared.users == 0 {
+			unused = append(unused, shared)
 		}
 	}
-	n.mu.Unlock()
-	for _, l := range ends {
-		_ = n.end(l) // whoever lost it has told why
+	s.mu.Unlock()
+	for _, shared := range unused {
+		_ = s.closeOnce(shared) // the error that lost it is already reported
 	}
 }
 
-// end closes one of the source's sessions, once.
-func (n *session) end(l *sharedSession) error {
-	n.mu.Lock()
-	if l.closed {
-		n.mu.Unlock()
+// closeOnce closes a session of the wrapped source, unless it is closed already.
+func (s *session) closeOnce(shared *sharedSession) error {
+	s.mu.Lock()
+	if shared.closed {
+		s.mu.Unlock()
 		return nil
 	}
-	l.closed = true
-	n.mu.Unlock()
-	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, l.session.Close() })
-	if i, ok := l.session.(budget.Sandboxed); ok {
-		_, peak, limit := i.SandboxMemory()
-		n.mu.Lock()
-		n.peak, n.limit = max(n.peak, peak), max(n.limit, limit)
-		n.mu.Unlock()
+	shared.closed = true
+	s.mu.Unlock()
+	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, shared.session.Close() })
+	if sandbox, ok := shared.session.(budget.Sandboxed); ok {
+		_, peak, limit := sandbox.SandboxMemory()
+		s.mu.Lock()
+		s.closedPeak, s.closedLimit = max(s.closedPeak, peak), max(s.closedLimit, limit)
+		s.mu.Unlock()
 	}
 	return err
 }
 
-// Close closes what is open of the source's sessions.
-func (n *session) Close() error {
-	n.of.probe.gaveUp()
-	n.mu.Lock()
-	current, lost := n.current, n.lost
-	n.current, n.lost = nil, nil
-	n.mu.Unlock()
-	for _, l := range lost {
-		_ = n.end(l) // whoever lost it has told why
+// Close closes all sessions of the wrapped source that are open. It returns the error
+// of closing the current one.
+func (s *session) Close() error {
+	s.source.permit.abandoned()
+	s.mu.Lock()
+	current, lost := s.current, s.lost
+	s.current, s.lost = nil, nil
+	s.mu.Unlock()
+	for _, shared := range lost {
+		_ = s.closeOnce(shared) // the error that lost it is already reported
 	}
 	if current == nil {
 		return nil
 	}
-	return n.end(current)
+	return s.closeOnce(current)
 }
 
-// SandboxMemory is that of the current session, with the peak of all.
-func (n *session) SandboxMemory() (held, peak, limit int64) {
-	n.mu.Lock()
-	l := n.current
-	peak, limit = n.peak, n.limit
-	n.mu.Unlock()
-	if l == nil {
+// SandboxMemory returns the memory of the current session's sandbox, with the peak and
+// the limit of all sessions so far.
+func (s *session) SandboxMemory() (held, peak, limit int64) {
+	s.mu.Lock()
+	shared := s.current
+	peak, limit = s.closedPeak, s.closedLimit
+	s.mu.Unlock()
+	if shared == nil {
 		return 0, peak, limit
 	}
-	i, ok := l.session.(budget.Sandboxed)
+	sandbox, ok := shared.session.(budget.Sandboxed)
 	if !ok {
 		return 0, peak, limit
 	}
-	held, itsPeak, itsLimit := i.SandboxMemory()
-	return held, max(peak, itsPeak), max(limit, itsLimit)
+	held, currentPeak, currentLimit := sandbox.SandboxMemory()
+	return held, max(peak, currentPeak), max(limit, currentLimit)
 }
 
-// Plan asks the current session, or the next one.
-func (n *session) Plan(ctx context.Context, q *sources.Query) (plan *sources.Plan, err error) {
-	err = n.of.doWithRetry(ctx, "plan", q.Table, func(int) (bool, error) {
-		plan, err = n.plan(ctx, q)
+// Plan plans q, with retries.
+func (s *session) Plan(ctx context.Context, q *sources.Query) (plan *sources.Plan, err error) {
+	err = s.source.doWithRetry(ctx, "plan", q.Table, func(int) (bool, error) {
+		plan, err = s.plan(ctx, q)
 		return false, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seen = n.seen || plan.Snapshot != "" || plan.Parts != nil
-	n.bound = n.bound || n.hasSnapshot(q)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hasRead = s.hasRead || plan.Snapshot != "" || plan.Parts != nil
+	s.needsSnapshot = s.needsSnapshot || s.hasSnapshot(q)
 	return plan, nil
 }
 
-// plan tries once. A session that does not answer is not asked again.
-func (n *session) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
-	l, _, err := n.acquire(ctx, "plan", q.Table)
+// plan plans q once. A session that turns out to be unavailable is lost.
+func (s *session) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	shared, _, err := s.acquire(ctx, "plan", q.Table)
 	if err != nil {
 		return nil, err
 	}
-	defer n.release(l)
-	plan, err := callOnce(ctx, n.of, "plan", q.Table, func(ctx context.Context) (*sources.Plan, error) { return l.session.Plan(ctx, q) })
+	defer s.release(shared)
+	plan, err := callOnce(ctx, s.source, "plan", q.Table, func(ctx context.Context) (*sources.Plan, error) { return shared.session.Plan(ctx, q) })
 	if retryable(err) {
-		n.lose(l)
+		s.markLost(shared)
 	}
 	if err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if q.Keys == nil && q.Part == nil && q.After == nil {
-		n.of.planned.Store(plan.Rows)
+		s.source.planned.Store(plan.Rows)
 	}
-	if n.current == l && plan.Snapshot != "" {
-		n.join = plan.Snapshot // the latest name is good for longest
+	if s.current == shared && plan.Snapshot != "" {
+		s.snapshot = plan.Snapshot // the latest name stays valid longest
 	}
 	return plan, nil
 }
 
-func (n *session) hasSnapshot(q *sources.Query) bool {
-	t := n.of.catalog.Table(q.Table)
+// hasSnapshot reports whether the table of q has snapshots.
+func (s *session) hasSnapshot(q *sources.Query) bool {
+	t := s.source.catalog.Table(q.Table)
 	return t != nil && t.Capabilities.Has(sources.CapSnapshot)
 }
 
-// nameSnapshot makes sure that the moment which a scan will see has a name, where the
-// table's moments have some: once the session is lost nobody can ask any more.
-func (n *session) nameSnapshot(ctx context.Context, q *sources.Query) error {
-	if !n.hasSnapshot(q) {
+// nameSnapshot ensures that the name of the snapshot that a scan of q reads is known,
+// if the table has snapshots: once the session is lost, it is too late to ask for it.
+func (s *session) nameSnapshot(ctx context.Context, q *sources.Query) error {
+	if !s.hasSnapshot(q) {
 		return nil
 	}
-	n.mu.Lock()
-	n.bound = true
-	named := n.join != ""
-	n.mu.Unlock()
+	s.mu.Lock()
+	s.needsSnapshot = true
+	named := s.snapshot != ""
+	s.mu.Unlock()
 	if named {
 		return nil
 	}
-	_, err := n.plan(ctx, q)
+	_, err := s.plan(ctx, q)
 	if retryable(err) || sources.KindOf(err) == sources.Canceled {
 		return err
 	}
-	return nil // the scan says what is wrong with the query
+	return nil // the scan reports what is wrong with the query
 }

@@ -7,56 +7,62 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Arena owns what a piece of work allocates, so that one deferred release gives
-// everything back, also where the work was refused memory half way. It is for
-// one goroutine.
+// Arena owns what an operation allocates, so that a single deferred
+// [Arena.Release] frees all of it, even if an allocation is refused halfway. An
+// Arena is not safe for concurrent use.
 type Arena struct {
-	Mem     memory.Allocator
-	holding []interface{ Release() }
+	Mem   memory.Allocator
+	owned []interface{ Release() }
 }
 
-// releaseFunc is what must be called in the end.
+// releaseFunc is a function called by [Arena.Release].
 type releaseFunc func()
 
+// Release calls r.
 func (r releaseFunc) Release() { r() }
 
+// NewArena returns an empty arena that allocates from mem.
 func NewArena(mem memory.Allocator) *Arena { return &Arena{Mem: mem} }
 
-func (s *Arena) Release() {
-	for i, h := range s.holding {
-		h.Release()
-		s.holding[i] = nil
+// Release releases everything that the arena owns. The arena is then empty, and
+// may be used again.
+func (a *Arena) Release() {
+	for i, v := range a.owned {
+		v.Release()
+		a.owned[i] = nil
 	}
-	s.holding = s.holding[:0]
+	a.owned = a.owned[:0]
 }
 
-// Keep takes over what is released with the scope, and returns it.
-func Keep[T interface{ Release() }](s *Arena, held T) T {
-	s.holding = append(s.holding, held)
-	return held
+// Keep transfers one reference to v to the arena, and returns v. It is valid
+// until the arena is released.
+func Keep[T interface{ Release() }](a *Arena, v T) T {
+	a.owned = append(a.owned, v)
+	return v
 }
 
-// OnRelease calls f when the scope is released.
-func (s *Arena) OnRelease(f func()) { s.holding = append(s.holding, releaseFunc(f)) }
+// OnRelease arranges for f to be called when the arena is released.
+func (a *Arena) OnRelease(f func()) { a.owned = append(a.owned, releaseFunc(f)) }
 
-// Retain keeps a record of someone else's.
-func (s *Arena) Retain(record arrow.RecordBatch) arrow.RecordBatch {
+// Retain retains a record that belongs to the caller until the arena is
+// released, and returns it.
+func (a *Arena) Retain(record arrow.RecordBatch) arrow.RecordBatch {
 	record.Retain()
-	return Keep(s, record)
+	return Keep(a, record)
 }
 
-// Bytes returns n zeroes.
-func (s *Arena) Bytes(n int) []byte {
+// Bytes returns n zero bytes, which the arena owns.
+func (a *Arena) Bytes(n int) []byte {
 	if n == 0 {
 		return nil
 	}
-	b := memory.NewResizableBuffer(s.Mem)
-	b.Resize(n) // which has nothing to give back where it is refused
-	return Keep(s, b).Bytes()
+	b := memory.NewResizableBuffer(a.Mem)
+	b.Resize(n) // if this panics, b holds no memory
+	return Keep(a, b).Bytes()
 }
 
-// Ints returns n zeroes.
-func (s *Arena) Ints(n int) []int32 { return arrow.GetData[int32](s.Bytes(4 * n)) }
+// Ints returns n zeros, which the arena owns.
+func (a *Arena) Ints(n int) []int32 { return arrow.GetData[int32](a.Bytes(4 * n)) }
 
 const refBytes = int(unsafe.Sizeof(Ref{}))
 
@@ -67,5 +73,6 @@ func castRefs(b []byte) []Ref {
 	return unsafe.Slice((*Ref)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/refBytes)
 }
 
-// Refs returns n refs to the first row of the first record.
-func (s *Arena) Refs(n int) []Ref { return castRefs(s.Bytes(n * refBytes)) }
+// Refs returns n zero refs, which the arena owns. Each refers to the first row of
+// the first record.
+func (a *Arena) Refs(n int) []Ref { return castRefs(a.Bytes(n * refBytes)) }

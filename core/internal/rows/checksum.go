@@ -12,17 +12,20 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Checksum is a running hash over records of one schema: over the columns'
-// names and types, and the validity, lengths and values of every row in order.
-// It does not depend on how the rows are divided into records, on what lies in
-// the buffers under a NULL, or on how a dictionary is built. It sees each column
-// by itself, which is many times as fast as going row by row.
+// Checksum is a running hash of records of one schema. It covers the names and
+// types of the columns, and the validity, length and value of every row in order.
+// It does not depend on how the rows are divided into records, on the bytes that
+// buffers hold under a NULL, or on how a dictionary is built. Each column is
+// hashed separately, which is many times faster than hashing row by row.
+//
+// A Checksum is not safe for concurrent use.
 type Checksum struct {
 	schema *arrow.Schema
 	rows   int64
 	sums   []*columnSum
 }
 
+// NewChecksum returns the checksum of no rows. Call [Checksum.Free] when done.
 func NewChecksum(schema *arrow.Schema) *Checksum {
 	c := &Checksum{schema: schema}
 	for _, f := range schema.Fields() {
@@ -31,10 +34,11 @@ func NewChecksum(schema *arrow.Schema) *Checksum {
 	return c
 }
 
+// Add adds all rows of a record.
 func (c *Checksum) Add(record arrow.RecordBatch) { c.AddSlice(record, 0, record.NumRows()) }
 
-// AddSlice adds rows [from, to). Columns behind those of the schema are not
-// looked at.
+// AddSlice adds rows [from, to) of a record. It ignores columns beyond those of
+// the schema.
 func (c *Checksum) AddSlice(record arrow.RecordBatch, from, to int64) {
 	c.rows += to - from
 	for i, sum := range c.sums {
@@ -42,12 +46,12 @@ func (c *Checksum) AddSlice(record arrow.RecordBatch, from, to int64) {
 	}
 }
 
-// Sum returns the digest of what was added so far: XXH3 with 128 bits, in hex.
+// Sum returns the digest of the rows added so far: 128-bit XXH3, in hexadecimal.
 func (c *Checksum) Sum() string {
 	h := xxh3.New()
 	writeInt(h, c.rows)
 	for i, f := range c.schema.Fields() {
-		// The length before the text keeps "ab","c" from being "a","bc".
+		// The length prefix distinguishes "ab","c" from "a","bc".
 		text := fmt.Sprintf("%s\x00%s\x00%t", f.Name, f.Type, f.Nullable)
 		writeInt(h, int64(len(text)))
 		_, _ = h.WriteString(text)
@@ -60,31 +64,31 @@ func (c *Checksum) Sum() string {
 func writeInt(h *xxh3.Hasher, n int64) {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], uint64(n))
-	_, _ = h.Write(b[:]) // a hash takes everything
+	_, _ = h.Write(b[:]) // writing to a hash cannot fail
 }
 
-// columnSum is the hash of a column or of a column's child. What lies below a
-// NULL is no row of the child.
+// columnSum is the running hash of a column, or of a child of a nested column.
+// The elements and fields of a NULL are not rows of the child.
 type columnSum struct {
-	t        arrow.DataType // of the storage
+	t        arrow.DataType // the storage type
 	rows     int64
-	nulls    *xxh3.Hasher // the numbers of the rows that are NULL
-	lengths  *xxh3.Hasher // of texts and lists; nil where all are as long
-	values   *xxh3.Hasher // nil where only children have values
+	nulls    *xxh3.Hasher // the indexes of the rows that are NULL
+	lengths  *xxh3.Hasher // of strings, binaries and lists; nil for fixed-width types
+	values   *xxh3.Hasher // nil if only children have values
 	children []*columnSum
 }
 
-// hashers are those of checksums that are done: a hasher is a kilobyte and more,
-// and a small answer has dozens.
-var hashers = sync.Pool{New: func() any { return xxh3.New() }}
+// hasherPool reuses hashers: each takes more than a kilobyte, and even a small
+// result needs dozens.
+var hasherPool = sync.Pool{New: func() any { return xxh3.New() }}
 
 func newHasher() *xxh3.Hasher {
-	h := hashers.Get().(*xxh3.Hasher)
+	h := hasherPool.Get().(*xxh3.Hasher)
 	h.Reset()
 	return h
 }
 
-// Free gives the hashers back. The checksum is not used any more.
+// Free returns the hashers to a pool. The checksum must not be used afterwards.
 func (c *Checksum) Free() {
 	for _, s := range c.sums {
 		s.free()
@@ -95,7 +99,7 @@ func (c *Checksum) Free() {
 func (s *columnSum) free() {
 	for _, h := range []*xxh3.Hasher{s.nulls, s.lengths, s.values} {
 		if h != nil {
-			hashers.Put(h)
+			hasherPool.Put(h)
 		}
 	}
 	for _, c := range s.children {
@@ -142,7 +146,8 @@ func (s *columnSum) writeTo(h *xxh3.Hasher) {
 	}
 }
 
-// add hashes rows [from, from+n) of a column, not counting its offset.
+// add hashes rows [from, from+n) of a column, where from is relative to the
+// column's offset.
 func (s *columnSum) add(d arrow.ArrayData, from, n int) {
 	from += d.Offset()
 	if _, ok := s.t.(*arrow.NullType); ok {
@@ -151,7 +156,7 @@ func (s *columnSum) add(d arrow.ArrayData, from, n int) {
 	}
 	if !HasNulls(d) {
 		s.rows += int64(n)
-		s.valid(d, from, n)
+		s.addValid(d, from, n)
 		return
 	}
 	bits := d.Buffers()[0].Bytes()
@@ -162,7 +167,7 @@ func (s *columnSum) add(d arrow.ArrayData, from, n int) {
 			s.rows++
 			from++
 			if s.lengths == nil && len(s.children) == 0 {
-				s.zero()
+				s.addZero()
 			}
 			continue
 		}
@@ -171,16 +176,16 @@ func (s *columnSum) add(d arrow.ArrayData, from, n int) {
 			from++
 		}
 		s.rows += int64(from - run)
-		s.valid(d, run, from-run)
+		s.addValid(d, run, from-run)
 	}
 }
 
-// zero stands for the value of a NULL of fixed width.
-func (s *columnSum) zero() { _, _ = s.values.Write(zeros[:s.width()]) }
+// addZero hashes a zero in place of the value of a NULL of fixed width.
+func (s *columnSum) addZero() { _, _ = s.values.Write(zeros[:s.width()]) }
 
 var zeros [64]byte
 
-// width is how many bytes a value has, where all have as many.
+// width returns how many zero bytes stand for the NULL of a fixed-width type.
 func (s *columnSum) width() int {
 	if t, ok := s.t.(arrow.FixedWidthDataType); ok && t.BitWidth() >= 8 {
 		return min(t.BitWidth()/8, len(zeros))
@@ -188,22 +193,23 @@ func (s *columnSum) width() int {
 	return 1
 }
 
-// valid hashes rows without a NULL; from counts from the start of the buffers.
-func (s *columnSum) valid(d arrow.ArrayData, from, n int) {
+// addValid hashes rows that are not NULL, where from is relative to the start of
+// the buffers.
+func (s *columnSum) addValid(d arrow.ArrayData, from, n int) {
 	if n == 0 {
 		return
 	}
 	switch t := s.t.(type) {
 	case *arrow.BooleanType:
-		s.booleans(d.Buffers()[1].Bytes(), from, n)
+		s.addBooleans(d.Buffers()[1].Bytes(), from, n)
 	case *arrow.StringType, *arrow.BinaryType:
-		text[int32](s, d, from, n)
+		addText[int32](s, d, from, n)
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
-		text[int64](s, d, from, n)
+		addText[int64](s, d, from, n)
 	case *arrow.ListType, *arrow.MapType:
-		elements[int32](s, d, from, n)
+		addElements[int32](s, d, from, n)
 	case *arrow.LargeListType:
-		elements[int64](s, d, from, n)
+		addElements[int64](s, d, from, n)
 	case *arrow.FixedSizeListType:
 		s.children[0].add(d.Children()[0], from*int(t.Len()), n*int(t.Len()))
 	case *arrow.StructType:
@@ -211,12 +217,12 @@ func (s *columnSum) valid(d arrow.ArrayData, from, n int) {
 			c.add(d.Children()[i], from, n)
 		}
 	case *arrow.DictionaryType:
-		s.decoded(t, d, from, n)
+		s.addDictionary(t, d, from, n)
 	case arrow.FixedWidthDataType:
 		width := t.BitWidth() / 8
 		_, _ = s.values.Write(d.Buffers()[1].Bytes()[from*width : (from+n)*width])
 	default:
-		// A type that no source of ours makes: its rows as text.
+		// A type that is not handled above is hashed as text.
 		a := array.MakeFromData(d)
 		defer a.Release()
 		for i := from - d.Offset(); i < from-d.Offset()+n; i++ {
@@ -227,72 +233,76 @@ func (s *columnSum) valid(d arrow.ArrayData, from, n int) {
 	}
 }
 
-// scratchBytes is how much is put together before it is hashed.
+// scratchBytes is the size of the buffers in which small values are assembled
+// before they are hashed.
 const scratchBytes = 8 << 10
 
-// scratches are what is put together in.
-var scratches = sync.Pool{New: func() any { return new([scratchBytes]byte) }}
+// scratchPool reuses these buffers.
+var scratchPool = sync.Pool{New: func() any { return new([scratchBytes]byte) }}
 
-func (s *columnSum) booleans(bits []byte, from, n int) {
-	scratch := scratches.Get().(*[scratchBytes]byte)
-	defer scratches.Put(scratch)
+// addBooleans hashes one byte, 0 or 1, for each bit.
+func (s *columnSum) addBooleans(bits []byte, from, n int) {
+	scratch := scratchPool.Get().(*[scratchBytes]byte)
+	defer scratchPool.Put(scratch)
 	buffer := scratch[:]
 	for n > 0 {
-		step := min(n, len(buffer))
-		for i := range step {
-			at := from + i
-			buffer[i] = bits[at/8] >> (at % 8) & 1
+		count := min(n, len(buffer))
+		for i := range count {
+			bit := from + i
+			buffer[i] = bits[bit/8] >> (bit % 8) & 1
 		}
-		_, _ = s.values.Write(buffer[:step])
-		from, n = from+step, n-step
+		_, _ = s.values.Write(buffer[:count])
+		from, n = from+count, n-count
 	}
 }
 
-// hashLengths hashes the differences of the offsets.
-func hashLengths[O int32 | int64](s *columnSum, offsets []O) {
-	scratch := scratches.Get().(*[scratchBytes]byte)
-	defer scratches.Put(scratch)
+// addLengths hashes the differences between consecutive offsets.
+func addLengths[O int32 | int64](s *columnSum, offsets []O) {
+	scratch := scratchPool.Get().(*[scratchBytes]byte)
+	defer scratchPool.Put(scratch)
 	buffer := scratch[:]
-	at := 0
+	used := 0
 	for i := 1; i < len(offsets); i++ {
-		binary.LittleEndian.PutUint64(buffer[at:], uint64(offsets[i]-offsets[i-1]))
-		if at += 8; at == len(buffer) {
+		binary.LittleEndian.PutUint64(buffer[used:], uint64(offsets[i]-offsets[i-1]))
+		if used += 8; used == len(buffer) {
 			_, _ = s.lengths.Write(buffer)
-			at = 0
+			used = 0
 		}
 	}
-	_, _ = s.lengths.Write(buffer[:at])
+	_, _ = s.lengths.Write(buffer[:used])
 }
 
-func text[O int32 | int64](s *columnSum, d arrow.ArrayData, from, n int) {
+// addText hashes rows of a string or binary column with offsets of type O.
+func addText[O int32 | int64](s *columnSum, d arrow.ArrayData, from, n int) {
 	offsets := arrow.GetData[O](d.Buffers()[1].Bytes())[from : from+n+1]
-	hashLengths(s, offsets)
+	addLengths(s, offsets)
 	if offsets[n] > offsets[0] {
 		_, _ = s.values.Write(d.Buffers()[2].Bytes()[offsets[0]:offsets[n]])
 	}
 }
 
-func elements[O int32 | int64](s *columnSum, d arrow.ArrayData, from, n int) {
+// addElements hashes rows of a list column with offsets of type O.
+func addElements[O int32 | int64](s *columnSum, d arrow.ArrayData, from, n int) {
 	offsets := arrow.GetData[O](d.Buffers()[1].Bytes())[from : from+n+1]
-	hashLengths(s, offsets)
+	addLengths(s, offsets)
 	s.children[0].add(d.Children()[0], int(offsets[0]), int(offsets[n]-offsets[0]))
 }
 
-// decoded hashes a dictionary's values in the place of its indices. What it
-// puts together is bounded, and not of the stream's budget, which a sum must
-// not be refused by.
-func (s *columnSum) decoded(t *arrow.DictionaryType, d arrow.ArrayData, from, n int) {
+// addDictionary hashes the values that the indices of a dictionary column refer
+// to. It decodes a few hundred rows at a time, in memory outside the stream's
+// budget, so that a checksum is never refused memory.
+func (s *columnSum) addDictionary(t *arrow.DictionaryType, d arrow.ArrayData, from, n int) {
 	indices := array.MakeFromData(d).(*array.Dictionary)
 	defer indices.Release()
 	from -= d.Offset()
-	spans := make([]Range, 0, min(n, 256))
+	ranges := make([]Range, 0, min(n, 256))
 	for n > 0 {
-		spans = spans[:0]
-		for len(spans) < 256 && n > 0 {
-			spans = append(spans, Range{From: indices.GetValueIndex(from), Rows: 1})
+		ranges = ranges[:0]
+		for len(ranges) < 256 && n > 0 {
+			ranges = append(ranges, Range{From: indices.GetValueIndex(from), Rows: 1})
 			from, n = from+1, n-1
 		}
-		values := copier{mem: memory.DefaultAllocator}.data(t.ValueType, []arrow.ArrayData{d.Dictionary()}, spans)
+		values := copier{mem: memory.DefaultAllocator}.data(t.ValueType, []arrow.ArrayData{d.Dictionary()}, ranges)
 		s.children[0].add(values, 0, values.Len())
 		values.Release()
 	}

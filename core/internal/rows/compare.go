@@ -13,9 +13,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Comparer returns the function that compares row i of a with row j of b, as
-// [sources.Compare] says. Neither row may be NULL. Where both columns have one
-// type it reads their buffers; else it goes through [sources.Value].
+// Comparer returns a function that compares row i of a with row j of b in the
+// order of [sources.Compare]. Neither row may be NULL. The function is valid while
+// a and b are, and safe for concurrent use. It reads the buffers directly if both
+// columns have the same type, and otherwise compares [sources.Value]s.
 func Comparer(a, b arrow.Array) func(i, j int) int {
 	if e, ok := a.(array.ExtensionArray); ok {
 		a = e.Storage()
@@ -31,25 +32,26 @@ func Comparer(a, b arrow.Array) func(i, j int) int {
 	return func(i, j int) int { return sources.Compare(sources.ValueAt(a, i), sources.ValueAt(b, j)) }
 }
 
-// typedComparer returns nil for a type that it does not know.
+// typedComparer is [Comparer] for two columns of one type. It returns nil if it
+// does not support the type.
 func typedComparer(a, b arrow.Array) func(i, j int) int {
 	switch a.DataType().ID() {
 	case arrow.INT8:
-		return ordered[int8](a, b)
+		return orderedComparer[int8](a, b)
 	case arrow.INT16:
-		return ordered[int16](a, b)
+		return orderedComparer[int16](a, b)
 	case arrow.INT32, arrow.DATE32, arrow.TIME32:
-		return ordered[int32](a, b)
+		return orderedComparer[int32](a, b)
 	case arrow.INT64, arrow.DATE64, arrow.TIME64, arrow.TIMESTAMP, arrow.DURATION:
-		return ordered[int64](a, b)
+		return orderedComparer[int64](a, b)
 	case arrow.UINT8:
-		return ordered[uint8](a, b)
+		return orderedComparer[uint8](a, b)
 	case arrow.UINT16:
-		return ordered[uint16](a, b)
+		return orderedComparer[uint16](a, b)
 	case arrow.UINT32:
-		return ordered[uint32](a, b)
+		return orderedComparer[uint32](a, b)
 	case arrow.UINT64:
-		return ordered[uint64](a, b)
+		return orderedComparer[uint64](a, b)
 	case arrow.FLOAT32:
 		x, y := arrow.GetValues[float32](a.Data(), 1), arrow.GetValues[float32](b.Data(), 1)
 		return func(i, j int) int { return sources.CompareFloat(float64(x[i]), float64(y[j])) }
@@ -92,7 +94,7 @@ func typedComparer(a, b arrow.Array) func(i, j int) int {
 	return nil
 }
 
-func ordered[T interface {
+func orderedComparer[T interface {
 	arrow.FixedWidthType
 	cmp.Ordered
 }](a, b arrow.Array) func(i, j int) int {

@@ -13,19 +13,22 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Range is a run of rows of one of several records.
+// Range is a range of adjacent rows of one of several records.
 type Range struct {
-	Record int // which one
-	From   int // its first row
-	Rows   int
+	Record int // the index of the record
+	From   int // the index of the first row in the record
+	Rows   int // the number of rows
 }
 
-// CopyRanges copies spans of records into one record: the one primitive by which
-// rows are moved. The records have the schema, up to metadata. It allocates
-// exactly what the result needs, panics where that is refused, as [budget.Budget]
-// says, and has given back what it took then.
-func CopyRanges(mem memory.Allocator, schema *arrow.Schema, records []arrow.RecordBatch, spans []Range) arrow.RecordBatch {
-	g := copier{mem: mem}
+// CopyRanges returns a record that holds copies of the given ranges of records, in
+// order. The records have the given schema, except for metadata. The caller
+// releases the result, which shares no memory with the records except for a
+// dictionary that they all have in common.
+//
+// CopyRanges allocates exactly what the result needs. If mem refuses, CopyRanges
+// panics as described at [budget.Budget], after releasing what it had allocated.
+func CopyRanges(mem memory.Allocator, schema *arrow.Schema, records []arrow.RecordBatch, ranges []Range) arrow.RecordBatch {
+	c := copier{mem: mem}
 	columns := make([]arrow.Array, 0, schema.NumFields())
 	defer func() {
 		for _, c := range columns {
@@ -37,56 +40,60 @@ func CopyRanges(mem memory.Allocator, schema *arrow.Schema, records []arrow.Reco
 		for j, r := range records {
 			parts[j] = r.Column(i).Data()
 		}
-		columns = append(columns, g.array(field.Type, parts, spans))
+		columns = append(columns, c.array(field.Type, parts, ranges))
 	}
-	return array.NewRecordBatch(schema, columns, int64(Count(spans)))
+	return array.NewRecordBatch(schema, columns, int64(Count(ranges)))
 }
 
-// CopyColumnRanges copies spans of columns of one type into one column, as [CopyRanges]
-// does with records.
-func CopyColumnRanges(mem memory.Allocator, t arrow.DataType, columns []arrow.ArrayData, spans []Range) arrow.Array {
-	return copier{mem: mem}.array(t, columns, spans)
+// CopyColumnRanges copies ranges of columns of type t into one column, as
+// [CopyRanges] does for records. [Range.Record] is an index in columns.
+func CopyColumnRanges(mem memory.Allocator, t arrow.DataType, columns []arrow.ArrayData, ranges []Range) arrow.Array {
+	return copier{mem: mem}.array(t, columns, ranges)
 }
 
-// Concat copies whole records into one.
+// Concat copies the rows of all records into one record, as [CopyRanges] does.
 func Concat(mem memory.Allocator, schema *arrow.Schema, records []arrow.RecordBatch) arrow.RecordBatch {
-	spans := make([]Range, len(records))
+	ranges := make([]Range, len(records))
 	for i, r := range records {
-		spans[i] = Range{Record: i, Rows: int(r.NumRows())}
+		ranges[i] = Range{Record: i, Rows: int(r.NumRows())}
 	}
-	return CopyRanges(mem, schema, records, spans)
+	return CopyRanges(mem, schema, records, ranges)
 }
 
-func Count(spans []Range) int {
+// Count returns the total number of rows in ranges.
+func Count(ranges []Range) int {
 	n := 0
-	for _, s := range spans {
-		n += s.Rows
+	for _, r := range ranges {
+		n += r.Rows
 	}
 	return n
 }
 
+// copier copies columns into buffers from mem. In its methods, parts are columns
+// of one type, and the Record of a range or ref is an index in them.
 type copier struct {
 	mem memory.Allocator
 }
 
-func (g copier) array(t arrow.DataType, parts []arrow.ArrayData, spans []Range) arrow.Array {
-	data := g.data(t, parts, spans)
+func (c copier) array(t arrow.DataType, parts []arrow.ArrayData, ranges []Range) arrow.Array {
+	data := c.data(t, parts, ranges)
 	defer data.Release()
 	return array.MakeFromData(data)
 }
 
-// buffer returns a buffer of n bytes, zeroed as every allocator of ours does.
-func (g copier) buffer(n int) *memory.Buffer {
-	b := memory.NewResizableBuffer(g.mem)
+// buffer returns a buffer of n zero bytes: budgets zero what they allocate.
+func (c copier) buffer(n int) *memory.Buffer {
+	b := memory.NewResizableBuffer(c.mem)
 	b.Resize(n)
 	return b
 }
 
-// data gathers one column. In every branch what is made is released again by a
-// defer, which leaves it to the result, and leaves nothing after a panic.
-func (g copier) data(t arrow.DataType, parts []arrow.ArrayData, spans []Range) arrow.ArrayData {
-	rows := Count(spans)
-	validity, nulls := g.validity(parts, spans, rows)
+// data copies ranges of one column. Every branch defers the release of the buffers
+// and children that it makes: the result has retained them by then, and after a
+// panic nothing is left.
+func (c copier) data(t arrow.DataType, parts []arrow.ArrayData, ranges []Range) arrow.ArrayData {
+	rows := Count(ranges)
+	validity, nulls := c.validity(parts, ranges, rows)
 	if validity != nil {
 		defer validity.Release()
 	}
@@ -94,152 +101,154 @@ func (g copier) data(t arrow.DataType, parts []arrow.ArrayData, spans []Range) a
 	if e, ok := t.(arrow.ExtensionType); ok {
 		storage = e.StorageType()
 	}
-	make1 := func(buffers []*memory.Buffer, children []arrow.ArrayData) arrow.ArrayData {
+	result := func(buffers []*memory.Buffer, children []arrow.ArrayData) arrow.ArrayData {
 		return array.NewData(t, rows, buffers, children, nulls, 0)
 	}
 	switch s := storage.(type) {
 	case *arrow.NullType:
 		return array.NewData(t, rows, []*memory.Buffer{nil}, nil, rows, 0)
 	case *arrow.BooleanType:
-		values := g.buffer(int(bitutil.BytesForBits(int64(rows))))
+		values := c.buffer(int(bitutil.BytesForBits(int64(rows))))
 		defer values.Release()
-		at := 0
-		for _, s := range spans {
-			if s.Rows == 0 {
+		row := 0
+		for _, r := range ranges {
+			if r.Rows == 0 {
 				continue // an empty column may have no buffer
 			}
-			d := parts[s.Record]
-			bitutil.CopyBitmap(d.Buffers()[1].Bytes(), d.Offset()+s.From, s.Rows, values.Bytes(), at)
-			at += s.Rows
+			d := parts[r.Record]
+			bitutil.CopyBitmap(d.Buffers()[1].Bytes(), d.Offset()+r.From, r.Rows, values.Bytes(), row)
+			row += r.Rows
 		}
-		return make1([]*memory.Buffer{validity, values}, nil)
+		return result([]*memory.Buffer{validity, values}, nil)
 	case *arrow.DictionaryType:
-		return g.dictionary(t, s, parts, spans, validity, nulls)
+		return c.dictionary(t, s, parts, ranges, validity, nulls)
 	case *arrow.StringType, *arrow.BinaryType:
-		offsets, values := variable[int32](g, parts, spans, rows)
+		offsets, values := variable[int32](c, parts, ranges, rows)
 		defer offsets.Release()
 		defer values.Release()
-		return make1([]*memory.Buffer{validity, offsets, values}, nil)
+		return result([]*memory.Buffer{validity, offsets, values}, nil)
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
-		offsets, values := variable[int64](g, parts, spans, rows)
+		offsets, values := variable[int64](c, parts, ranges, rows)
 		defer offsets.Release()
 		defer values.Release()
-		return make1([]*memory.Buffer{validity, offsets, values}, nil)
+		return result([]*memory.Buffer{validity, offsets, values}, nil)
 	case *arrow.ListType:
-		return list[int32](g, t, s.Elem(), parts, spans, validity, nulls)
+		return list[int32](c, t, s.Elem(), parts, ranges, validity, nulls)
 	case *arrow.MapType:
-		return list[int32](g, t, s.Elem(), parts, spans, validity, nulls)
+		return list[int32](c, t, s.Elem(), parts, ranges, validity, nulls)
 	case *arrow.LargeListType:
-		return list[int64](g, t, s.Elem(), parts, spans, validity, nulls)
+		return list[int64](c, t, s.Elem(), parts, ranges, validity, nulls)
 	case *arrow.FixedSizeListType:
 		width := int(s.Len())
-		child := g.child(s.Elem(), 0, parts, spans, func(d arrow.ArrayData, s Range) (int, int) {
-			return (s.From + d.Offset()) * width, s.Rows * width
+		child := c.child(s.Elem(), 0, parts, ranges, func(d arrow.ArrayData, r Range) (int, int) {
+			return (r.From + d.Offset()) * width, r.Rows * width
 		})
 		defer child.Release()
-		return make1([]*memory.Buffer{validity}, []arrow.ArrayData{child})
+		return result([]*memory.Buffer{validity}, []arrow.ArrayData{child})
 	case *arrow.StructType:
 		children := make([]arrow.ArrayData, 0, s.NumFields())
 		defer func() {
-			for _, c := range children {
-				c.Release()
+			for _, child := range children {
+				child.Release()
 			}
 		}()
 		for i := range s.NumFields() {
-			children = append(children, g.child(s.Field(i).Type, i, parts, spans, func(d arrow.ArrayData, s Range) (int, int) {
-				return s.From + d.Offset(), s.Rows
+			children = append(children, c.child(s.Field(i).Type, i, parts, ranges, func(d arrow.ArrayData, r Range) (int, int) {
+				return r.From + d.Offset(), r.Rows
 			}))
 		}
-		return make1([]*memory.Buffer{validity}, children)
+		return result([]*memory.Buffer{validity}, children)
 	case arrow.FixedWidthDataType:
-		values := g.fixed(s.BitWidth()/8, parts, spans, rows)
+		values := c.fixed(s.BitWidth()/8, parts, ranges, rows)
 		defer values.Release()
-		return make1([]*memory.Buffer{validity, values}, nil)
+		return result([]*memory.Buffer{validity, values}, nil)
 	}
-	panic(&sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("columns of type %s cannot be copied row by row", t)})
+	panic(&sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("rows of type %s cannot be copied", t)})
 }
 
-// validity returns nil where every row is valid.
-func (g copier) validity(parts []arrow.ArrayData, spans []Range, rows int) (*memory.Buffer, int) {
-	some := false
-	for _, s := range spans {
-		some = some || HasNulls(parts[s.Record])
+// validity returns the bitmap of valid rows and the number of NULLs. The bitmap is
+// nil if no row is NULL.
+func (c copier) validity(parts []arrow.ArrayData, ranges []Range, rows int) (*memory.Buffer, int) {
+	anyNulls := false
+	for _, r := range ranges {
+		anyNulls = anyNulls || HasNulls(parts[r.Record])
 	}
-	if !some {
+	if !anyNulls {
 		return nil, 0
 	}
-	bits := g.buffer(int(bitutil.BytesForBits(int64(rows))))
-	at := 0
-	for _, s := range spans {
-		if d := parts[s.Record]; HasNulls(d) {
-			bitutil.CopyBitmap(d.Buffers()[0].Bytes(), d.Offset()+s.From, s.Rows, bits.Bytes(), at)
+	bits := c.buffer(int(bitutil.BytesForBits(int64(rows))))
+	row := 0
+	for _, r := range ranges {
+		if d := parts[r.Record]; HasNulls(d) {
+			bitutil.CopyBitmap(d.Buffers()[0].Bytes(), d.Offset()+r.From, r.Rows, bits.Bytes(), row)
 		} else {
-			bitutil.SetBitsTo(bits.Bytes(), int64(at), int64(s.Rows), true)
+			bitutil.SetBitsTo(bits.Bytes(), int64(row), int64(r.Rows), true)
 		}
-		at += s.Rows
+		row += r.Rows
 	}
 	return bits, rows - bitutil.CountSetBits(bits.Bytes(), 0, rows)
 }
 
-// HasNulls reports whether a column has a bitmap that must be looked at.
+// HasNulls reports whether a column has a validity bitmap that must be consulted.
 func HasNulls(d arrow.ArrayData) bool {
 	return d.NullN() != 0 && len(d.Buffers()) > 0 && d.Buffers()[0] != nil && d.Buffers()[0].Len() > 0
 }
 
-func (g copier) fixed(width int, parts []arrow.ArrayData, spans []Range, rows int) *memory.Buffer {
-	values := g.buffer(rows * width)
+// fixed copies the values, each of width bytes, of a column of fixed width.
+func (c copier) fixed(width int, parts []arrow.ArrayData, ranges []Range, rows int) *memory.Buffer {
+	values := c.buffer(rows * width)
 	to := values.Bytes()
-	for _, s := range spans {
-		if s.Rows == 0 {
+	for _, r := range ranges {
+		if r.Rows == 0 {
 			continue // an empty column may have no buffer
 		}
-		d := parts[s.Record]
-		from := (d.Offset() + s.From) * width
-		n := s.Rows * width
+		d := parts[r.Record]
+		from := (d.Offset() + r.From) * width
+		n := r.Rows * width
 		copy(to[:n], d.Buffers()[1].Bytes()[from:from+n])
 		to = to[n:]
 	}
 	return values
 }
 
-// variable gathers the offsets and the contents of a text or binary column.
-func variable[O int32 | int64](g copier, parts []arrow.ArrayData, spans []Range, rows int) (offsets, values *memory.Buffer) {
+// variable copies the offsets and contents of a string or binary column.
+func variable[O int32 | int64](c copier, parts []arrow.ArrayData, ranges []Range, rows int) (offsets, values *memory.Buffer) {
 	size := int64(0)
-	for _, s := range spans {
-		if o := offsetsOf[O](parts[s.Record], s); o != nil {
-			size += int64(o[s.Rows] - o[0])
+	for _, r := range ranges {
+		if o := offsetsOf[O](parts[r.Record], r); o != nil {
+			size += int64(o[r.Rows] - o[0])
 		}
 	}
 	if size > math.MaxInt32 && int64(O(size)) != size {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column do not fit one chunk: ask for smaller chunks", budget.FormatBytes(size))})
+		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size))})
 	}
 	var width O
-	offsets = g.buffer((rows + 1) * sizeOf(width))
-	made := false
+	offsets = c.buffer((rows + 1) * sizeOf(width))
+	allocated := false
 	defer func() {
-		if !made {
+		if !allocated {
 			offsets.Release()
 		}
 	}()
-	values = g.buffer(int(size))
-	made = true
-	ends, at, total := arrow.GetData[O](offsets.Bytes()), 1, O(0)
+	values = c.buffer(int(size))
+	allocated = true
+	ends, next, total := arrow.GetData[O](offsets.Bytes()), 1, O(0)
 	to := values.Bytes()
-	for _, s := range spans {
-		d := parts[s.Record]
-		o := offsetsOf[O](d, s)
+	for _, r := range ranges {
+		d := parts[r.Record]
+		o := offsetsOf[O](d, r)
 		if o == nil {
-			for range s.Rows {
-				ends[at] = total
-				at++
+			for range r.Rows {
+				ends[next] = total
+				next++
 			}
 			continue
 		}
-		for _, end := range o[1 : s.Rows+1] {
-			ends[at] = total + end - o[0]
-			at++
+		for _, end := range o[1 : r.Rows+1] {
+			ends[next] = total + end - o[0]
+			next++
 		}
-		if first, last := o[0], o[s.Rows]; last > first {
+		if first, last := o[0], o[r.Rows]; last > first {
 			copy(to[total:], d.Buffers()[2].Bytes()[first:last])
 			total += last - first
 		}
@@ -247,6 +256,7 @@ func variable[O int32 | int64](g copier, parts []arrow.ArrayData, spans []Range,
 	return offsets, values
 }
 
+// sizeOf returns the size of an offset of type O in bytes.
 func sizeOf[O int32 | int64](O) int {
 	var o any = O(0)
 	if _, ok := o.(int32); ok {
@@ -255,68 +265,71 @@ func sizeOf[O int32 | int64](O) int {
 	return 8
 }
 
-// offsetsOf returns the offsets of a span's rows and one more; nil where the
-// column has none, which is legal for a column without rows or contents.
-func offsetsOf[O int32 | int64](d arrow.ArrayData, s Range) []O {
+// offsetsOf returns a column's offsets from the first row of r on: the contents of
+// row i of the range lie between offsets i and i+1. It returns nil if the column
+// has no offsets, which Arrow allows for a column without rows or contents.
+func offsetsOf[O int32 | int64](d arrow.ArrayData, r Range) []O {
 	if d.Buffers()[1] == nil || d.Buffers()[1].Len() == 0 {
 		return nil
 	}
-	return arrow.GetData[O](d.Buffers()[1].Bytes())[d.Offset()+s.From:]
+	return arrow.GetData[O](d.Buffers()[1].Bytes())[d.Offset()+r.From:]
 }
 
-// child gathers the child number i of a nested column: the rows that at gives
-// for each span of the parent, counted from the start of the child's buffers
-// without the child's own offset.
-func (g copier) child(t arrow.DataType, i int, parts []arrow.ArrayData, spans []Range, at func(arrow.ArrayData, Range) (from, rows int)) arrow.ArrayData {
+// child copies the child with index i of a nested column. For each range of the
+// parent, childRange returns the range of the child, relative to the child's own
+// offset.
+func (c copier) child(t arrow.DataType, i int, parts []arrow.ArrayData, ranges []Range, childRange func(arrow.ArrayData, Range) (from, rows int)) arrow.ArrayData {
 	children := make([]arrow.ArrayData, len(parts))
 	for j, d := range parts {
 		children[j] = d.Children()[i]
 	}
-	inner := make([]Range, 0, len(spans))
-	for _, s := range spans {
-		if from, rows := at(parts[s.Record], s); rows > 0 {
-			inner = append(inner, Range{Record: s.Record, From: from, Rows: rows})
+	childRanges := make([]Range, 0, len(ranges))
+	for _, r := range ranges {
+		if from, rows := childRange(parts[r.Record], r); rows > 0 {
+			childRanges = append(childRanges, Range{Record: r.Record, From: from, Rows: rows})
 		}
 	}
-	return g.data(t, children, inner)
+	return c.data(t, children, childRanges)
 }
 
-func list[O int32 | int64](g copier, t, elem arrow.DataType, parts []arrow.ArrayData, spans []Range, validity *memory.Buffer, nulls int) arrow.ArrayData {
-	rows := Count(spans)
+// list copies ranges of a list or map column with offsets of type O.
+func list[O int32 | int64](c copier, t, elem arrow.DataType, parts []arrow.ArrayData, ranges []Range, validity *memory.Buffer, nulls int) arrow.ArrayData {
+	rows := Count(ranges)
 	var width O
-	offsets := g.buffer((rows + 1) * sizeOf(width))
+	offsets := c.buffer((rows + 1) * sizeOf(width))
 	defer offsets.Release()
-	ends, at, total := arrow.GetData[O](offsets.Bytes()), 1, int64(0)
-	for _, s := range spans {
-		o := offsetsOf[O](parts[s.Record], s)
-		for i := range s.Rows {
+	ends, next, total := arrow.GetData[O](offsets.Bytes()), 1, int64(0)
+	for _, r := range ranges {
+		o := offsetsOf[O](parts[r.Record], r)
+		for i := range r.Rows {
 			if o != nil {
 				total += int64(o[i+1] - o[i])
 			}
 			if int64(O(total)) != total {
-				panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%d elements in one column of lists do not fit one chunk: ask for smaller chunks", total)})
+				panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%d list elements in one column exceed what one chunk can hold; use smaller chunks", total)})
 			}
-			ends[at] = O(total)
-			at++
+			ends[next] = O(total)
+			next++
 		}
 	}
-	child := g.child(elem, 0, parts, spans, func(d arrow.ArrayData, s Range) (int, int) {
-		o := offsetsOf[O](d, s)
+	child := c.child(elem, 0, parts, ranges, func(d arrow.ArrayData, r Range) (int, int) {
+		o := offsetsOf[O](d, r)
 		if o == nil {
 			return 0, 0
 		}
-		return int(o[0]), int(o[s.Rows] - o[0])
+		return int(o[0]), int(o[r.Rows] - o[0])
 	})
 	defer child.Release()
 	return array.NewData(t, rows, []*memory.Buffer{validity, offsets}, []arrow.ArrayData{child}, nulls, 0)
 }
 
-// dictionary keeps the dictionary where all records share it; else the result's
-// is all of them, one after the other.
-func (g copier) dictionary(t arrow.DataType, dt *arrow.DictionaryType, parts []arrow.ArrayData, spans []Range, validity *memory.Buffer, nulls int) arrow.ArrayData {
-	rows := Count(spans)
+// dictionary copies ranges of a dictionary column. If all parts have equal
+// dictionaries, the result shares the first one; otherwise its dictionary is their
+// concatenation.
+func (c copier) dictionary(t arrow.DataType, dt *arrow.DictionaryType, parts []arrow.ArrayData, ranges []Range, validity *memory.Buffer, nulls int) arrow.ArrayData {
+	rows := Count(ranges)
 	width := dt.IndexType.(arrow.FixedWidthDataType).BitWidth() / 8
-	indices := g.fixed(width, parts, spans, rows)
+	indices := c.fixed(width, parts, ranges, rows)
 	defer indices.Release()
 	dictionaries := make([]arrow.ArrayData, len(parts))
 	same := true
@@ -327,20 +340,20 @@ func (g copier) dictionary(t arrow.DataType, dt *arrow.DictionaryType, parts []a
 	if same && len(parts) > 0 {
 		return array.NewDataWithDictionary(t, rows, []*memory.Buffer{validity, indices}, nulls, 0, dictionaries[0].(*array.Data))
 	}
-	first, total := make([]int, len(parts)), 0
+	firstIndex, total := make([]int, len(parts)), 0 // in the concatenated dictionary
 	whole := make([]Range, len(parts))
 	for i, d := range dictionaries {
-		first[i], whole[i] = total, Range{Record: i, Rows: d.Len()}
+		firstIndex[i], whole[i] = total, Range{Record: i, Rows: d.Len()}
 		total += d.Len()
 	}
-	all := g.data(dt.ValueType, dictionaries, whole)
-	defer all.Release()
-	at := 0
-	for _, s := range spans {
-		shift(dt.IndexType, indices.Bytes()[at*width:(at+s.Rows)*width], first[s.Record], total)
-		at += s.Rows
+	concatenated := c.data(dt.ValueType, dictionaries, whole)
+	defer concatenated.Release()
+	row := 0
+	for _, r := range ranges {
+		shiftIndices(dt.IndexType, indices.Bytes()[row*width:(row+r.Rows)*width], firstIndex[r.Record], total)
+		row += r.Rows
 	}
-	return array.NewDataWithDictionary(t, rows, []*memory.Buffer{validity, indices}, nulls, 0, all.(*array.Data))
+	return array.NewDataWithDictionary(t, rows, []*memory.Buffer{validity, indices}, nulls, 0, concatenated.(*array.Data))
 }
 
 func equal(a, b arrow.ArrayData) bool {
@@ -350,32 +363,32 @@ func equal(a, b arrow.ArrayData) bool {
 	return array.Equal(x, y)
 }
 
-// shift adds by to every index, those under nulls too: they point somewhere in
-// the dictionary still.
-func shift(t arrow.DataType, indices []byte, by, total int) {
+// shiftIndices adds delta to every index, including those under NULLs, which remain
+// valid indexes. The dictionary that they refer to then has total values.
+func shiftIndices(t arrow.DataType, indices []byte, delta, total int) {
 	bits := t.(arrow.FixedWidthDataType).BitWidth()
 	if arrow.IsSignedInteger(t.ID()) {
 		bits--
 	}
 	if bits < 63 && total > 1<<bits {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("dictionaries of %d values together do not fit indices of type %s: ask for smaller chunks", total, t)})
+		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("dictionaries of %d values in total exceed the range of their %s indexes; use smaller chunks", total, t)})
 	}
 	switch t.(arrow.FixedWidthDataType).BitWidth() {
 	case 8:
 		for i := range indices {
-			indices[i] += uint8(by)
+			indices[i] += uint8(delta)
 		}
 	case 16:
-		add(arrow.GetData[uint16](indices), uint16(by))
+		addTo(arrow.GetData[uint16](indices), uint16(delta))
 	case 32:
-		add(arrow.GetData[uint32](indices), uint32(by))
+		addTo(arrow.GetData[uint32](indices), uint32(delta))
 	default:
-		add(arrow.GetData[uint64](indices), uint64(by))
+		addTo(arrow.GetData[uint64](indices), uint64(delta))
 	}
 }
 
-func add[T uint16 | uint32 | uint64](values []T, by T) {
+func addTo[T uint16 | uint32 | uint64](values []T, delta T) {
 	for i := range values {
-		values[i] += by
+		values[i] += delta
 	}
 }

@@ -1,4 +1,5 @@
-// Package rows moves rows between Arrow records: it copies ranges, takes single
-// rows, compares values and sums up checksums. What it allocates comes from the
-// caller's allocator, and is released again where that refuses memory.
+// Package rows moves rows between Arrow records: it copies ranges of rows, takes
+// single rows, compares values, and computes checksums. Results are allocated
+// from the caller's allocator. If that refuses memory, the functions panic, after
+// releasing what they had allocated.
 package rows

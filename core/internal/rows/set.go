@@ -8,8 +8,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// ValueType is the type that a column's keys have: an extension stands for its
-// storage, a dictionary for its values.
+// ValueType returns the type of a column's values: the storage type of an
+// extension type, the value type of a dictionary, and otherwise t itself.
 func ValueType(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case arrow.ExtensionType:
@@ -20,30 +20,35 @@ func ValueType(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Set are rows of several records, in an order of their own.
+// Set is an ordered selection of rows of several records. The records have one
+// schema. The set does not own them: they must outlive it.
 type Set struct {
 	Records []arrow.RecordBatch
-	Refs    []Ref
+	Refs    []Ref // the rows, in the set's order
 }
 
-// Column picks one of the columns, a field of the records' schema.
-func (r Set) Column(mem memory.Allocator, place int, f arrow.Field) arrow.Array {
-	return Take(mem, f.Type, f.Nullable, r.Parts(place), r.Refs)
+// Column returns the column with index i, whose field is f, of the rows in the
+// set. The caller releases it. See [Take] for what it allocates.
+func (s Set) Column(mem memory.Allocator, i int, f arrow.Field) arrow.Array {
+	return Take(mem, f.Type, f.Nullable, s.Parts(i), s.Refs)
 }
 
-func (r Set) Parts(place int) []arrow.ArrayData {
-	parts := make([]arrow.ArrayData, len(r.Records))
-	for i, record := range r.Records {
-		parts[i] = record.Column(place).Data()
+// Parts returns the data of the column with index i of each record, without
+// retaining it.
+func (s Set) Parts(i int) []arrow.ArrayData {
+	parts := make([]arrow.ArrayData, len(s.Records))
+	for j, record := range s.Records {
+		parts[j] = record.Column(i).Data()
 	}
 	return parts
 }
 
-// Copy is a record of the rows that shares no memory with others.
-func (r Set) Copy(mem memory.Allocator, schema *arrow.Schema) arrow.RecordBatch {
-	if len(r.Refs) > 0 && contiguous(r.Refs) {
-		first := r.Refs[0]
-		return CopyRanges(mem, schema, r.Records, []Range{{Record: int(first.Record), From: int(first.Row), Rows: len(r.Refs)}})
+// Copy returns a record of the rows in the set, which the caller releases. It shares
+// no memory with the records, except for dictionaries.
+func (s Set) Copy(mem memory.Allocator, schema *arrow.Schema) arrow.RecordBatch {
+	if len(s.Refs) > 0 && contiguous(s.Refs) {
+		first := s.Refs[0]
+		return CopyRanges(mem, schema, s.Records, []Range{{Record: int(first.Record), From: int(first.Row), Rows: len(s.Refs)}})
 	}
 	columns := make([]arrow.Array, 0, schema.NumFields())
 	defer func() {
@@ -52,19 +57,21 @@ func (r Set) Copy(mem memory.Allocator, schema *arrow.Schema) arrow.RecordBatch 
 		}
 	}()
 	for i, f := range schema.Fields() {
-		columns = append(columns, r.Column(mem, i, f))
+		columns = append(columns, s.Column(mem, i, f))
 	}
-	return array.NewRecordBatch(schema, columns, int64(len(r.Refs)))
+	return array.NewRecordBatch(schema, columns, int64(len(s.Refs)))
 }
 
-// Empty has no rows and needs no memory.
+// Empty returns a record without rows, which the caller releases. It takes no
+// memory from a budget.
 func Empty(schema *arrow.Schema) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
 	return b.NewRecordBatch()
 }
 
-// YieldOwned yields a record that was made for it, and releases it afterwards.
+// YieldOwned yields a record with its cursor, then releases the record, which the
+// caller has given up. It reports whether the loop continues.
 func YieldOwned(yield func(sources.Batch, error) bool, record arrow.RecordBatch, cursor sources.Cursor) bool {
 	defer record.Release()
 	return yield(sources.Batch{Record: record, Cursor: cursor}, nil)

@@ -14,22 +14,26 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Ref is one row of one of several records; a negative record is no row.
+// Ref refers to one row of one of several records, by index. A negative Record
+// refers to no row.
 type Ref struct{ Record, Row int32 }
 
-// Take copies rows from anywhere in several columns of one type into a new one:
-// what [CopyRanges] is for runs of rows, pick is for single ones. No row becomes NULL
-// where nullable says so, else a zero. Rows that are a good part of
-// one column, in its order, are given as a slice of it, without a copy. It allocates and panics as
-// gather does.
+// Take returns a column of type t with the rows that refs refer to, in that order.
+// The parts are columns of type t; [Ref.Record] is an index in them. A ref to no
+// row yields NULL if nullable is true, and otherwise a zero value. The caller
+// releases the result.
+//
+// If the rows are adjacent in one part and make up at least half of it, the result
+// is a slice of that part. Otherwise Take copies the rows, and allocates and panics
+// as [CopyRanges] does.
 func Take(mem memory.Allocator, t arrow.DataType, nullable bool, parts []arrow.ArrayData, refs []Ref) arrow.Array {
-	// A slice keeps the whole column alive, so it must be much of it.
+	// A slice keeps the whole column alive, so it must be a large part of it.
 	if n := len(refs); n > 0 && contiguous(refs) && 2*n >= parts[refs[0].Record].Len() {
 		data := array.NewSliceData(parts[refs[0].Record], int64(refs[0].Row), int64(refs[0].Row)+int64(n))
 		defer data.Release()
 		return array.MakeFromData(data)
 	}
-	g := copier{mem: mem}
+	c := copier{mem: mem}
 	storage := t
 	if e, ok := t.(arrow.ExtensionType); ok {
 		storage = e.StorageType()
@@ -42,28 +46,29 @@ func Take(mem memory.Allocator, t arrow.DataType, nullable bool, parts []arrow.A
 			}
 		}
 	}()
-	validity, nulls := g.takeValidity(nullable, parts, refs)
+	validity, nulls := c.takeValidity(nullable, parts, refs)
 	buffers = append(buffers, validity)
 	switch s := storage.(type) {
 	case *arrow.BooleanType:
-		buffers = append(buffers, g.takeBits(parts, refs))
+		buffers = append(buffers, c.takeBits(parts, refs))
 	case *arrow.StringType, *arrow.BinaryType:
-		buffers = takeText[int32](g, parts, refs, buffers)
+		buffers = takeText[int32](c, parts, refs, buffers)
 	case *arrow.LargeStringType, *arrow.LargeBinaryType:
-		buffers = takeText[int64](g, parts, refs, buffers)
+		buffers = takeText[int64](c, parts, refs, buffers)
 	case *arrow.NullType, *arrow.DictionaryType:
-		return g.takeRanges(t, parts, refs)
+		return c.takeRanges(t, parts, refs)
 	case arrow.FixedWidthDataType:
-		buffers = append(buffers, g.takeFixed(s.BitWidth()/8, parts, refs))
+		buffers = append(buffers, c.takeFixed(s.BitWidth()/8, parts, refs))
 	default:
-		return g.takeRanges(t, parts, refs)
+		return c.takeRanges(t, parts, refs)
 	}
 	data := array.NewData(t, len(refs), buffers, nil, nulls, 0)
 	defer data.Release()
 	return array.MakeFromData(data)
 }
 
-// contiguous reports whether refs are neighbours in one record.
+// contiguous reports whether refs, of which there is at least one, refer to
+// adjacent rows of one record, in order.
 func contiguous(refs []Ref) bool {
 	first := refs[0]
 	if first.Record < 0 {
@@ -77,49 +82,51 @@ func contiguous(refs []Ref) bool {
 	return true
 }
 
-// takeRanges leaves nested and odd types to gather. A column of one NULL stands
-// for what is no row.
-func (g copier) takeRanges(t arrow.DataType, parts []arrow.ArrayData, refs []Ref) arrow.Array {
-	var spans []Range
-	none := false
+// takeRanges takes rows of nested and unusual types by copying ranges. It copies
+// refs to no row from an additional column that has one NULL.
+func (c copier) takeRanges(t arrow.DataType, parts []arrow.ArrayData, refs []Ref) arrow.Array {
+	var ranges []Range
+	needsNull := false
 	for _, r := range refs {
 		if r.Record < 0 {
-			none = true
+			needsNull = true
 			r = Ref{Record: int32(len(parts))}
 		}
-		if n := len(spans); n > 0 && spans[n-1].Record == int(r.Record) && spans[n-1].From+spans[n-1].Rows == int(r.Row) {
-			spans[n-1].Rows++
+		if n := len(ranges); n > 0 && ranges[n-1].Record == int(r.Record) && ranges[n-1].From+ranges[n-1].Rows == int(r.Row) {
+			ranges[n-1].Rows++
 			continue
 		}
-		spans = append(spans, Range{Record: int(r.Record), From: int(r.Row), Rows: 1})
+		ranges = append(ranges, Range{Record: int(r.Record), From: int(r.Row), Rows: 1})
 	}
-	if none {
-		null := array.MakeArrayOfNull(g.mem, t, 1)
+	if needsNull {
+		null := array.MakeArrayOfNull(c.mem, t, 1)
 		defer null.Release()
 		parts = append(parts[:len(parts):len(parts)], null.Data())
 	}
-	return g.array(t, parts, spans)
+	return c.array(t, parts, ranges)
 }
 
-func (g copier) takeValidity(nullable bool, parts []arrow.ArrayData, refs []Ref) (*memory.Buffer, int) {
-	some := false
+// takeValidity returns the bitmap of valid rows and the number of NULLs. The bitmap
+// is nil if no row can be NULL.
+func (c copier) takeValidity(nullable bool, parts []arrow.ArrayData, refs []Ref) (*memory.Buffer, int) {
+	anyNulls := false
 	for _, d := range parts {
-		some = some || HasNulls(d)
+		anyNulls = anyNulls || HasNulls(d)
 	}
-	if !some && nullable {
+	if !anyNulls && nullable {
 		for _, r := range refs {
 			if r.Record < 0 {
-				some = true
+				anyNulls = true
 				break
 			}
 		}
 	}
-	if !some {
+	if !anyNulls {
 		return nil, 0
 	}
-	out := g.buffer(int(bitutil.BytesForBits(int64(len(refs)))))
+	out := c.buffer(int(bitutil.BytesForBits(int64(len(refs)))))
 	bits, nulls := out.Bytes(), 0
-	bitmaps := make([][]byte, len(parts)) // nil: all valid
+	bitmaps := make([][]byte, len(parts)) // nil if the part has no NULLs
 	offsets := make([]int, len(parts))
 	for i, d := range parts {
 		offsets[i] = d.Offset()
@@ -142,8 +149,9 @@ func (g copier) takeValidity(nullable bool, parts []arrow.ArrayData, refs []Ref)
 	return out, nulls
 }
 
-func (g copier) takeBits(parts []arrow.ArrayData, refs []Ref) *memory.Buffer {
-	out := g.buffer(int(bitutil.BytesForBits(int64(len(refs)))))
+// takeBits takes the values of a boolean column.
+func (c copier) takeBits(parts []arrow.ArrayData, refs []Ref) *memory.Buffer {
+	out := c.buffer(int(bitutil.BytesForBits(int64(len(refs)))))
 	bits := out.Bytes()
 	for i, r := range refs {
 		if r.Record < 0 {
@@ -157,8 +165,9 @@ func (g copier) takeBits(parts []arrow.ArrayData, refs []Ref) *memory.Buffer {
 	return out
 }
 
-func (g copier) takeFixed(width int, parts []arrow.ArrayData, refs []Ref) *memory.Buffer {
-	out := g.buffer(len(refs) * width)
+// takeFixed takes values of a fixed width in bytes. Common widths have a faster path.
+func (c copier) takeFixed(width int, parts []arrow.ArrayData, refs []Ref) *memory.Buffer {
+	out := c.buffer(len(refs) * width)
 	switch width {
 	case 1:
 		takeValues(arrow.GetData[uint8](out.Bytes()), parts, refs)
@@ -175,8 +184,8 @@ func (g copier) takeFixed(width int, parts []arrow.ArrayData, refs []Ref) *memor
 		for _, r := range refs {
 			if r.Record >= 0 {
 				d := parts[r.Record]
-				at := (d.Offset() + int(r.Row)) * width
-				copy(to[:width], d.Buffers()[1].Bytes()[at:])
+				from := (d.Offset() + int(r.Row)) * width
+				copy(to[:width], d.Buffers()[1].Bytes()[from:])
 			}
 			to = to[width:]
 		}
@@ -184,6 +193,7 @@ func (g copier) takeFixed(width int, parts []arrow.ArrayData, refs []Ref) *memor
 	return out
 }
 
+// takeValues takes values of type T into out, which is zero.
 func takeValues[T arrow.FixedWidthType](out []T, parts []arrow.ArrayData, refs []Ref) {
 	values := make([][]T, len(parts))
 	for i, d := range parts {
@@ -198,9 +208,9 @@ func takeValues[T arrow.FixedWidthType](out []T, parts []arrow.ArrayData, refs [
 	}
 }
 
-// takeText appends the offsets and the contents to buffers, which the caller
-// releases also when it panics.
-func takeText[O int32 | int64](g copier, parts []arrow.ArrayData, refs []Ref, buffers []*memory.Buffer) []*memory.Buffer {
+// takeText takes the rows of a string or binary column, and appends their offsets
+// and contents to buffers. The caller releases buffers, also after a panic.
+func takeText[O int32 | int64](c copier, parts []arrow.ArrayData, refs []Ref, buffers []*memory.Buffer) []*memory.Buffer {
 	offsets, contents := make([][]O, len(parts)), make([][]byte, len(parts))
 	for i, d := range parts {
 		offsets[i] = offsetsOf[O](d, Range{})
@@ -216,24 +226,24 @@ func takeText[O int32 | int64](g copier, parts []arrow.ArrayData, refs []Ref, bu
 		}
 	}
 	if size > math.MaxInt32 && int64(O(size)) != size {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column do not fit one chunk: ask for smaller chunks", budget.FormatBytes(size))})
+		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size))})
 	}
-	ends := g.buffer((len(refs) + 1) * sizeOf(O(0)))
-	made := false
+	offsetsOut := c.buffer((len(refs) + 1) * sizeOf(O(0)))
+	allocated := false
 	defer func() {
-		if !made {
-			ends.Release()
+		if !allocated {
+			offsetsOut.Release()
 		}
 	}()
-	values := g.buffer(int(size))
-	made = true
-	end, to, total := arrow.GetData[O](ends.Bytes()), values.Bytes(), O(0)
+	values := c.buffer(int(size))
+	allocated = true
+	ends, to, total := arrow.GetData[O](offsetsOut.Bytes()), values.Bytes(), O(0)
 	for i, r := range refs {
 		if r.Record >= 0 && offsets[r.Record] != nil {
 			o := offsets[r.Record][r.Row:]
 			total += O(copy(to[total:], contents[r.Record][o[0]:o[1]]))
 		}
-		end[i+1] = total
+		ends[i+1] = total
 	}
-	return append(buffers, ends, values)
+	return append(buffers, offsetsOut, values)
 }

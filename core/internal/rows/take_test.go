@@ -14,8 +14,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// pickTypes has a type of every width and shape.
-var pickTypes = []struct {
+// takeTypes has a type of every width and layout.
+var takeTypes = []struct {
 	t    arrow.DataType
 	json func(i int) string
 }{
@@ -35,11 +35,11 @@ var pickTypes = []struct {
 	{arrow.Null, func(int) string { return "null" }},
 }
 
-// TestPick: picked rows are the rows, whatever lies around them; where there is
-// none there is NULL; and nothing is left behind.
-func TestPick(t *testing.T) {
+// TestTake checks that Take returns the rows referred to, that a ref to no row
+// yields NULL, and that no memory is left behind.
+func TestTake(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, test := range pickTypes {
+	for _, test := range takeTypes {
 		for _, nulls := range []bool{false, true} {
 			budget, err := budget.New("test", 1<<20, nil)
 			if err != nil {
@@ -93,7 +93,7 @@ func TestPick(t *testing.T) {
 				}
 				got.Release()
 			}
-			// A run of rows that is much of a column is a slice of it.
+			// Adjacent rows that are a large part of a column are a slice of it.
 			refs := make([]Ref, parts[2].Len())
 			for i := range refs {
 				refs[i] = Ref{Record: 2, Row: int32(i)}
@@ -108,7 +108,7 @@ func TestPick(t *testing.T) {
 			if live := budget.Live(); live != 0 {
 				t.Errorf("%s: %d bytes are left", test.t, live)
 			}
-			refusing(t, test.t, parts)
+			testRefusals(t, test.t, parts)
 			budget.Close()
 		}
 	}
@@ -124,8 +124,8 @@ func nullsIn(a arrow.Array) int {
 	return n
 }
 
-// refusing picks under every limit that is too small.
-func refusing(t *testing.T, typ arrow.DataType, parts []arrow.ArrayData) {
+// testRefusals takes rows under a range of limits, most of them too small.
+func testRefusals(t *testing.T, typ arrow.DataType, parts []arrow.ArrayData) {
 	t.Helper()
 	refs := []Ref{{1, 3}, {-1, 0}, {2, 5}, {1, 4}, {1, 3}}
 	for limit := int64(64); limit < 2048; limit += 64 {
