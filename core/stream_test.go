@@ -302,7 +302,7 @@ func TestLyingSchema(t *testing.T) {
 		})
 	})
 	_, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: parent(t)}))
-	if sources.KindOf(err) != sources.Internal || !strings.Contains(fmt.Sprint(err), `gave column "id" utf8`) {
+	if sources.KindOf(err) != sources.Internal || !strings.Contains(fmt.Sprint(err), `returned column "id" utf8`) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -16,144 +16,147 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// What a cache holds when nobody says otherwise.
+// The default limits of a cache.
 const (
 	DefaultMaxBytes   = 100_000_000
 	DefaultMaxEntries = 1000
 	DefaultTTL        = 5 * time.Minute
 )
 
-// Options are the bounds of a [Cache]; the zero value is good.
+// Options configures a [Cache]. The zero value is ready to use.
 type Options struct {
-	// Budget is the one that the cache's own lies under, as a host's over all its
-	// streams; nil is none. What streams need the cache gives back.
+	// Budget is the parent of the cache's own budget, such as the one that all
+	// streams of a host share; nil means none. The cache shrinks when streams need
+	// memory.
 	Budget *budget.Budget
-	// MaxBytes is the most that is held in memory, in bytes; 0 is
-	// [DefaultMaxBytes], or a quarter of Budget's limit where that is less.
+	// MaxBytes is the maximum memory of the cache, in bytes; 0 means
+	// [DefaultMaxBytes], or a quarter of Budget's limit if that is less.
 	MaxBytes int64
-	// MaxEntries is how many answers are held; 0 is [DefaultMaxEntries].
+	// MaxEntries is the maximum number of entries in memory; 0 means
+	// [DefaultMaxEntries].
 	MaxEntries int
-	// MaxEntryBytes is how large one answer may be, in bytes; 0 is a quarter of Bytes. A
-	// larger one is read as if there were no cache.
+	// MaxEntryBytes is the maximum size of one entry, in bytes; 0 means a quarter
+	// of MaxBytes. Larger results are not cached.
 	MaxEntryBytes int64
-	// TTL is for how long an answer is good, from when it was asked; 0 is
+	// TTL is how long an entry stays valid after its read began; 0 means
 	// [DefaultTTL].
 	TTL time.Duration
-	// Store is where answers are kept as well, for those that memory has no more;
-	// nil is nowhere.
+	// Store is the second tier, which also keeps entries that are no longer in
+	// memory; nil means none. The cache closes it.
 	Store Store
 }
 
-// Cache remembers answers. It only makes things faster: it holds whole answers
-// alone, never fails a read, and has nothing that its budget's owner would miss.
+// Cache caches the results of queries. It keeps complete results only. It never
+// fails a read: if there is no memory or the store has a problem, it caches less.
 //
-// A stream uses it through [core.Options.Caching]. Get and Put are for those who have
-// questions of their own. It is safe for concurrent use.
+// Streams use a cache as [Use] configures. Get and Put are for callers with keys
+// of their own. A Cache is safe for concurrent use.
 type Cache struct {
-	o      Options
-	budget *budget.Budget
-	remove func() // ends OnShortage
+	options        Options
+	budget         *budget.Budget
+	stopReclaiming func() // unregisters the budget's OnShortage callback
 
-	mu     sync.Mutex
-	closed bool
-	lru    *freelru.LRU[query.Fingerprint, *heldEntry]
-	large  *freelru.LRU[query.Fingerprint, time.Time] // answers that were too large, and until when that is believed
-	fills  map[*pendingEntry]struct{}                 // that are under way
-	scans  map[query.Fingerprint][]*sharedScan        // those of them that others may follow
-	tables []tableFingerprint                         // the last catalogues' tables that were described
-	stats  Stats
+	mu        sync.Mutex
+	closed    bool
+	lru       *freelru.LRU[query.Fingerprint, *heldEntry]
+	oversized *freelru.LRU[query.Fingerprint, time.Time] // results that were too large, and until when to skip them
+	pending   map[*pendingEntry]struct{}                 // entries that are being read
+	scans     map[query.Fingerprint][]*sharedScan        // those of pending that streams share
+	tables    []tableFingerprint                         // tables of recent catalogs, with their fingerprints
+	stats     Stats
 
-	companion Companion // nil until it is asked for
+	companion Companion // nil until it is first used
 
-	saving  sync.WaitGroup
-	queue   chan *savedEntry         // to the store; nil where there is none
-	saves   map[*savedEntry]struct{} // that wait in the queue
-	storing sync.Mutex               // held while the store is written to, or drops something
+	saver       sync.WaitGroup
+	saveQueue   chan *savedEntry         // entries for the store; nil if there is none
+	queuedSaves map[*savedEntry]struct{} // entries in saveQueue
+	storeMu     sync.Mutex               // held while the store saves or invalidates
 }
 
-// tableFingerprint is a table whose fingerprint is known. It keeps the catalogue's table
-// alive, so that no other has its address.
+// tableFingerprint is a table with its fingerprint. It keeps the catalog's table
+// alive, so that no other table can have its address.
 type tableFingerprint struct {
-	table *sources.Table
-	sum   query.Fingerprint
+	table       *sources.Table
+	fingerprint query.Fingerprint
 }
 
-// heldEntry is a whole answer in memory. It never changes; each of its pages has a
-// reference that is the entry's.
+// heldEntry is a complete entry in memory. It is immutable, and owns a reference
+// to each of its pages.
 type heldEntry struct {
-	key            query.Key
-	version        string
-	asked, expires time.Time
-	pages          []*contiguousPage
-	bytes          int64 // what the budget counts for the entry beside its pages
+	key             query.Key
+	version         string
+	readAt, expires time.Time
+	pages           []*contiguousPage
+	bytes           int64 // charged to the budget beside the pages
 }
 
-// entryBytes is what an entry takes beside its pages: itself, and its place in
-// the list of what was used when.
+// entryBytes is the memory of an entry beside its pages: the entry itself and its
+// element in the LRU list.
 const entryBytes = int64(unsafe.Sizeof(heldEntry{})) + int64(unsafe.Sizeof(query.Fingerprint{})) + 64
 
-// New returns a cache. The caller closes it, after the streams that use it.
-func New(o Options) (*Cache, error) {
-	var faults []error
-	for name, n := range map[string]int64{"Bytes": o.MaxBytes, "Entries": int64(o.MaxEntries), "Answer": o.MaxEntryBytes, "TTL": int64(o.TTL)} {
+// New returns a cache. The caller closes it after the streams that use it. Invalid
+// options are an error of kind [sources.Invalid] that reports all of them.
+func New(options Options) (*Cache, error) {
+	var errs []error
+	for name, n := range map[string]int64{"MaxBytes": options.MaxBytes, "MaxEntries": int64(options.MaxEntries), "MaxEntryBytes": options.MaxEntryBytes, "TTL": int64(options.TTL)} {
 		if n < 0 {
-			faults = append(faults, fmt.Errorf("%s is %d", name, n))
+			errs = append(errs, fmt.Errorf("%s must not be negative (got %d)", name, n))
 		}
 	}
-	if o.MaxEntries > 1<<20 {
-		faults = append(faults, fmt.Errorf("%d Entries: at most %d", o.MaxEntries, 1<<20))
+	if options.MaxEntries > 1<<20 {
+		errs = append(errs, fmt.Errorf("MaxEntries must be at most %d (got %d)", 1<<20, options.MaxEntries))
 	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultMaxBytes
-		if o.Budget != nil {
-			o.MaxBytes = max(min(o.MaxBytes, o.Budget.Limit()/4), 1)
+	if options.MaxBytes == 0 {
+		options.MaxBytes = DefaultMaxBytes
+		if options.Budget != nil {
+			options.MaxBytes = max(min(options.MaxBytes, options.Budget.Limit()/4), 1)
 		}
 	}
-	if o.MaxEntries == 0 {
-		o.MaxEntries = DefaultMaxEntries
+	if options.MaxEntries == 0 {
+		options.MaxEntries = DefaultMaxEntries
 	}
-	if o.TTL == 0 {
-		o.TTL = DefaultTTL
+	if options.TTL == 0 {
+		options.TTL = DefaultTTL
 	}
-	if o.MaxEntryBytes == 0 {
-		o.MaxEntryBytes = max(o.MaxBytes/4, 1)
+	if options.MaxEntryBytes == 0 {
+		options.MaxEntryBytes = max(options.MaxBytes/4, 1)
 	}
-	if o.MaxEntryBytes > o.MaxBytes {
-		faults = append(faults, fmt.Errorf("Answer is %d, Bytes only %d", o.MaxEntryBytes, o.MaxBytes))
+	if options.MaxEntryBytes > options.MaxBytes {
+		errs = append(errs, fmt.Errorf("MaxEntryBytes must be at most MaxBytes, %d (got %d)", options.MaxBytes, options.MaxEntryBytes))
 	}
-	if len(faults) > 0 {
-		return nil, &sources.Error{Op: "cache", Kind: sources.Invalid, Err: errors.Join(faults...)}
+	if len(errs) > 0 {
+		return nil, &sources.Error{Op: "cache", Kind: sources.Invalid, Err: errors.Join(errs...)}
 	}
-	budget, err := budget.New("cache", o.MaxBytes, o.Budget)
+	budget, err := budget.New("cache", options.MaxBytes, options.Budget)
 	if err != nil {
 		return nil, err
 	}
 	hash := func(f query.Fingerprint) uint32 {
 		return uint32(f[0]) | uint32(f[1])<<8 | uint32(f[2])<<16 | uint32(f[3])<<24
 	}
-	lru, err := freelru.New[query.Fingerprint, *heldEntry](uint32(o.MaxEntries), hash)
+	lru, err := freelru.New[query.Fingerprint, *heldEntry](uint32(options.MaxEntries), hash)
 	if err != nil {
 		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
 	}
-	large, err := freelru.New[query.Fingerprint, time.Time](uint32(o.MaxEntries), hash)
+	oversized, err := freelru.New[query.Fingerprint, time.Time](uint32(options.MaxEntries), hash)
 	if err != nil {
 		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
 	}
-	c := &Cache{o: o, budget: budget, lru: lru, large: large, fills: map[*pendingEntry]struct{}{}, scans: map[query.Fingerprint][]*sharedScan{}}
-	c.remove = budget.OnShortage(func(bytes int64) { c.evictFor(bytes) })
-	if o.Store != nil {
-		c.queue, c.saves = make(chan *savedEntry, maxSaves), map[*savedEntry]struct{}{}
-		c.saving.Go(c.save)
+	c := &Cache{options: options, budget: budget, lru: lru, oversized: oversized, pending: map[*pendingEntry]struct{}{}, scans: map[query.Fingerprint][]*sharedScan{}}
+	c.stopReclaiming = budget.OnShortage(func(bytes int64) { c.reclaim(bytes) })
+	if options.Store != nil {
+		c.saveQueue, c.queuedSaves = make(chan *savedEntry, maxQueuedSaves), map[*savedEntry]struct{}{}
+		c.saver.Go(c.writeQueued)
 	}
 	return c, nil
 }
 
-// Budget is what the cache holds memory from.
+// Budget returns the budget that the cache's memory is charged to.
 func (c *Cache) Budget() *budget.Budget { return c.budget }
 
-// Close drops everything from memory and waits until the store has what it is to
-// keep. Streams that still use the cache go on without it. A second Close does
-// nothing.
+// Close removes all entries from memory, waits until queued entries are saved, and
+// closes the store. Streams that still use the cache continue without it. A second
+// Close does nothing.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -161,143 +164,143 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	c.closed = true
-	if c.queue != nil {
-		close(c.queue)
+	if c.saveQueue != nil {
+		close(c.saveQueue)
 	}
-	c.spoil(query.Fingerprint{}, "")
+	c.invalidatePending(query.Fingerprint{}, "")
 	c.mu.Unlock()
-	c.saving.Wait()
-	c.drop(causeInvalidated, query.Fingerprint{}, "")
-	if k := c.kept(); k != nil {
-		k.Drop(query.Fingerprint{}, "")
+	c.saver.Wait()
+	c.dropMatching(causeInvalidated, query.Fingerprint{}, "")
+	if companion := c.existingCompanion(); companion != nil {
+		companion.Drop(query.Fingerprint{}, "")
 	}
-	c.remove()
+	c.stopReclaiming()
 	c.budget.Close()
-	if c.o.Store == nil {
+	if c.options.Store == nil {
 		return nil
 	}
-	return c.o.Store.Close()
+	return c.options.Store.Close()
 }
 
-// Get returns the answer to a question, whose records are under the schema that
-// it was put with; nil where there is none. The caller releases it. It counts as
-// a hit or a miss.
-func (c *Cache) Get(q query.Key, schema *arrow.Schema) *Entry {
-	e, pages := c.find(q, schema)
+// Get returns the entry with that key, from memory or from the store, or nil. Its
+// records have the given schema, which must be the one that the entry was put
+// with. The caller releases the entry. Get counts as a hit or a miss.
+func (c *Cache) Get(key query.Key, schema *arrow.Schema) *Entry {
+	e, pages := c.find(key, schema)
 	if e == nil {
 		c.count(func(s *Stats) { s.Misses++ })
 		return nil
 	}
 	c.count(func(s *Stats) { s.Hits++ })
-	return e.answer(pages, schema)
+	return e.entry(pages, schema)
 }
 
-// Put copies an answer into the cache, in the place of what was there, and
-// reports whether it did: not one that is expired, has no page, or is too large.
-// The caller's records stay the caller's.
-func (c *Cache) Put(a *Entry) bool {
-	f := c.begin(a.Key, 0)
-	if f == nil {
+// Put copies an entry into the cache, replaces the entry with the same key, and
+// reports whether it did. It rejects an entry that has expired, has no pages, or
+// is too large. The caller keeps its references to the records.
+func (c *Cache) Put(entry *Entry) bool {
+	pending := c.beginEntry(entry.Key, 0)
+	if pending == nil {
 		return false
 	}
-	f.version, f.asked, f.expires = a.Version, a.At, a.Expires
-	for _, page := range a.Pages {
-		if !f.keep(page) {
-			f.abandon()
+	pending.version, pending.readAt, pending.expires = entry.Version, entry.At, entry.Expires
+	for _, page := range entry.Pages {
+		if !pending.add(page) {
+			pending.abandon()
 			return false
 		}
 	}
-	kept := f.commit()
-	if kept {
-		c.store(a.Digest, a.Schema)
+	committed := pending.commit()
+	if committed {
+		c.queueSave(entry.Digest, entry.Schema)
 	}
-	return kept
+	return committed
 }
 
-// Clear drops every answer, from the store too, and keeps nothing of what is
-// being read. Records that were lent stay good until they are released.
+// Clear removes all entries, from the store too, and discards results that are
+// being read. Records that callers still hold stay valid until they are released.
 func (c *Cache) Clear() { c.Invalidate(query.Fingerprint{}, "") }
 
-// Invalidate drops the answers of a table of a source, from the store too, and
-// keeps none that was asked before now: of every table where the name is empty,
-// and of every source where the source is zero.
+// Invalidate removes the entries of a table of a source, from the store too. It
+// also discards results of that table whose read has begun. An empty table matches
+// every table, and the zero source every source.
 func (c *Cache) Invalidate(source query.Fingerprint, table string) {
-	c.drop(causeInvalidated, source, table)
-	if c.o.Store != nil {
-		c.storing.Lock()
-		c.o.Store.Invalidate(source, table)
-		c.storing.Unlock()
-		// What came from the store before it had dropped everything.
-		c.drop(causeInvalidated, source, table)
+	c.dropMatching(causeInvalidated, source, table)
+	if c.options.Store != nil {
+		c.storeMu.Lock()
+		c.options.Store.Invalidate(source, table)
+		c.storeMu.Unlock()
+		// Entries may have been loaded from the store while it was invalidated.
+		c.dropMatching(causeInvalidated, source, table)
 	}
-	if k := c.kept(); k != nil {
-		k.Drop(source, table)
+	if companion := c.existingCompanion(); companion != nil {
+		companion.Drop(source, table)
 	}
 	c.budget.ReleaseIdle()
 }
 
-// spoil has nothing kept of what is being read of a table. The caller holds the
-// lock.
-func (c *Cache) spoil(source query.Fingerprint, table string) {
-	for f := range c.fills {
-		if f.key.In(source, table) {
-			f.spoiled = true
+// invalidatePending prevents results that are being read from entering the cache.
+// The caller holds c.mu.
+func (c *Cache) invalidatePending(source query.Fingerprint, table string) {
+	for p := range c.pending {
+		if p.key.In(source, table) {
+			p.invalidated = true
 		}
 	}
-	for key, flights := range c.scans {
-		if flights = slices.DeleteFunc(flights, func(f *sharedScan) bool { return f.spoiled }); len(flights) == 0 {
+	for key, live := range c.scans {
+		if live = slices.DeleteFunc(live, func(p *sharedScan) bool { return p.invalidated }); len(live) == 0 {
 			delete(c.scans, key)
 		} else {
-			c.scans[key] = flights
+			c.scans[key] = live
 		}
 	}
-	c.large.Purge()
+	c.oversized.Purge()
 }
 
-// drop takes the answers of a selection out of memory, and has none kept that is
-// on its way there or to the store.
-func (c *Cache) drop(why evictionCause, source query.Fingerprint, table string) {
+// dropMatching evicts the matching entries from memory, and prevents those that
+// are being read from entering it and those that are queued from being saved.
+func (c *Cache) dropMatching(cause evictionCause, source query.Fingerprint, table string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.spoil(source, table)
-	for s := range c.saves {
-		if s.answer.In(source, table) {
-			s.spoiled = true
+	c.invalidatePending(source, table)
+	for s := range c.queuedSaves {
+		if s.entry.In(source, table) {
+			s.invalidated = true
 		}
 	}
 	for _, key := range c.lru.Keys() {
 		if e, ok := c.lru.Peek(key); ok && e.key.In(source, table) {
-			c.evict(e, why)
+			c.evict(e, cause)
 		}
 	}
 }
 
-// find returns what memory or the store has for a question, with a reference to
-// each page, and nil where it is not there or has expired.
-func (c *Cache) find(q query.Key, schema *arrow.Schema) (*heldEntry, []*contiguousPage) {
-	if e, pages := c.peek(q.Digest); e != nil || c.o.Store == nil {
+// find returns the entry with that key and a reference to each of its pages, from
+// memory or from the store. It returns nil if there is no entry or it has expired.
+func (c *Cache) find(key query.Key, schema *arrow.Schema) (*heldEntry, []*contiguousPage) {
+	if e, pages := c.findInMemory(key.Digest); e != nil || c.options.Store == nil {
 		return e, pages
 	}
-	// What is dropped while the store is asked is not brought back.
-	f := c.begin(q, 0)
-	if f == nil {
+	// A pending entry is invalidated with the others while the store loads it.
+	pending := c.beginEntry(key, 0)
+	if pending == nil {
 		return nil, nil
 	}
-	a, err := sources.GuardCall("cache", q.Table, func() (*Entry, error) { return c.o.Store.Load(q, schema, f.keep), nil })
-	if a == nil || err != nil || a.Key != q {
-		f.abandon()
+	loaded, err := sources.GuardCall("cache", key.Table, func() (*Entry, error) { return c.options.Store.Load(key, schema, pending.add), nil })
+	if loaded == nil || err != nil || loaded.Key != key {
+		pending.abandon()
 		return nil, nil
 	}
-	f.version, f.asked, f.expires = a.Version, a.At, a.Expires
-	if !f.commit() {
+	pending.version, pending.readAt, pending.expires = loaded.Version, loaded.At, loaded.Expires
+	if !pending.commit() {
 		return nil, nil
 	}
 	c.count(func(s *Stats) { s.Loaded++ })
-	return c.peek(q.Digest)
+	return c.findInMemory(key.Digest)
 }
 
-// peek is find in memory alone.
-func (c *Cache) peek(key query.Fingerprint) (*heldEntry, []*contiguousPage) {
+// findInMemory is find without the store.
+func (c *Cache) findInMemory(key query.Fingerprint) (*heldEntry, []*contiguousPage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.lru.Get(key)
@@ -314,22 +317,23 @@ func (c *Cache) peek(key query.Fingerprint) (*heldEntry, []*contiguousPage) {
 	return e, e.pages
 }
 
-// outdated drops an answer whose table has another version now.
-func (c *Cache) outdated(e *heldEntry) {
+// evictOutdated evicts an entry whose table has a new version.
+func (c *Cache) evictOutdated(e *heldEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now, ok := c.lru.Peek(e.key.Digest); ok && now == e {
+	if current, ok := c.lru.Peek(e.key.Digest); ok && current == e {
 		c.evict(e, causeVersion)
 	}
 }
 
-// evict takes an entry out. The caller holds the lock.
-func (c *Cache) evict(e *heldEntry, why evictionCause) {
+// evict removes an entry from memory. The caller holds c.mu.
+func (c *Cache) evict(e *heldEntry, cause evictionCause) {
 	c.lru.Remove(e.key.Digest)
-	c.stats.evicted(why)
+	c.stats.evicted(cause)
 	e.release(c.budget)
 }
 
+// release releases the entry's pages and uncharges its own memory.
 func (e *heldEntry) release(b *budget.Budget) {
 	for _, p := range e.pages {
 		p.release()
@@ -337,35 +341,36 @@ func (e *heldEntry) release(b *budget.Budget) {
 	b.Uncharge(e.bytes)
 }
 
-// evictFor gives at least so many bytes back, if it has them: those of expired answers
-// first, then those of answers that were not asked for the longest, then those of
-// look-ups.
-func (c *Cache) evictFor(bytes int64) {
+// reclaim frees at least that many bytes if it can: it evicts expired entries
+// first, then the least recently used ones, then the companion.
+func (c *Cache) reclaim(bytes int64) {
 	if c.evictEntries(bytes) < bytes {
-		if k := c.kept(); k != nil {
-			k.Shed()
+		if companion := c.existingCompanion(); companion != nil {
+			companion.Evict()
 		}
 	}
 }
 
-func (c *Cache) evictEntries(bytes int64) (given int64) {
+// evictEntries evicts entries until that many bytes are free, and returns how many
+// are.
+func (c *Cache) evictEntries(bytes int64) (freed int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.budget.Held()
 	c.sweep()
 	for {
-		if given = before - c.budget.Held(); given >= bytes {
-			return given
+		if freed = before - c.budget.Held(); freed >= bytes {
+			return freed
 		}
 		_, e, ok := c.lru.RemoveOldest()
 		if !ok {
-			return given
+			return freed
 		}
 		c.evict(e, causePressure)
 	}
 }
 
-// sweep drops what has expired. The caller holds the lock.
+// sweep evicts expired entries. The caller holds c.mu.
 func (c *Cache) sweep() {
 	now := time.Now()
 	for _, key := range c.lru.Keys() {
@@ -375,14 +380,15 @@ func (c *Cache) sweep() {
 	}
 }
 
-// makeRoom claims n bytes of the cache's budget, and drops the oldest answers for
-// them. What others wait for is not taken.
+// makeRoom charges n bytes to the cache's budget and reports whether it did. It
+// evicts the least recently used entries if necessary. It takes no memory that
+// others wait for.
 func (c *Cache) makeRoom(n int64) bool {
 	c.mu.Lock()
-	if c.budget.Held()+n > c.o.MaxBytes {
+	if c.budget.Held()+n > c.options.MaxBytes {
 		c.sweep()
 	}
-	for c.budget.Held()+n > c.o.MaxBytes {
+	for c.budget.Held()+n > c.options.MaxBytes {
 		_, e, ok := c.lru.RemoveOldest()
 		if !ok {
 			break
@@ -393,29 +399,28 @@ func (c *Cache) makeRoom(n int64) bool {
 	return !c.budget.HasWaiters() && c.budget.Charge(n) == nil
 }
 
-// TableFingerprint is the fingerprint of a table of a catalogue, which does not change.
+// TableFingerprint returns [query.TableFingerprint] of a catalog's table, which
+// must not change. It caches the fingerprints of recent tables.
 func (c *Cache) TableFingerprint(t *sources.Table) query.Fingerprint {
 	c.mu.Lock()
-	for _, d := range c.tables {
-		if d.table == t {
+	for _, known := range c.tables {
+		if known.table == t {
 			c.mu.Unlock()
-			return d.sum
+			return known.fingerprint
 		}
 	}
 	c.mu.Unlock()
-	d := tableFingerprint{table: t, sum: query.TableFingerprint(t)}
+	known := tableFingerprint{table: t, fingerprint: query.TableFingerprint(t)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.tables) >= maxTables {
 		c.tables = slices.Delete(c.tables, 0, 1)
 	}
-	c.tables = append(c.tables, d)
-	return d.sum
+	c.tables = append(c.tables, known)
+	return known.fingerprint
 }
 
-// How many tables' fingerprints are remembered, and how many answers wait for the
-// store; one more is not kept there.
 const (
-	maxTables = 64
-	maxSaves  = 16
+	maxTables      = 64 // the number of tables whose fingerprints are cached
+	maxQueuedSaves = 16 // the length of the save queue; entries beyond it are not saved
 )

@@ -16,60 +16,61 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// contiguousPage is a page in one piece of memory, with hardly anything beside it: what
-// Arrow's own objects take for a page of ten columns is a good part of a small
-// page. It is made once, never changed, and lent as often as it is asked for,
-// without a copy. It is counted in a budget until the last who has a part of it
-// releases that.
+// contiguousPage is a copy of a page in one block of memory. The objects that
+// Arrow allocates for a page of ten columns would take much of a small page's
+// memory; contiguousPage needs almost none. It is immutable, and lends its rows as
+// records without a copy. It stays charged to its budget until its last reference
+// and the last record that it lent are released.
 type contiguousPage struct {
-	arena   []byte
-	layout  []int32 // per column and child: rows, nulls, and where each buffer begins and how long it is
+	data    []byte  // all buffers
+	layout  []int32 // for each column and child: rows, nulls, each buffer's offset and length
 	rows    int64
-	size    int64 // as sources.Size counts
+	size    int64 // as [sources.Size] counts
 	cursor  sources.Cursor
 	skipped sources.Skipped
 
 	refs   atomic.Int64
 	budget *budget.Budget
-	bytes  int64 // that the budget counts
+	bytes  int64 // charged to the budget
 }
 
-// contiguousPageBytes is what a packed page takes beside its arena and layout.
+// contiguousPageBytes is the memory of a page beside its data and layout.
 const contiguousPageBytes = int64(unsafe.Sizeof(contiguousPage{}))
 
-// pageAlign is where buffers begin, counted from the arena's own beginning.
+// pageAlign is the alignment of buffers within data, in bytes.
 const pageAlign = 64
 
-// packPage copies a page, counted in the budget by room, which may make some. It
-// returns nil where there is none, and where a column is of a type that is not
-// packed.
-func packPage(page sources.Batch, b *budget.Budget, room func(n int64) bool) *contiguousPage {
-	p := packer{ok: true}
+// packPage copies a page. It calls charge with the bytes that the copy takes,
+// before it allocates; they are later uncharged from b. packPage returns nil if
+// charge returns false, or if a column has a type that it does not support.
+func packPage(page sources.Batch, b *budget.Budget, charge func(n int64) bool) *contiguousPage {
+	p := packer{supported: true}
 	for _, column := range page.Record.Columns() {
 		p.column(column.Data(), column.Data().Offset(), column.Len())
 	}
-	if !p.ok || p.at > math.MaxInt32 {
+	if !p.supported || p.offset > math.MaxInt32 {
 		return nil
 	}
 	out := &contiguousPage{rows: page.Record.NumRows(), size: sources.Size(page.Record), cursor: slices.Clone(page.Cursor), skipped: page.Skipped, budget: b}
 	out.skipped.Locations = slices.Clone(page.Skipped.Locations)
-	out.bytes = contiguousPageBytes + heapSize(p.at) + heapSize(4*len(p.layout)) + int64(len(page.Cursor))
+	out.bytes = contiguousPageBytes + heapSize(p.offset) + heapSize(4*len(p.layout)) + int64(len(page.Cursor))
 	for _, s := range page.Skipped.Locations {
 		out.bytes += int64(len(s)) + 16
 	}
-	if !room(out.bytes) {
+	if !charge(out.bytes) {
 		return nil
 	}
-	p = packer{ok: true, arena: make([]byte, p.at), layout: make([]int32, 0, len(p.layout))}
+	p = packer{supported: true, data: make([]byte, p.offset), layout: make([]int32, 0, len(p.layout))}
 	for _, column := range page.Record.Columns() {
 		p.column(column.Data(), column.Data().Offset(), column.Len())
 	}
-	out.arena, out.layout = p.arena, p.layout
+	out.data, out.layout = p.data, p.layout
 	out.refs.Store(1)
 	return out
 }
 
-// heapSize is what Go's heap takes for n bytes at most.
+// heapSize returns an upper bound of the heap memory for n bytes, which includes
+// the rounding to a size class.
 func heapSize(n int) int64 {
 	if n > 32<<10 {
 		return int64(n+8191) &^ 8191
@@ -79,15 +80,17 @@ func heapSize(n int) int64 {
 
 func (p *contiguousPage) retain() { p.refs.Add(1) }
 
+// release drops a reference. The last one uncharges the page's memory.
 func (p *contiguousPage) release() {
 	if p.refs.Add(-1) == 0 {
 		p.budget.Uncharge(p.bytes)
 	}
 }
 
-// lend returns rows [from, to) as a record of the schema that was packed. It is
-// counted in the borrower's budget as well, where there is one, until it is
-// released.
+// lend returns rows [from, to) as a record, which the caller releases. The schema
+// must be that of the page that was copied. The record is also charged to the
+// borrower's budget, if any, until it is released; if that budget refuses, lend
+// returns its error.
 func (p *contiguousPage) lend(borrower *budget.Budget, schema *arrow.Schema, from, to int64) (arrow.RecordBatch, error) {
 	charge := p.bytes
 	if to-from < p.rows {
@@ -99,14 +102,14 @@ func (p *contiguousPage) lend(borrower *budget.Budget, schema *arrow.Schema, fro
 		}
 	}
 	p.retain()
-	root := memory.NewBufferWithAllocator(p.arena, &lentPage{page: p, borrower: borrower, charge: charge})
+	root := memory.NewBufferWithAllocator(p.data, &lentPage{page: p, borrower: borrower, charge: charge})
 	defer root.Release()
 	u := unpacker{root: root, layout: p.layout}
 	columns := make([]arrow.Array, schema.NumFields())
 	for i, f := range schema.Fields() {
-		data := u.column(f.Type)
-		columns[i] = array.MakeFromData(data)
-		data.Release()
+		columnData := u.column(f.Type)
+		columns[i] = array.MakeFromData(columnData)
+		columnData.Release()
 	}
 	record := array.NewRecordBatch(schema, columns, p.rows)
 	for _, c := range columns {
@@ -119,14 +122,15 @@ func (p *contiguousPage) lend(borrower *budget.Budget, schema *arrow.Schema, fro
 	return record, nil
 }
 
-// lentPage ends what was lent, once every buffer of it is released.
+// lentPage is the allocator of a lent record's buffers. It ends the loan when the
+// last of them is released.
 type lentPage struct {
 	page     *contiguousPage
 	borrower *budget.Budget
 	charge   int64
 }
 
-// Free is called once, by the last buffer.
+// Free is called once, when the last buffer is released.
 func (l *lentPage) Free([]byte) {
 	if l.borrower != nil {
 		l.borrower.Uncharge(l.charge)
@@ -134,35 +138,37 @@ func (l *lentPage) Free([]byte) {
 	l.page.release()
 }
 
-// Allocate and Reallocate are never called: a lent buffer does not grow.
-func (l *lentPage) Allocate(int) []byte { panic("core: a lent page is not written to") }
+// Allocate and Reallocate are never called, since lent buffers do not grow.
+func (l *lentPage) Allocate(int) []byte { panic("cache: a lent buffer is read-only") }
 
 // Reallocate is never called.
-func (l *lentPage) Reallocate(int, []byte) []byte { panic("core: a lent page is not written to") }
+func (l *lentPage) Reallocate(int, []byte) []byte { panic("cache: a lent buffer is read-only") }
 
-// packer copies columns into the arena. Without one it only counts.
+// packer copies columns into data. While data is nil, it only computes their
+// layout.
 type packer struct {
-	arena  []byte
-	at     int
-	layout []int32
-	ok     bool
+	data      []byte
+	offset    int
+	layout    []int32
+	supported bool
 }
 
-// put takes n bytes of the arena, and notes where. It is nil while only counting.
-func (p *packer) put(n int) []byte {
-	p.layout = append(p.layout, int32(p.at), int32(n))
-	from := p.at
-	p.at = (p.at + n + pageAlign - 1) &^ (pageAlign - 1)
-	if p.arena == nil {
+// alloc appends a buffer of n bytes to the layout and returns its part of data;
+// nil if there is no data.
+func (p *packer) alloc(n int) []byte {
+	p.layout = append(p.layout, int32(p.offset), int32(n))
+	from := p.offset
+	p.offset = (p.offset + n + pageAlign - 1) &^ (pageAlign - 1)
+	if p.data == nil {
 		return nil
 	}
-	return p.arena[from : from+n]
+	return p.data[from : from+n]
 }
 
-// none notes a buffer that is not there.
-func (p *packer) none() { p.layout = append(p.layout, -1, 0) }
+// noBuffer appends an absent buffer to the layout.
+func (p *packer) noBuffer() { p.layout = append(p.layout, -1, 0) }
 
-// column packs rows [from, from+n) of a column, counted from the beginning of its
+// column copies rows [from, from+n) of a column, counted from the beginning of its
 // buffers.
 func (p *packer) column(d arrow.ArrayData, from, n int) {
 	t := d.DataType()
@@ -174,7 +180,7 @@ func (p *packer) column(d arrow.ArrayData, from, n int) {
 		p.layout = append(p.layout, int32(n), int32(n))
 	case *arrow.BooleanType:
 		p.validity(d, from, n)
-		if bits := p.put(int(bitutil.BytesForBits(int64(n)))); len(bits) > 0 {
+		if bits := p.alloc(int(bitutil.BytesForBits(int64(n)))); len(bits) > 0 {
 			bitutil.CopyBitmap(d.Buffers()[1].Bytes(), from, n, bits, 0)
 		}
 	case *arrow.DictionaryType:
@@ -207,10 +213,12 @@ func (p *packer) column(d arrow.ArrayData, from, n int) {
 		p.validity(d, from, n)
 		p.fixed(d, t.BitWidth()/8, from, n)
 	default:
-		p.ok = false
+		p.supported = false
 	}
 }
 
+// validity appends the number of rows and nulls to the layout, and copies the
+// validity bitmap if there are nulls.
 func (p *packer) validity(d arrow.ArrayData, from, n int) {
 	nulls := 0
 	if rows.HasNulls(d) {
@@ -218,23 +226,25 @@ func (p *packer) validity(d arrow.ArrayData, from, n int) {
 	}
 	p.layout = append(p.layout, int32(n), int32(nulls))
 	if nulls == 0 {
-		p.none()
+		p.noBuffer()
 		return
 	}
-	if bits := p.put(int(bitutil.BytesForBits(int64(n)))); bits != nil {
+	if bits := p.alloc(int(bitutil.BytesForBits(int64(n)))); bits != nil {
 		bitutil.CopyBitmap(d.Buffers()[0].Bytes(), from, n, bits, 0)
 	}
 }
 
+// fixed copies values of a fixed width in bytes.
 func (p *packer) fixed(d arrow.ArrayData, width, from, n int) {
-	if to := p.put(n * width); len(to) > 0 {
+	if to := p.alloc(n * width); len(to) > 0 {
 		copy(to, d.Buffers()[1].Bytes()[from*width:(from+n)*width])
 	}
 }
 
-// rebase packs offsets, which begin with 0 again, and returns what they spanned.
+// rebase copies n+1 offsets so that they begin with 0, and returns the first and
+// the last of the original ones.
 func rebase[O int32 | int64](p *packer, d arrow.ArrayData, from, n int) (first, last O) {
-	to := p.put((n + 1) * int(unsafe.Sizeof(first)))
+	to := p.alloc((n + 1) * int(unsafe.Sizeof(first)))
 	var old []O
 	if b := d.Buffers()[1]; b != nil && b.Len() > 0 {
 		old = arrow.GetData[O](b.Bytes())[from : from+n+1]
@@ -251,7 +261,7 @@ func rebase[O int32 | int64](p *packer, d arrow.ArrayData, from, n int) (first, 
 
 func packText[O int32 | int64](p *packer, d arrow.ArrayData, from, n int) {
 	first, last := rebase[O](p, d, from, n)
-	if to := p.put(int(last - first)); len(to) > 0 {
+	if to := p.alloc(int(last - first)); len(to) > 0 {
 		copy(to, d.Buffers()[2].Bytes()[first:last])
 	}
 }
@@ -262,30 +272,32 @@ func packList[O int32 | int64](p *packer, d arrow.ArrayData, from, n int) {
 	p.column(child, child.Offset()+int(first), int(last-first))
 }
 
-// unpacker makes columns of slices of the arena, in the order of the packer.
+// unpacker makes columns from slices of a page's data, in the order in which
+// packer wrote them.
 type unpacker struct {
 	root   *memory.Buffer
 	layout []int32
 }
 
-func (u *unpacker) next() int {
+// nextInt returns the next number of the layout.
+func (u *unpacker) nextInt() int {
 	n := u.layout[0]
 	u.layout = u.layout[1:]
 	return int(n)
 }
 
-// buffer returns the next one with a reference of its own; nil where there was
-// none.
+// buffer returns the next buffer with a reference of its own; nil if it is absent.
 func (u *unpacker) buffer() *memory.Buffer {
-	at, n := u.next(), u.next()
-	if at < 0 {
+	offset, n := u.nextInt(), u.nextInt()
+	if offset < 0 {
 		return nil
 	}
-	return memory.SliceBuffer(u.root, at, n)
+	return memory.SliceBuffer(u.root, offset, n)
 }
 
+// column makes the next column. The caller releases it.
 func (u *unpacker) column(t arrow.DataType) arrow.ArrayData {
-	rows, nulls := u.next(), u.next()
+	rows, nulls := u.nextInt(), u.nextInt()
 	storage := t
 	if e, ok := t.(arrow.ExtensionType); ok {
 		storage = e.StorageType()

@@ -1,5 +1,6 @@
-// Package cache remembers whole answers to queries. A [Cache] holds them in memory
-// under a budget, and in a [Store] beside it; a [Reader] supplies a stream's pages
-// from the cache, from a scan that streams share, or from the stream's own
-// [Session].
+// Package cache caches the results of queries. A [Cache] keeps complete results in
+// memory under a budget, and optionally in a second-tier [Store].
+//
+// A [Reader] supplies the pages of one stream: from the cache, from a scan that it
+// shares with other streams, or from the stream's own [Session].
 package cache

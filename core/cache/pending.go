@@ -9,151 +9,151 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// pendingEntry is an answer that is being read. Nothing of it is in the cache before it
-// is committed whole. It is for one goroutine, but for what the cache's lock
-// guards.
+// pendingEntry is an entry that is being read. The cache does not contain it until
+// commit. It is for one goroutine, except for what the cache's lock guards.
 type pendingEntry struct {
-	c              *Cache
-	key            query.Key
-	version        string
-	asked, expires time.Time
-	limit          int64 // bytes
-	bytes          int64 // packed so far
-	pages          []*contiguousPage
+	cache           *Cache
+	key             query.Key
+	version         string
+	readAt, expires time.Time
+	limit           int64 // the maximum of bytes
+	bytes           int64 // of the pages copied so far
+	pages           []*contiguousPage
 
-	spoiled bool // it is not to be kept: under the cache's lock
+	invalidated bool // do not commit; guarded by the cache's lock
 }
 
-// begin begins a fill of limit bytes at most, 0 for the cache's own limit; nil
-// where the cache is closed.
-func (c *Cache) begin(q query.Key, limit int64) *pendingEntry {
-	if limit <= 0 || limit > c.o.MaxEntryBytes {
-		limit = c.o.MaxEntryBytes
+// beginEntry begins an entry of at most limit bytes; 0 means the cache's own
+// limit. It returns nil if the cache is closed.
+func (c *Cache) beginEntry(key query.Key, limit int64) *pendingEntry {
+	if limit <= 0 || limit > c.options.MaxEntryBytes {
+		limit = c.options.MaxEntryBytes
 	}
 	now := time.Now()
-	f := &pendingEntry{c: c, key: q, asked: now, expires: now.Add(c.o.TTL), limit: limit}
+	e := &pendingEntry{cache: c, key: key, readAt: now, expires: now.Add(c.options.TTL), limit: limit}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil
 	}
-	c.fills[f] = struct{}{}
-	return f
+	c.pending[e] = struct{}{}
+	return e
 }
 
-// pack copies a page, which has one reference; nil where it does not fit.
-func (f *pendingEntry) pack(page sources.Batch) *contiguousPage {
+// pack returns a copy of a page, with one reference; nil if there is no room for
+// it.
+func (e *pendingEntry) pack(page sources.Batch) *contiguousPage {
 	over := false
-	// A source that lies about its arrays is for its own readers to find out.
-	p, err := sources.GuardCall("cache", f.key.Table, func() (*contiguousPage, error) {
-		return packPage(page, f.c.budget, func(n int64) bool {
-			over = f.bytes+n > f.limit
-			return !over && f.c.makeRoom(n)
+	// Invalid arrays from a source make the copy panic. Reading them reports that.
+	p, err := sources.GuardCall("cache", e.key.Table, func() (*contiguousPage, error) {
+		return packPage(page, e.cache.budget, func(n int64) bool {
+			over = e.bytes+n > e.limit
+			return !over && e.cache.makeRoom(n)
 		}), nil
 	})
 	if err != nil {
 		return nil
 	}
 	if p != nil {
-		f.bytes += p.bytes
+		e.bytes += p.bytes
 	}
 	if over {
-		f.c.mu.Lock()
-		f.c.large.Add(f.key.Digest, f.expires)
-		f.c.mu.Unlock()
+		e.cache.mu.Lock()
+		e.cache.oversized.Add(e.key.Digest, e.expires)
+		e.cache.mu.Unlock()
 	}
 	return p
 }
 
-// keep adds a page, and reports whether it fits.
-func (f *pendingEntry) keep(page sources.Batch) bool {
-	p := f.pack(page)
+// add appends a copy of a page and reports whether there was room for it.
+func (e *pendingEntry) add(page sources.Batch) bool {
+	p := e.pack(page)
 	if p != nil {
-		f.pages = append(f.pages, p)
+		e.pages = append(e.pages, p)
 	}
 	return p != nil
 }
 
-// errEstimate ends a fill before it begins.
-var errEstimate = errors.New("the answer is too large to be remembered")
+// errEstimate reports that a result is estimated to exceed the size of an entry.
+var errEstimate = errors.New("the result is too large to cache")
 
-// versioned notes which version of its data the table has before it is read. An
-// error says that the answer is not to be kept: the version is not known, or
-// somebody knows that the answer is far too large.
-func (f *pendingEntry) versioned(ctx context.Context, session sources.Session, q *sources.Query) error {
+// recordVersion records the version of the table's data before it is read. It
+// returns an error if the result must not be cached: the source cannot plan the
+// query, or the estimated size is far above the limit.
+func (e *pendingEntry) recordVersion(ctx context.Context, session sources.Session, q *sources.Query) error {
 	plan, err := session.Plan(ctx, q)
 	if err != nil {
 		return err
 	}
-	f.version = plan.Version
-	// Of a part of a table nobody knows.
-	if whole := q.Where == nil && q.Keys == nil && q.Limit == 0 && q.After == nil && q.Part == nil; whole && plan.Bytes > 4*f.limit {
-		f.c.mu.Lock()
-		f.c.large.Add(f.key.Digest, f.expires)
-		f.c.mu.Unlock()
+	e.version = plan.Version
+	// Estimates are reliable only for a whole table.
+	if whole := q.Where == nil && q.Keys == nil && q.Limit == 0 && q.After == nil && q.Part == nil; whole && plan.Bytes > 4*e.limit {
+		e.cache.mu.Lock()
+		e.cache.oversized.Add(e.key.Digest, e.expires)
+		e.cache.mu.Unlock()
 		return errEstimate
 	}
 	return nil
 }
 
-// unchanged reports whether the table has the version still.
-func (f *pendingEntry) unchanged(ctx context.Context, session sources.Session, q *sources.Query) bool {
-	if f.version == "" {
+// unchanged reports whether the table still has the recorded version.
+func (e *pendingEntry) unchanged(ctx context.Context, session sources.Session, q *sources.Query) bool {
+	if e.version == "" {
 		return true
 	}
 	plan, err := session.Plan(ctx, q)
-	return err == nil && plan.Version == f.version
+	return err == nil && plan.Version == e.version
 }
 
-// commit puts the whole answer into the cache, in the place of what was there,
-// and reports whether it did. The fill is over in either case.
-func (f *pendingEntry) commit() bool {
-	e := &heldEntry{key: f.key, version: f.version, asked: f.asked, expires: f.expires, pages: f.pages}
-	e.bytes = entryBytes + int64(len(e.version)+8*len(e.pages))
-	if len(f.pages) == 0 || !f.c.makeRoom(e.bytes) {
-		f.abandon()
+// commit adds the complete entry to the cache, replaces the one with the same key,
+// and reports whether it did. It ends the pending entry in either case.
+func (e *pendingEntry) commit() bool {
+	held := &heldEntry{key: e.key, version: e.version, readAt: e.readAt, expires: e.expires, pages: e.pages}
+	held.bytes = entryBytes + int64(len(held.version)+8*len(held.pages))
+	if len(e.pages) == 0 || !e.cache.makeRoom(held.bytes) {
+		e.abandon()
 		return false
 	}
-	f.pages = nil
-	c := f.c
+	e.pages = nil
+	c := e.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.fills, f)
-	if f.spoiled || c.closed || !time.Now().Before(e.expires) {
+	delete(c.pending, e)
+	if e.invalidated || c.closed || !time.Now().Before(held.expires) {
 		c.stats.Abandoned++
-		e.release(c.budget)
+		held.release(c.budget)
 		return false
 	}
-	if old, ok := c.lru.Peek(e.key.Digest); ok {
+	if old, ok := c.lru.Peek(held.key.Digest); ok {
 		c.evict(old, causeReplaced)
 	}
-	for c.lru.Len() >= c.o.MaxEntries {
+	for c.lru.Len() >= c.options.MaxEntries {
 		_, old, _ := c.lru.RemoveOldest()
 		c.evict(old, causeLRU)
 	}
-	c.lru.Add(e.key.Digest, e)
+	c.lru.Add(held.key.Digest, held)
 	c.stats.Kept++
 	return true
 }
 
-// abandon forgets what was read.
-func (f *pendingEntry) abandon() {
-	for _, p := range f.pages {
+// abandon discards the pending entry. It does nothing after commit.
+func (e *pendingEntry) abandon() {
+	for _, p := range e.pages {
 		p.release()
 	}
-	f.pages = nil
-	f.c.mu.Lock()
-	defer f.c.mu.Unlock()
-	if _, under := f.c.fills[f]; under {
-		delete(f.c.fills, f)
-		f.c.stats.Abandoned++
+	e.pages = nil
+	e.cache.mu.Lock()
+	defer e.cache.mu.Unlock()
+	if _, pending := e.cache.pending[e]; pending {
+		delete(e.cache.pending, e)
+		e.cache.stats.Abandoned++
 	}
 }
 
-// tooLarge reports whether an answer did not fit lately.
+// tooLarge reports whether the result for a key was recently too large to cache.
 func (c *Cache) tooLarge(key query.Fingerprint) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	until, ok := c.large.Get(key)
+	until, ok := c.oversized.Get(key)
 	return ok && time.Now().Before(until)
 }

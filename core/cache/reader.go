@@ -20,8 +20,8 @@ type Mode uint8
 
 // The modes.
 const (
-	ModeUse     Mode = iota // answer from the cache, and remember what the source answers
-	ModeRefresh             // ask the source, and replace what the cache remembers
+	ModeUse     Mode = iota // read from the cache, and cache what is read from the source
+	ModeRefresh             // read from the source, and replace what is cached
 	ModeBypass              // neither read nor fill the cache
 )
 
@@ -38,13 +38,14 @@ func (m Mode) String() string {
 	return "cache mode?"
 }
 
-// Policy configures how one stream uses the cache. The zero value reads and
-// fills it within the cache's own bounds.
+// Policy configures how one stream uses the cache. The zero value reads and fills
+// it within the cache's own limits.
 type Policy struct {
 	Mode Mode
-	// TTL is how long the stream's answer stays valid; 0 means the cache's TTL.
+	// TTL is how long the stream's result stays valid; 0 means the cache's TTL.
 	TTL time.Duration
-	// MaxBytes is the largest answer to remember, in bytes; 0 means the cache's limit.
+	// MaxBytes is the largest result to cache, in bytes; 0 means the cache's
+	// limit.
 	MaxBytes int64
 }
 
@@ -53,25 +54,25 @@ const (
 	Hit      = "hit"    // the rows came from the cache
 	Miss     = "miss"   // the rows came from the source
 	Shared   = "shared" // the rows came from another stream's scan of the same query
-	Bypassed = "bypass" // the rows came from the source, and nothing was remembered
+	Bypassed = "bypass" // the rows came from the source, and were not cached
 )
 
-// Use is how one stream uses a cache. Without a Cache it uses none.
+// Use configures the use of a cache by one stream. A nil Cache means none.
 type Use struct {
 	Cache *Cache
-	// SourceID is the identity of the stream's source, see [query.Identify].
+	// SourceID is the identity of the stream's source, from [query.Identify].
 	SourceID query.Fingerprint
 	Policy   Policy
 }
 
-// Check returns an error of kind [sources.Invalid] that says what is wrong with u.
+// Check returns an error of kind [sources.Invalid] if u is not valid.
 func (u Use) Check() error {
 	switch p := u.Policy; {
 	case p.Mode > ModeBypass, p.TTL < 0, p.MaxBytes < 0:
 		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-			"Caching: Mode must be use, refresh or bypass, TTL and Bytes must not be negative (got mode %d, TTL %s, %d bytes)", p.Mode, p.TTL, p.MaxBytes)}
+			"Caching: Mode must be use, refresh or bypass, TTL and MaxBytes must not be negative (got mode %d, TTL %s, %d bytes)", p.Mode, p.TTL, p.MaxBytes)}
 	case u.Cache != nil && u.SourceID == query.Fingerprint{}:
-		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: errors.New("Resources: a Cache needs the identity of its source: set SourceID")}
+		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: errors.New("Resources: a Cache requires SourceID, the identity of the source: set it to the result of query.Identify")}
 	}
 	return nil
 }
@@ -79,48 +80,50 @@ func (u Use) Check() error {
 // Active reports whether the stream reads or fills a cache.
 func (u Use) Active() bool { return u.Cache != nil && u.Policy.Mode != ModeBypass }
 
-// Refreshes reports whether the stream replaces what the cache remembers.
+// Refreshes reports whether the stream replaces what is cached.
 func (u Use) Refreshes() bool { return u.Policy.Mode == ModeRefresh }
 
 // ReaderConfig configures a [Reader].
 type ReaderConfig struct {
 	Cache   Use
-	Session *Session // the stream's own
+	Session *Session // the stream's own session
 	Query   *sources.Query
-	// Scan reads the pages of Query in the stream's own session. It must be guarded,
-	// see [sources.Guard].
+	// Scan reads the pages of Query in the stream's own session. Its pages must be
+	// guarded, as by [sources.Guard].
 	Scan   func(ctx context.Context) sources.Batches
-	Parent *budget.Budget // of the budget of a shared scan; nil for none
-	// Consistent requires that rows and later look-ups come from one session, and so
-	// from one snapshot. Such a stream takes no part in shared scans.
+	Parent *budget.Budget // parent of the budget of a shared scan; nil means none
+	// Consistent requires that rows and later look-ups come from one session, and
+	// so from one snapshot. Such a stream does not use shared scans.
 	Consistent bool
-	// Partitioned says that Scan reads partitions. Its rows come in another order.
+	// Partitioned means that Scan reads partitions, which changes the order of the
+	// rows. Such a stream does not use shared scans, and its results have keys of
+	// their own.
 	Partitioned bool
 }
 
-// Reader supplies the pages of a stream: from the cache, from a scan that
-// streams share, or from the stream's own session. It is for one goroutine, but
-// for Report.
+// Reader supplies the pages of a stream: from the cache, from a shared scan, or
+// from the stream's own session. It is for one goroutine, except for Report.
 type Reader struct {
 	ReaderConfig
 	table  *sources.Table
 	key    query.Key
 	schema *arrow.Schema // of the pages
 
-	found *heldEntry        // a hit
-	pages []*contiguousPage // the pages of it that are still to come, with their references
-	scan  *sharedScan
-	leads bool
-	fill  *pendingEntry // of a stream that reads for itself
+	hit     *heldEntry        // the cached entry, if any
+	pages   []*contiguousPage // of the hit: those not yet read, each with a reference
+	scan    *sharedScan       // the shared scan, if any
+	leads   bool              // the stream leads the shared scan
+	pending *pendingEntry     // the entry that a scan of the stream's own fills, if any
 
-	mu  sync.Mutex
-	how string // how the cache was used
-	age time.Duration
+	mu    sync.Mutex
+	usage string        // [Hit], [Miss], [Shared] or [Bypassed]
+	age   time.Duration // of the cached rows
 }
 
-// OpenReader decides where the pages of a stream come from, and begins what they
-// need: the stream's own session, or a shared scan. Its errors are the source's.
-// The caller closes the reader, also after an error of its Batches.
+// OpenReader decides where the pages of a stream come from, and begins what that
+// requires: the stream's own session or a shared scan. Its errors are the
+// source's. The caller closes the reader, even after its Batches end with an
+// error.
 func OpenReader(ctx context.Context, c ReaderConfig) (*Reader, error) {
 	r := &Reader{ReaderConfig: c, table: c.Session.table, schema: c.Session.table.ScanSchema(c.Query.Columns)}
 	if err := r.open(ctx); err != nil {
@@ -132,6 +135,7 @@ func OpenReader(ctx context.Context, c ReaderConfig) (*Reader, error) {
 	return r, nil
 }
 
+// open decides where the pages come from.
 func (r *Reader) open(ctx context.Context) error {
 	c := r.Cache.Cache
 	if c == nil {
@@ -142,7 +146,7 @@ func (r *Reader) open(ctx context.Context) error {
 		r.key, ok = query.KeyFrom(r.Cache.SourceID, c.TableFingerprint(r.table), r.Query)
 	}
 	if !ok {
-		r.used(Bypassed)
+		r.recordUsage(Bypassed)
 		return r.Session.Begin(ctx)
 	}
 	if r.Partitioned {
@@ -154,7 +158,7 @@ func (r *Reader) open(ctx context.Context) error {
 			return nil
 		}
 		if !r.Consistent && !r.Partitioned && !tooLarge {
-			// One session at a time: other streams may wait for this one.
+			// Hold one session at a time, since other streams may wait for this one.
 			if err := r.Session.suspend(); err != nil {
 				return err
 			}
@@ -164,22 +168,24 @@ func (r *Reader) open(ctx context.Context) error {
 		}
 	}
 	if !tooLarge {
-		r.fill = r.newFill()
+		r.pending = r.newPending()
 	}
-	r.used(Miss)
+	r.recordUsage(Miss)
 	return r.Session.Begin(ctx)
 }
 
-func (r *Reader) newFill() *pendingEntry {
-	f := r.Cache.Cache.begin(r.key, r.Cache.Policy.MaxBytes)
-	if f != nil && r.Cache.Policy.TTL > 0 {
-		f.expires = f.asked.Add(r.Cache.Policy.TTL)
+// newPending begins the entry for the stream's result; nil if the cache is closed.
+func (r *Reader) newPending() *pendingEntry {
+	e := r.Cache.Cache.beginEntry(r.key, r.Cache.Policy.MaxBytes)
+	if e != nil && r.Cache.Policy.TTL > 0 {
+		e.expires = e.readAt.Add(r.Cache.Policy.TTL)
 	}
-	return f
+	return e
 }
 
-// find takes what the cache has, if the source's table still has that version.
-func (r *Reader) find(ctx context.Context, how string) bool {
+// find looks up the cached entry and reports whether it is usable: the source's
+// table must still have the entry's version.
+func (r *Reader) find(ctx context.Context, usage string) bool {
 	c := r.Cache.Cache
 	e, pages := c.find(r.key, r.schema)
 	if e == nil {
@@ -189,7 +195,7 @@ func (r *Reader) find(ctx context.Context, how string) bool {
 		plan, err := r.Session.Plan(ctx, r.Query)
 		if err != nil || plan.Version != e.version {
 			if err == nil {
-				c.outdated(e)
+				c.evictOutdated(e)
 			}
 			for _, p := range pages {
 				p.release()
@@ -197,21 +203,22 @@ func (r *Reader) find(ctx context.Context, how string) bool {
 			return false
 		}
 	}
-	r.found, r.pages = e, append([]*contiguousPage(nil), pages...)
+	r.hit, r.pages = e, append([]*contiguousPage(nil), pages...)
 	r.mu.Lock()
-	r.age = time.Since(e.asked)
+	r.age = time.Since(e.readAt)
 	r.mu.Unlock()
-	r.used(how)
+	r.recordUsage(usage)
 	return true
 }
 
-// used counts how the cache was used.
-func (r *Reader) used(how string) {
+// recordUsage records how the cache was used, for the report and the cache's
+// figures.
+func (r *Reader) recordUsage(usage string) {
 	r.mu.Lock()
-	r.how = how
+	r.usage = usage
 	r.mu.Unlock()
 	r.Cache.Cache.count(func(s *Stats) {
-		switch how {
+		switch usage {
 		case Hit:
 			s.Hits++
 		case Miss:
@@ -222,73 +229,76 @@ func (r *Reader) used(how string) {
 	})
 }
 
-// share joins a shared scan or starts one, where there is room for it.
+// share joins a shared scan, or starts one if the memory suffices, and reports
+// whether it did either.
 func (r *Reader) share(ctx context.Context) (bool, error) {
 	mem, err := budget.New("the scan of "+r.table.Name, r.Session.budget.Limit(), r.Parent)
 	if err != nil {
 		return false, nil
 	}
-	now, cancel := context.WithCancel(ctx)
-	cancel() // what holds the stream's floor must not wait for more
-	if err := mem.Admit(now, budget.Floor(r.Session.env.Page)); err != nil {
+	noWait, cancel := context.WithCancel(ctx)
+	cancel() // do not wait: the stream already holds its own floor
+	if err := mem.Admit(noWait, budget.Floor(r.Session.env.Page)); err != nil {
 		mem.Close()
 		return false, nil
 	}
-	fill := r.newFill()
-	if fill == nil {
+	pending := r.newPending()
+	if pending == nil {
 		mem.Close()
 		return false, nil
 	}
-	f := newSharedScan(ctx, fill, r, mem)
-	r.scan, r.leads = r.Cache.Cache.follow(f)
+	scan := newSharedScan(ctx, pending, r, mem)
+	r.scan, r.leads = r.Cache.Cache.follow(scan)
 	if !r.leads {
-		f.cancel()
+		scan.cancel()
 		return true, nil
 	}
-	r.used(Miss)
-	if err := f.begin(ctx, r.Session.env); err != nil {
-		f.cancel()
+	r.recordUsage(Miss)
+	if err := scan.begin(ctx, r.Session.env); err != nil {
+		scan.cancel()
 		r.scan = nil
 		return true, err
 	}
-	r.Session.watch(f.session)
+	r.Session.watch(scan.session)
 	return true, nil
 }
 
-// Batches yields the pages, under the schema of the scan.
+// Batches returns the pages, with the schema of the scan. The caller releases
+// nothing: a record is valid in its iteration.
 func (r *Reader) Batches(ctx context.Context) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		switch {
-		case r.found != nil:
+		case r.hit != nil:
 			r.replay(yield)
 		case r.scan != nil && r.leads:
 			r.lead(ctx, yield)
 		case r.scan != nil:
 			r.follow(ctx, yield)
 		default:
-			r.read(ctx, yield)
+			r.readOwn(ctx, yield)
 		}
 	}
 }
 
-// replay yields what was found.
+// replay yields the pages of the cached entry.
 func (r *Reader) replay(yield func(sources.Batch, error) bool) {
 	for len(r.pages) > 0 {
 		p := r.pages[0]
 		r.pages = r.pages[1:]
-		if !r.give(p, yield) {
+		if !r.yieldPage(p, yield) {
 			return
 		}
 	}
 }
 
-// give lends a page to the stream, in slices where the page is larger than the
-// stream's pages may be: a stream with a larger limit has read it.
-func (r *Reader) give(p *contiguousPage, yield func(sources.Batch, error) bool) bool {
+// yieldPage lends a page to the stream and releases the reader's reference. It
+// yields slices if the page exceeds the stream's page limits, because a stream
+// with higher limits read it.
+func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) bool) bool {
 	defer p.release()
 	limits := r.Session.env.Page
 	if p.rows <= 1 || p.size <= limits.Bytes && p.rows <= limits.Rows {
-		return r.slice(p, 0, p.rows, yield)
+		return r.yieldSlice(p, 0, p.rows, yield)
 	}
 	whole, err := p.lend(nil, r.schema, 0, p.rows)
 	if err != nil {
@@ -307,7 +317,7 @@ func (r *Reader) give(p *contiguousPage, yield func(sources.Batch, error) bool) 
 			}
 			to = from + max((to-from)*limits.Bytes/size, 1)
 		}
-		if !r.slice(p, from, to, yield) {
+		if !r.yieldSlice(p, from, to, yield) {
 			return false
 		}
 		from = to
@@ -315,9 +325,9 @@ func (r *Reader) give(p *contiguousPage, yield func(sources.Batch, error) bool) 
 	return true
 }
 
-// slice yields some rows of a page. The last slice carries the page's cursor and
-// its count of skipped records.
-func (r *Reader) slice(p *contiguousPage, from, to int64, yield func(sources.Batch, error) bool) bool {
+// yieldSlice yields rows [from, to) of a page. The last slice has the page's
+// cursor and its skipped records.
+func (r *Reader) yieldSlice(p *contiguousPage, from, to int64, yield func(sources.Batch, error) bool) bool {
 	record, err := p.lend(r.Session.budget, r.schema, from, to)
 	if err != nil {
 		yield(sources.Batch{}, err)
@@ -333,36 +343,36 @@ func (r *Reader) slice(p *contiguousPage, from, to int64, yield func(sources.Bat
 
 // lead yields the pages of the shared scan that the stream started.
 func (r *Reader) lead(ctx context.Context, yield func(sources.Batch, error) bool) {
-	for given := 0; ; given++ {
+	for yielded := 0; ; yielded++ {
 		next, err := r.scan.next(ctx)
 		switch {
-		case err == errOver:
+		case err == errScanDone:
 			return
-		case given == 0 && sources.KindOf(err) == sources.Exhausted && err != nil:
-			// The shared scan has a budget of its own; the stream's may have the room.
+		case yielded == 0 && sources.KindOf(err) == sources.Exhausted && err != nil:
+			// The shared scan's budget is exhausted; the stream's own may have room.
 			if err := r.leave(); err != nil {
 				yield(sources.Batch{}, err)
 				return
 			}
-			r.read(ctx, yield)
+			r.readOwn(ctx, yield)
 			return
 		case err != nil:
 			yield(sources.Batch{}, err)
 			return
 		}
-		if next.packed != nil {
-			if !r.give(next.packed, yield) {
+		if next.contiguous != nil {
+			if !r.yieldPage(next.contiguous, yield) {
 				return
 			}
-		} else if !r.copied(next.page, yield) {
+		} else if !r.yieldCopy(next.page, yield) {
 			return
 		}
 	}
 }
 
-// copied yields a page of the shared scan in the stream's own memory, which the
-// consumer may keep for longer than the scan lives.
-func (r *Reader) copied(page sources.Batch, yield func(sources.Batch, error) bool) bool {
+// yieldCopy yields a copy of a page in the stream's own memory, which the consumer
+// may retain for longer than the shared scan lives.
+func (r *Reader) yieldCopy(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
 	record, err := sources.GuardCall("scan", r.table.Name, func() (arrow.RecordBatch, error) {
 		return rows.Concat(r.Session.budget, r.schema, []arrow.RecordBatch{page.Record}), nil
@@ -376,10 +386,10 @@ func (r *Reader) copied(page sources.Batch, yield func(sources.Batch, error) boo
 	return yield(page, nil)
 }
 
-// follow waits for the shared scan of another stream, and reads for itself where
-// that leaves no answer in the cache.
+// follow waits for the shared scan of another stream. If that leaves no entry in
+// the cache, it reads in the stream's own session.
 func (r *Reader) follow(ctx context.Context, yield func(sources.Batch, error) bool) {
-	landed := r.scan.await(ctx)
+	cached := r.scan.await(ctx)
 	if err := r.leave(); err != nil {
 		yield(sources.Batch{}, err)
 		return
@@ -388,65 +398,66 @@ func (r *Reader) follow(ctx context.Context, yield func(sources.Batch, error) bo
 		yield(sources.Batch{}, err)
 		return
 	}
-	if landed && r.find(ctx, Shared) {
+	if cached && r.find(ctx, Shared) {
 		r.replay(yield)
 		return
 	}
-	r.used(Miss)
-	r.read(ctx, yield)
+	r.recordUsage(Miss)
+	r.readOwn(ctx, yield)
 }
 
-// leave leaves the shared scan.
+// leave leaves the shared scan, if any.
 func (r *Reader) leave() error {
-	f, leads := r.scan, r.leads
+	scan, leads := r.scan, r.leads
 	r.scan = nil
-	if f == nil {
+	if scan == nil {
 		return nil
 	}
-	return f.leave(leads)
+	return scan.leave(leads)
 }
 
-// read reads in the stream's own session.
-func (r *Reader) read(ctx context.Context, yield func(sources.Batch, error) bool) {
+// readOwn reads in the stream's own session and caches the result if possible.
+func (r *Reader) readOwn(ctx context.Context, yield func(sources.Batch, error) bool) {
 	if err := r.Session.Begin(ctx); err != nil {
 		yield(sources.Batch{}, err)
 		return
 	}
-	f := r.fill
-	if f != nil && f.versioned(ctx, r.Session, r.Query) != nil {
-		f = nil
+	entry := r.pending
+	if entry != nil && entry.recordVersion(ctx, r.Session, r.Query) != nil {
+		entry = nil
 	}
 	for page, err := range query.CheckSchema(ctx, r.table.Name, r.Scan(ctx), r.schema) {
-		if err == nil && f != nil && !f.keep(page) {
-			f.abandon()
-			f = nil
+		if err == nil && entry != nil && !entry.add(page) {
+			entry.abandon()
+			entry = nil
 		}
 		if !yield(page, err) || err != nil {
 			return
 		}
 	}
-	if f != nil && f.unchanged(ctx, r.Session, r.Query) && f.commit() {
-		r.Cache.Cache.store(r.key.Digest, r.schema)
+	if entry != nil && entry.unchanged(ctx, r.Session, r.Query) && entry.commit() {
+		r.Cache.Cache.queueSave(r.key.Digest, r.schema)
 	}
 }
 
-// Close gives back what the reader holds. It leaves the stream's session open.
+// Close releases the reader's pages and leaves its shared scan. It does not close
+// the stream's session.
 func (r *Reader) Close() error {
 	for _, p := range r.pages {
 		p.release()
 	}
 	r.pages = nil
 	err := r.leave()
-	if r.fill != nil {
-		r.fill.abandon()
+	if r.pending != nil {
+		r.pending.abandon()
 	}
 	return err
 }
 
-// Report returns how the cache was used, [Hit] and so on, and how old the
-// rows from it are; "" and 0 without a cache. It is safe for concurrent use.
-func (r *Reader) Report() (how string, age time.Duration) {
+// Report returns how the cache was used, such as [Hit], and the age of the rows
+// that came from it; "" and 0 without a cache. It is safe for concurrent use.
+func (r *Reader) Report() (usage string, age time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.how, r.age
+	return r.usage, r.age
 }

@@ -9,35 +9,35 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Session is a session of a source that begins when it is first needed: a
-// stream whose rows are in the cache needs none. It is safe for concurrent use,
-// and reports the memory of the sandbox that its stream reads from.
+// Session is a session of a source that begins when it is first needed. A stream
+// whose rows are cached may not need one at all. Session also reports the memory
+// of the sandbox that the stream reads from. It is safe for concurrent use.
 type Session struct {
-	source sources.Source // of the stream, with its retries
-	shared sources.Source // the same source, as streams share it
+	source sources.Source // the stream's own, with retries
+	shared sources.Source // the source below it, which streams share
 	table  *sources.Table // that the stream reads
 	env    sources.Env
-	budget *budget.Budget // the stream's, which is env.Mem
+	budget *budget.Budget // the stream's, also env.Mem
 
 	mu      sync.Mutex
 	session sources.Session // nil until it begins
 	closed  bool
-	// sandboxed is the session that was begun last for the stream, if it runs
-	// behind a wall: this one's, or that of a shared scan.
+	// sandboxed is the session that last began for the stream, this one's or a
+	// shared scan's, if it runs in a sandbox.
 	sandboxed budget.Sandboxed
 }
 
-// NewSession returns a session for a stream of a table, in an environment whose
-// memory is the stream's budget. source is the stream's own, which retries, shared
-// the one below it that streams have in common. The caller closes the session.
+// NewSession returns a session for a stream that reads table. It sets env.Mem to
+// the stream's budget. source is the stream's own, with retries; shared is the
+// source below it, which streams share. The caller closes the session.
 func NewSession(source, shared sources.Source, table *sources.Table, env sources.Env, budget *budget.Budget) *Session {
 	env.Mem = budget
 	return &Session{source: source, shared: shared, table: table, env: env, budget: budget}
 }
 
-// Second begins another session of the source beside this one, for one scan at a
-// time. It joins this session's snapshot where the table has snapshots; q is what
-// this session scans. The caller closes the session that it returns.
+// Second begins another session of the source, for one scan at a time. If the
+// table has snapshots, it joins the snapshot of s; q is the query that s scans.
+// The caller closes the new session before s.
 func (s *Session) Second(ctx context.Context, q *sources.Query) (sources.Session, error) {
 	env := s.env
 	env.MaxScans = 1
@@ -51,15 +51,17 @@ func (s *Session) Second(ctx context.Context, q *sources.Query) (sources.Session
 	return sources.GuardCall("begin", s.table.Name, func() (sources.Session, error) { return s.source.Begin(ctx, env) })
 }
 
-// Env returns the environment of the session.
+// Env returns the session's environment.
 func (s *Session) Env() sources.Env { return s.env }
 
-// Begin begins the session unless it has begun. Its errors are the source's.
+// Begin begins the session unless it has begun. After Close it returns an error of
+// kind [sources.Invalid]; other errors are the source's.
 func (s *Session) Begin(ctx context.Context) error {
 	_, err := s.begin(ctx)
 	return err
 }
 
+// begin returns the source's session, and begins it if necessary.
 func (s *Session) begin(ctx context.Context) (sources.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +79,7 @@ func (s *Session) begin(ctx context.Context) (sources.Session, error) {
 	return session, err
 }
 
-// Plan begins the session if necessary and asks it for a plan.
+// Plan begins the session if necessary and plans a scan of q.
 func (s *Session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
 	session, err := s.begin(ctx)
 	if err != nil {
@@ -86,7 +88,7 @@ func (s *Session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	return session.Plan(ctx, q)
 }
 
-// Scan begins the session if necessary and scans in it.
+// Scan begins the session if necessary and scans q.
 func (s *Session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		session, err := s.begin(ctx)
@@ -98,7 +100,8 @@ func (s *Session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	}
 }
 
-// suspend closes the source's session. The next call begins another one.
+// suspend closes the source's session. The next call that needs one begins
+// another.
 func (s *Session) suspend() error {
 	s.mu.Lock()
 	session := s.session
@@ -120,15 +123,15 @@ func (s *Session) Close() error {
 	return s.suspend()
 }
 
-// watch makes another session's sandbox the one that Isolate reports.
+// watch makes SandboxMemory report the sandbox of another session.
 func (s *Session) watch(session sources.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sandboxed, _ = session.(budget.Sandboxed)
 }
 
-// SandboxMemory returns what the sandbox of the stream's rows holds, the most that it
-// held, and its cap, in bytes; zeros without one.
+// SandboxMemory returns the current and the peak memory of the sandbox that the
+// stream reads from, and its limit, in bytes; zeros if there is none.
 func (s *Session) SandboxMemory() (held, peak, limit int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,18 +15,19 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// sharedScan is one scan for all who ask the same at the same time. It has a session,
-// a budget and a goroutine of its own, so that it outlives the stream that began
-// it, and reads a page whenever any of its readers asks for one.
+// sharedScan is a scan that streams with the same query share. It has its own
+// session, budget and goroutine, so that it can outlive the stream that started
+// it, and reads a page whenever one of its streams asks for one.
 //
-// The leader is given pages as they come. Followers are given nothing before the
-// answer is whole: until then each can still ask for itself, and does where the
-// answer turns out to be too large, or fails. So nobody waits for somebody else's
-// consumer, and no answer is made of two moments.
+// The leader, which started the scan, gets its pages as they are read. Followers
+// get nothing until the complete result is cached. Until then, each can still read
+// for itself, and does so if the scan fails or its result is too large to cache.
+// No stream waits for another stream's consumer, and no result mixes two
+// snapshots.
 type sharedScan struct {
 	*pendingEntry
 	source  sources.Source
-	raw     sources.Source // the same, shared by streams
+	shared  sources.Source // the source below source, which streams share
 	table   *sources.Table
 	query   *sources.Query
 	schema  *arrow.Schema
@@ -34,321 +35,322 @@ type sharedScan struct {
 	session sources.Session
 	ctx     context.Context
 	cancel  context.CancelFunc
-	ended   chan struct{} // closed once everything is given back
+	done    chan struct{} // closed once everything is released
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed, and replaced, when anything below changes
-	queue     []scannedPage // for the leader
-	made      int           // pages read
-	wanted    int           // pages asked for
-	leader    bool          // is still there
-	followers int
-	first     time.Time // when the first page came
-	begun     bool      // the session is there
-	outcome   outcome
-	err       error // of the scan
-	closeErr  error // of the session; set before ended is closed
+	mu          sync.Mutex
+	changed     chan struct{} // closed and replaced when a field below changes
+	queue       []scannedPage // pages for the leader
+	pagesRead   int
+	pagesWanted int  // pagesRead plus one if a stream waits for a page
+	leader      bool // the leader has not left
+	followers   int
+	firstPageAt time.Time // when the first page was read
+	began       bool      // the session has begun
+	outcome     outcome
+	err         error // of the scan
+	closeErr    error // of the session; set before done is closed
 }
 
-// outcome is how a flight ended, as its followers see it.
+// outcome is how a shared scan ended, from the view of its followers.
 type outcome uint8
 
 const (
-	scanning  outcome = iota
-	committed         // the whole answer is in the cache
-	uncached          // it is not, and never will be
+	scanning  outcome = iota // not yet
+	committed                // the complete result is cached
+	uncached                 // the result is not cached and will not be
 )
 
-// scannedPage is a page for the leader: packed with a reference of its own, or the
-// source's where the answer is not kept.
+// scannedPage is a page for the leader: a contiguous page with a reference, or the
+// source's page if the result is not being cached.
 type scannedPage struct {
-	packed *contiguousPage
-	page   sources.Batch
+	contiguous *contiguousPage
+	page       sources.Batch
 }
 
-func (s scannedPage) release() {
-	if s.packed != nil {
-		s.packed.release()
+func (p scannedPage) release() {
+	if p.contiguous != nil {
+		p.contiguous.release()
 	} else {
-		s.page.Record.Release()
+		p.page.Record.Release()
 	}
 }
 
-// newSharedScan returns a flight for what the reader asks, which its stream leads. It
-// outlives the stream's context.
-func newSharedScan(ctx context.Context, fill *pendingEntry, r *Reader, budget *budget.Budget) *sharedScan {
-	f := &sharedScan{
-		pendingEntry: fill, source: r.Session.source, raw: r.Session.shared, table: r.table, query: r.Query, schema: r.schema, budget: budget,
-		ended: make(chan struct{}), changed: make(chan struct{}), leader: true,
+// newSharedScan returns a shared scan of the reader's query, led by its stream. It
+// does not end with the stream's context.
+func newSharedScan(ctx context.Context, entry *pendingEntry, r *Reader, budget *budget.Budget) *sharedScan {
+	s := &sharedScan{
+		pendingEntry: entry, source: r.Session.source, shared: r.Session.shared, table: r.table, query: r.Query, schema: r.schema, budget: budget,
+		done: make(chan struct{}), changed: make(chan struct{}), leader: true,
 	}
-	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	return f
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return s
 }
 
-// follow returns a flight of the same source that asks the question already, or
-// makes the given one that. The budget of one that is not needed is closed.
-func (c *Cache) follow(f *sharedScan) (_ *sharedScan, leads bool) {
+// follow joins a running scan of the same query and source and returns it. If
+// there is none, it registers s for others to join, and s leads. The budget of a
+// scan that is not needed is closed.
+func (c *Cache) follow(s *sharedScan) (_ *sharedScan, leads bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, other := range c.scans[f.key.Digest] {
-		if same(other.raw, f.raw) && other.join() {
-			delete(c.fills, f.pendingEntry)
-			f.budget.Close()
+	for _, other := range c.scans[s.key.Digest] {
+		if isSameSource(other.shared, s.shared) && other.join() {
+			delete(c.pending, s.pendingEntry)
+			s.budget.Close()
 			return other, false
 		}
 	}
-	c.scans[f.key.Digest] = append(c.scans[f.key.Digest], f)
-	return f, true
+	c.scans[s.key.Digest] = append(c.scans[s.key.Digest], s)
+	return s, true
 }
 
-// same reports whether two sources are one: a flight must end before its source
-// is closed, which only that source's own streams see to.
-func same(a, b sources.Source) bool {
+// isSameSource reports whether a and b are the same source. Streams of different
+// sources must not share a scan: it has to end before its source is closed, and
+// only streams of that source ensure this.
+func isSameSource(a, b sources.Source) bool {
 	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
 }
 
-// join adds a follower, unless it is too late.
-func (f *sharedScan) join() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.outcome != scanning || f.followers == 0 && !f.leader {
+// join adds a follower and reports whether the scan still accepts one.
+func (s *sharedScan) join() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outcome != scanning || s.followers == 0 && !s.leader {
 		return false
 	}
-	f.followers++
+	s.followers++
 	return true
 }
 
-// tell wakes those who wait. The caller holds the lock.
-func (f *sharedScan) tell() {
-	close(f.changed)
-	f.changed = make(chan struct{})
+// notify wakes all waiters. The caller holds s.mu.
+func (s *sharedScan) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
-// begin begins the session and the goroutine, which waits to be asked. Its error
-// is the source's.
-func (f *sharedScan) begin(ctx context.Context, env sources.Env) error {
-	env.Mem = f.budget
-	session, err := f.source.Begin(ctx, env)
+// begin begins the session and starts the goroutine, which waits until a page is
+// wanted. Its error is the source's.
+func (s *sharedScan) begin(ctx context.Context, env sources.Env) error {
+	env.Mem = s.budget
+	session, err := s.source.Begin(ctx, env)
 	if err != nil {
-		f.finish(uncached, err)
-		f.budget.Close()
-		close(f.ended)
+		s.finish(uncached, err)
+		s.budget.Close()
+		close(s.done)
 		return err
 	}
-	f.mu.Lock()
-	f.session, f.begun = session, true
-	f.mu.Unlock()
-	go f.run()
+	s.mu.Lock()
+	s.session, s.began = session, true
+	s.mu.Unlock()
+	go s.run()
 	return nil
 }
 
-// finish says how the flight ended, and takes no followers any more.
-func (f *sharedScan) finish(o outcome, err error) {
-	c := f.c
-	c.mu.Lock()
-	key := f.key.Digest
-	if rest := slices.DeleteFunc(c.scans[key], func(x *sharedScan) bool { return x == f }); len(rest) > 0 {
-		c.scans[key] = rest
+// finish records how the scan ended. No stream can join afterwards.
+func (s *sharedScan) finish(o outcome, err error) {
+	cache := s.cache
+	cache.mu.Lock()
+	key := s.key.Digest
+	if others := slices.DeleteFunc(cache.scans[key], func(other *sharedScan) bool { return other == s }); len(others) > 0 {
+		cache.scans[key] = others
 	} else {
-		delete(c.scans, key)
+		delete(cache.scans, key)
 	}
-	c.mu.Unlock()
+	cache.mu.Unlock()
 	if o == uncached {
-		f.abandon()
+		s.abandon()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.outcome == scanning {
-		f.outcome = o
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outcome == scanning {
+		s.outcome = o
 	}
-	if f.err == nil {
-		f.err = err
+	if s.err == nil {
+		s.err = err
 	}
-	f.tell()
+	s.notify()
 }
 
-// errOver ends the range of a flight whose scan is over. It is no error.
-var errOver = errors.New("the scan is over")
+// errScanDone reports that the scan has no more pages. It is not a failure.
+var errScanDone = errors.New("the scan has no more pages")
 
-// run is the flight's goroutine.
-func (f *sharedScan) run() {
-	defer close(f.ended)
-	defer f.budget.Close()
+// run is the scan's goroutine.
+func (s *sharedScan) run() {
+	defer close(s.done)
+	defer s.budget.Close()
 	defer func() {
-		_, f.closeErr = sources.GuardCall("close", f.key.Table, func() (struct{}, error) { return struct{}{}, f.session.Close() })
+		_, s.closeErr = sources.GuardCall("close", s.key.Table, func() (struct{}, error) { return struct{}{}, s.session.Close() })
 	}()
-	kept := true
-	if !f.wait() {
-		f.finish(uncached, nil)
+	caching := true
+	if !s.wait() {
+		s.finish(uncached, nil)
 		return
 	}
-	err := f.versioned(f.ctx, f.session, f.query)
+	err := s.recordVersion(s.ctx, s.session, s.query)
 	if err != nil {
-		kept = false
-		f.finish(uncached, nil)
+		caching = false
+		s.finish(uncached, nil)
 	}
-	pages := sources.Guard("scan", f.table.Name, f.session.Scan(f.ctx, f.query))
-	for page, err := range query.CheckSchema(f.ctx, f.table.Name, pages, f.schema) {
+	pages := sources.Guard("scan", s.table.Name, s.session.Scan(s.ctx, s.query))
+	for page, err := range query.CheckSchema(s.ctx, s.table.Name, pages, s.schema) {
 		if err != nil {
-			f.finish(uncached, err)
+			s.finish(uncached, err)
 			return
 		}
 		next := scannedPage{page: page}
-		if kept {
-			if next.packed = f.pack(page); next.packed != nil {
-				f.pages = append(f.pages, next.packed)
+		if caching {
+			if next.contiguous = s.pack(page); next.contiguous != nil {
+				s.pages = append(s.pages, next.contiguous)
 			} else {
-				kept = false
-				f.finish(uncached, nil)
+				caching = false
+				s.finish(uncached, nil)
 			}
 		}
-		f.publish(next)
-		if !f.wait() {
-			f.finish(uncached, nil)
+		s.publish(next)
+		if !s.wait() {
+			s.finish(uncached, nil)
 			return
 		}
 	}
-	if kept && f.unchanged(f.ctx, f.session, f.query) && f.commit() {
-		f.c.store(f.key.Digest, f.schema)
-		f.finish(committed, errOver)
+	if caching && s.unchanged(s.ctx, s.session, s.query) && s.commit() {
+		s.cache.queueSave(s.key.Digest, s.schema)
+		s.finish(committed, errScanDone)
 		return
 	}
-	f.finish(uncached, errOver)
+	s.finish(uncached, errScanDone)
 }
 
-// publish gives a page to the leader.
-func (f *sharedScan) publish(next scannedPage) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.made == 0 {
-		f.first = time.Now()
+// publish queues a page for the leader and wakes waiters.
+func (s *sharedScan) publish(next scannedPage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pagesRead == 0 {
+		s.firstPageAt = time.Now()
 	}
-	f.made++
-	if f.leader {
-		if next.packed != nil {
-			next.packed.retain()
+	s.pagesRead++
+	if s.leader {
+		if next.contiguous != nil {
+			next.contiguous.retain()
 		} else {
 			next.page.Record.Retain()
 		}
-		f.queue = append(f.queue, next)
+		s.queue = append(s.queue, next)
 	}
-	f.tell()
+	s.notify()
 }
 
-// wait waits until a page is wanted, and reports whether one is: nobody may be
-// there any more.
-func (f *sharedScan) wait() bool {
+// wait blocks until a page is wanted. It returns false if no stream is left to
+// want one.
+func (s *sharedScan) wait() bool {
 	for {
-		f.mu.Lock()
-		alone := !f.leader && (f.followers == 0 || f.outcome != scanning)
-		asked, changed := f.wanted > f.made, f.changed
-		f.mu.Unlock()
+		s.mu.Lock()
+		unread := !s.leader && (s.followers == 0 || s.outcome != scanning)
+		wanted, changed := s.pagesWanted > s.pagesRead, s.changed
+		s.mu.Unlock()
 		switch {
-		case alone || f.ctx.Err() != nil:
+		case unread || s.ctx.Err() != nil:
 			return false
-		case asked:
+		case wanted:
 			return true
 		}
 		select {
 		case <-changed:
-		case <-f.ctx.Done():
+		case <-s.ctx.Done():
 		}
 	}
 }
 
-// next returns the leader's next page, with its reference; errOver after the
-// last one.
-func (f *sharedScan) next(ctx context.Context) (scannedPage, error) {
+// next returns the leader's next page with its reference; errScanDone after the
+// last.
+func (s *sharedScan) next(ctx context.Context) (scannedPage, error) {
 	for {
-		f.mu.Lock()
-		if len(f.queue) > 0 {
-			next := f.queue[0]
-			f.queue = slices.Delete(f.queue, 0, 1)
-			f.mu.Unlock()
+		s.mu.Lock()
+		if len(s.queue) > 0 {
+			next := s.queue[0]
+			s.queue = slices.Delete(s.queue, 0, 1)
+			s.mu.Unlock()
 			return next, nil
 		}
-		err := f.err
-		if err == nil && f.wanted <= f.made {
-			f.wanted = f.made + 1
-			f.tell()
+		err := s.err
+		if err == nil && s.pagesWanted <= s.pagesRead {
+			s.pagesWanted = s.pagesRead + 1
+			s.notify()
 		}
-		changed := f.changed
-		f.mu.Unlock()
+		changed := s.changed
+		s.mu.Unlock()
 		if err != nil {
 			return scannedPage{}, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return scannedPage{}, &sources.Error{Op: "scan", Table: f.key.Table, Kind: sources.Canceled, Err: context.Cause(ctx)}
+			return scannedPage{}, &sources.Error{Op: "scan", Table: s.key.Table, Kind: sources.Canceled, Err: context.Cause(ctx)}
 		}
 	}
 }
 
-// followerWait is how long a follower waits at least for an answer to become whole,
-// once its first page has come. Where that page took longer, it is as long.
+// followerWait is the minimum time that a follower waits for the complete result,
+// from the first page on. If the first page took longer than that, it waits as
+// long again.
 const followerWait = 2 * time.Second
 
-// await waits, and has pages read, until the flight is over, and reports whether
-// the answer is in the cache. A follower whose context ends, or which has waited
-// for too long, has to see for itself.
-func (f *sharedScan) await(ctx context.Context) bool {
+// await waits until the scan ends, requesting its pages, and reports whether the
+// result is cached. It gives up if the context ends or the wait is too long.
+func (s *sharedScan) await(ctx context.Context) bool {
 	for {
-		f.mu.Lock()
-		if f.outcome != scanning {
-			defer f.mu.Unlock()
-			return f.outcome == committed
+		s.mu.Lock()
+		if s.outcome != scanning {
+			defer s.mu.Unlock()
+			return s.outcome == committed
 		}
-		if f.begun && f.wanted <= f.made {
-			f.wanted = f.made + 1
-			f.tell()
+		if s.began && s.pagesWanted <= s.pagesRead {
+			s.pagesWanted = s.pagesRead + 1
+			s.notify()
 		}
-		changed := f.changed
-		var late <-chan time.Time
+		changed := s.changed
+		var timeout <-chan time.Time
 		var timer *time.Timer
-		if f.made > 0 {
-			timer = time.NewTimer(time.Until(f.first.Add(max(followerWait, f.first.Sub(f.asked)))))
-			late = timer.C
+		if s.pagesRead > 0 {
+			timer = time.NewTimer(time.Until(s.firstPageAt.Add(max(followerWait, s.firstPageAt.Sub(s.readAt)))))
+			timeout = timer.C
 		}
-		f.mu.Unlock()
-		gone := false
+		s.mu.Unlock()
+		giveUp := false
 		select {
 		case <-changed:
-		case <-late:
-			gone = true
+		case <-timeout:
+			giveUp = true
 		case <-ctx.Done():
-			gone = true
+			giveUp = true
 		}
 		if timer != nil {
 			timer.Stop()
 		}
-		if gone {
+		if giveUp {
 			return false
 		}
 	}
 }
 
-// leave takes a reader away. The last one ends the flight, and waits until it has
-// given everything back; its result is what went wrong when the session was
-// closed.
-func (f *sharedScan) leave(leads bool) error {
-	f.mu.Lock()
+// leave removes the leader or a follower. The last stream to leave ends the scan,
+// waits until everything is released, and gets the error of closing the session.
+func (s *sharedScan) leave(leads bool) error {
+	s.mu.Lock()
 	if leads {
-		f.leader = false
-		for _, s := range f.queue {
-			s.release()
+		s.leader = false
+		for _, p := range s.queue {
+			p.release()
 		}
-		f.queue = nil
+		s.queue = nil
 	} else {
-		f.followers--
+		s.followers--
 	}
-	last := !f.leader && f.followers == 0
-	f.tell()
-	f.mu.Unlock()
+	last := !s.leader && s.followers == 0
+	s.notify()
+	s.mu.Unlock()
 	if !last {
 		return nil
 	}
-	f.cancel()
-	<-f.ended
-	return f.closeErr
+	s.cancel()
+	<-s.done
+	return s.closeErr
 }

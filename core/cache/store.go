@@ -9,98 +9,98 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Store is a second tier, as a directory on a disk. It must be safe for
-// concurrent use. What it cannot read or write it does without: its errors go
-// nowhere else than to its own log.
+// Store is the second tier of a cache, such as a directory on disk. It must be
+// safe for concurrent use. It logs I/O failures itself; the cache ignores them.
 type Store interface {
-	// Load finds the answer to a question, and gives its pages in order, each under
-	// the schema and valid in its call; false wants no more of them. The result
-	// has all but the pages, and is nil where there is no such answer, or it was
-	// not given to the end.
-	Load(q query.Key, schema *arrow.Schema, give func(sources.Batch) bool) *Entry
-	// Save keeps an answer, which it must not retain.
-	Save(a *Entry)
-	// Invalidate drops the answers of a table of a source; of every table where
-	// the name is empty, of every source where the source is zero.
+	// Load looks up an entry. It passes the entry's pages to yield, in order, until
+	// yield returns false. Each page has the given schema and is valid during the
+	// call. Load returns the entry without its pages; nil if there is none, or if
+	// yield did not accept all pages.
+	Load(key query.Key, schema *arrow.Schema, yield func(sources.Batch) bool) *Entry
+	// Save stores an entry. It must not retain its records.
+	Save(e *Entry)
+	// Invalidate removes the entries of a table of a source. An empty table
+	// matches every table, and the zero source every source.
 	Invalidate(source query.Fingerprint, table string)
-	// Close frees what the store holds, but not what it keeps.
+	// Close releases the store's resources. Stored entries remain.
 	Close() error
 }
 
-// Entry is a whole answer to a question: what a cache holds.
+// Entry is a complete result of a query, as a cache holds it.
 type Entry struct {
 	query.Key
-	Version string    // of the table's data, [sources.Plan.Version]; empty where it has none
-	At      time.Time // when the question was asked
-	Expires time.Time
-	Schema  *arrow.Schema
-	// Pages are all of the answer, in order, at least one. Each record holds a
-	// reference that is the answer's.
+	Version string        // of the table's data, as [sources.Plan.Version]; empty if unknown
+	At      time.Time     // when the read began
+	Expires time.Time     // when the entry ceases to be valid
+	Schema  *arrow.Schema // of the pages
+	// Pages are the result's pages, in order, at least one. The entry owns a
+	// reference to each record.
 	Pages []sources.Batch
 }
 
-// Release gives the records back.
-func (a *Entry) Release() {
-	for _, p := range a.Pages {
+// Release releases the entry's records.
+func (e *Entry) Release() {
+	for _, p := range e.Pages {
 		p.Record.Release()
 	}
-	a.Pages = nil
+	e.Pages = nil
 }
 
-// savedEntry is an answer on its way to the store.
+// savedEntry is an entry in the save queue.
 type savedEntry struct {
-	answer  *Entry
-	spoiled bool // it was dropped meanwhile
+	entry       *Entry
+	invalidated bool // do not save; guarded by the cache's lock
 }
 
-// answer lends all pages, and takes over their references.
-func (e *heldEntry) answer(pages []*contiguousPage, schema *arrow.Schema) *Entry {
-	a := &Entry{Key: e.key, Version: e.version, At: e.asked, Expires: e.expires, Schema: schema}
+// entry returns an entry that lends all pages, and takes over their references.
+func (e *heldEntry) entry(pages []*contiguousPage, schema *arrow.Schema) *Entry {
+	a := &Entry{Key: e.key, Version: e.version, At: e.readAt, Expires: e.expires, Schema: schema}
 	for _, p := range pages {
-		record, _ := p.lend(nil, schema, 0, p.rows) // which only a borrower's budget refuses
+		record, _ := p.lend(nil, schema, 0, p.rows) // only a borrower's budget can refuse
 		a.Pages = append(a.Pages, sources.Batch{Record: record, Cursor: p.cursor, Skipped: p.skipped})
 		p.release()
 	}
 	return a
 }
 
-// store has the committed answer kept in the second tier too, if there is one
-// and it keeps up.
-func (c *Cache) store(key query.Fingerprint, schema *arrow.Schema) {
-	if c.queue == nil {
+// queueSave queues a committed entry for the store, if there is one and its queue
+// has room.
+func (c *Cache) queueSave(key query.Fingerprint, schema *arrow.Schema) {
+	if c.saveQueue == nil {
 		return
 	}
-	e, pages := c.peek(key)
-	if e == nil {
+	held, pages := c.findInMemory(key)
+	if held == nil {
 		return
 	}
-	s := &savedEntry{answer: e.answer(pages, schema)}
+	s := &savedEntry{entry: held.entry(pages, schema)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// It may have been dropped since it was found.
-	if now, ok := c.lru.Peek(key); ok && now == e && !c.closed {
+	// The entry may have been evicted meanwhile.
+	if current, ok := c.lru.Peek(key); ok && current == held && !c.closed {
 		select {
-		case c.queue <- s:
-			c.saves[s] = struct{}{}
+		case c.saveQueue <- s:
+			c.queuedSaves[s] = struct{}{}
 			return
 		default:
 		}
 	}
-	s.answer.Release()
+	s.entry.Release()
 }
 
-// save is the goroutine that hands answers to the store. Close ends it.
-func (c *Cache) save() {
-	for s := range c.queue {
-		c.storing.Lock()
+// writeQueued is the goroutine that saves queued entries. It ends when Close
+// closes the queue.
+func (c *Cache) writeQueued() {
+	for s := range c.saveQueue {
+		c.storeMu.Lock()
 		c.mu.Lock()
-		delete(c.saves, s)
-		spoiled := s.spoiled
+		delete(c.queuedSaves, s)
+		invalidated := s.invalidated
 		c.mu.Unlock()
-		if !spoiled {
-			c.o.Store.Save(s.answer)
+		if !invalidated {
+			c.options.Store.Save(s.entry)
 		}
-		c.storing.Unlock()
-		s.answer.Release()
+		c.storeMu.Unlock()
+		s.entry.Release()
 	}
 }

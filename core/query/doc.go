@@ -1,5 +1,8 @@
-// Package query prepares queries: it checks them against a catalog, divides the
-// work between the table and the engine, does the engine's share on pages of rows,
-// and fingerprints what was asked. It also defines [Load], the relations that a
-// query asks for.
+// Package query compiles queries for the engine. It checks a query against a
+// catalog, divides it into the part that is pushed down to the table and the
+// [Residual] that the engine applies to pages of rows, and identifies it by a
+// [Fingerprint].
+//
+// [Load] names the relations that a query loads; [ParseLoad] reads them from
+// text.
 package query

@@ -15,297 +15,306 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Fingerprint stands for something in whole: SHA-256 over an encoding in which
-// every text has its length before it, so that no two things have the same.
+// Fingerprint identifies a value: it is the SHA-256 of the value's canonical
+// encoding. Every text in the encoding is preceded by its length, so that
+// different values have different encodings. The zero value identifies nothing.
 type Fingerprint [sha256.Size]byte
 
-// String writes the fingerprint in hex.
+// String returns the fingerprint in hexadecimal.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
-// ParseFingerprint reads what String writes.
+// ParseFingerprint parses the output of [Fingerprint.String] and reports whether s
+// is valid.
 func ParseFingerprint(s string) (f Fingerprint, ok bool) {
 	n, err := hex.Decode(f[:], []byte(s[:min(len(s), 2*len(f))]))
 	return f, err == nil && n == len(f) && len(s) == 2*len(f)
 }
 
-// Identify returns the identity of a source: of everything that its answers
-// depend on beside the question, which is its kind, its address, its options and
-// whose permissions it has. The order counts.
+// Identify returns the identity of a source. The parts are what the source's
+// results depend on besides the query: its kind, address and options, and whose
+// permissions it reads with. Their order matters.
 func Identify(parts ...string) Fingerprint {
-	var c encoder
-	c.text("penstock source")
-	for _, p := range parts {
-		c.text(p)
+	var e encoder
+	e.text("penstock source")
+	for _, part := range parts {
+		e.text(part)
 	}
-	return c.sum()
+	return e.sum()
 }
 
-// Key is a question to a table of a source.
+// Key identifies a query against a table of a source, and so the entry of a cache
+// that holds its result. Keys are comparable.
 type Key struct {
-	Digest Fingerprint // of all of it
-	Source Fingerprint // whose table it is, see [Identify]
-	Table  string
+	Digest Fingerprint // identifies the query, the table and the source
+	Source Fingerprint // the source's identity, from [Identify]
+	Table  string      // the table's name
 }
 
-// In reports whether the question is about a table of a source. An empty name
-// stands for every table, a zero source for every source.
-func (q Key) In(source Fingerprint, table string) bool {
-	return (source == Fingerprint{} || source == q.Source) && (table == "" || table == q.Table)
+// In reports whether k is a query against that table of that source. An empty
+// table matches every table, and the zero source every source.
+func (k Key) In(source Fingerprint, table string) bool {
+	return (source == Fingerprint{} || source == k.Source) && (table == "" || table == k.Table)
 }
 
-// KeyOf returns the question that a query is to a table of the source with that
-// identity: the whole query as it is sent, and of the catalogue what the answer
-// depends on. How large pages or chunks are is no part of it. Conditions
-// that differ only in the order of their parts are the same. It is false where
-// the query holds what cannot be encoded, and so cannot be remembered.
+// KeyOf returns the key of a query against a table of the source with that
+// identity. The key depends on the whole query as the source receives it, and on
+// the table's [TableFingerprint], but not on the size of pages or chunks.
+// Predicates that differ only in the order of their terms have the same key.
+//
+// KeyOf returns false if the query contains something that has no encoding. Its
+// result cannot be cached.
 func KeyOf(source Fingerprint, table *sources.Table, q *sources.Query) (Key, bool) {
 	return KeyFrom(source, TableFingerprint(table), q)
 }
 
+// KeyFrom is [KeyOf] for a table whose [TableFingerprint] is known.
 func KeyFrom(source, table Fingerprint, q *sources.Query) (Key, bool) {
-	c := encoder{b: make([]byte, 0, 512)}
-	c.text("penstock question 1")
-	c.b = append(append(c.b, source[:]...), table[:]...)
-	c.text(q.Table)
-	c.flag(q.Columns != nil)
-	c.texts(q.Columns)
-	c.predicate(q.Where)
-	c.num(uint64(len(q.OrderBy)))
+	e := encoder{b: make([]byte, 0, 512)}
+	e.text("penstock question 1")
+	e.b = append(append(e.b, source[:]...), table[:]...)
+	e.text(q.Table)
+	e.flag(q.Columns != nil)
+	e.texts(q.Columns)
+	e.predicate(q.Where)
+	e.num(uint64(len(q.OrderBy)))
 	for _, s := range q.OrderBy {
-		c.text(s.Column)
-		c.flag(s.Desc)
-		c.flag(s.NullsFirst)
+		e.text(s.Column)
+		e.flag(s.Desc)
+		e.flag(s.NullsFirst)
 	}
-	c.num(uint64(q.Limit))
-	c.flag(q.After != nil)
-	c.text(string(q.After))
-	c.flag(q.Part != nil)
-	c.text(string(q.Part))
-	c.flag(q.Keys != nil)
-	if k := q.Keys; k != nil {
-		c.texts(k.Columns)
-		c.num(uint64(k.LimitPerKey))
-		c.flag(k.Values != nil)
-		if k.Values != nil {
-			c.num(uint64(k.Values.NumRows()))
-			for _, column := range k.Values.Columns() {
+	e.num(uint64(q.Limit))
+	e.flag(q.After != nil)
+	e.text(string(q.After))
+	e.flag(q.Part != nil)
+	e.text(string(q.Part))
+	e.flag(q.Keys != nil)
+	if keys := q.Keys; keys != nil {
+		e.texts(keys.Columns)
+		e.num(uint64(keys.LimitPerKey))
+		e.flag(keys.Values != nil)
+		if keys.Values != nil {
+			e.num(uint64(keys.Values.NumRows()))
+			for _, column := range keys.Values.Columns() {
 				for row := range column.Len() {
-					c.value(sources.ValueAt(column, row))
+					e.value(sources.ValueAt(column, row))
 				}
 			}
 		}
 	}
-	return Key{Digest: c.sum(), Source: source, Table: q.Table}, !c.unsupported
+	return Key{Digest: e.sum(), Source: source, Table: q.Table}, !e.unsupported
 }
 
-// LookupKey returns the question that look-ups of a table are, for the rows of
-// one key: q names the key's columns, the rows' order and how many of them there
-// are, the residual what the engine does itself. types are those of the key, schema
-// is that of the rows.
-func LookupKey(source, table Fingerprint, q *sources.Query, rest Residual, types, schema *arrow.Schema) (Key, bool) {
-	var c encoder
-	c.text("penstock keys 1")
-	c.b = slices.Concat(c.b, source[:], table[:])
-	c.texts(q.Keys.Columns)
-	for _, f := range types.Fields() {
-		c.field(f)
+// LookupKey returns the key under which the rows of single look-up keys are
+// cached. The query q has the columns of the look-up key, the order of the rows of
+// each key and their limit; residual is what the engine applies to them. keyTypes
+// has the types of the key columns, schema the columns of the rows. LookupKey
+// returns false if something in them has no encoding.
+func LookupKey(source, table Fingerprint, q *sources.Query, residual Residual, keyTypes, schema *arrow.Schema) (Key, bool) {
+	var e encoder
+	e.text("penstock keys 1")
+	e.b = slices.Concat(e.b, source[:], table[:])
+	e.texts(q.Keys.Columns)
+	for _, f := range keyTypes.Fields() {
+		e.field(f)
 	}
-	c.texts(rest.Columns)
-	c.predicate(q.Where)
-	c.predicate(rest.Where)
-	c.num(uint64(len(q.OrderBy)))
+	e.texts(residual.Columns)
+	e.predicate(q.Where)
+	e.predicate(residual.Where)
+	e.num(uint64(len(q.OrderBy)))
 	for _, s := range q.OrderBy {
-		c.text(s.Column)
-		c.flag(s.Desc)
-		c.flag(s.NullsFirst)
+		e.text(s.Column)
+		e.flag(s.Desc)
+		e.flag(s.NullsFirst)
 	}
-	c.num(uint64(q.Keys.LimitPerKey))
+	e.num(uint64(q.Keys.LimitPerKey))
 	for _, f := range schema.Fields() {
-		c.field(f)
+		e.field(f)
 	}
-	return Key{Digest: c.sum(), Source: source, Table: q.Table}, !c.unsupported
+	return Key{Digest: e.sum(), Source: source, Table: q.Table}, !e.unsupported
 }
 
-// TableFingerprint is the fingerprint of what an answer depends on of a table's entry in
-// the catalogue: the columns with their types and comments, which are in the
-// answer's schema, and what the table can do. How many rows it is estimated to
-// have changes all the time, and no answer.
+// TableFingerprint identifies the parts of a table's catalog entry that results
+// depend on: what the table can do, its key, and its columns with their types and
+// comments, which are part of a result's schema. The estimated number of rows is
+// not among them: it changes often and affects no result.
 func TableFingerprint(t *sources.Table) Fingerprint {
-	var c encoder
-	c.text("penstock table")
-	c.text(t.Name)
-	c.num(uint64(t.Capabilities))
-	c.texts(t.Key)
-	c.num(uint64(t.Schema.NumFields()))
+	var e encoder
+	e.text("penstock table")
+	e.text(t.Name)
+	e.num(uint64(t.Capabilities))
+	e.texts(t.Key)
+	e.num(uint64(t.Schema.NumFields()))
 	for _, f := range t.Schema.Fields() {
-		c.field(f)
+		e.field(f)
 	}
-	c.metadata(t.Schema.Metadata())
-	return c.sum()
+	e.metadata(t.Schema.Metadata())
+	return e.sum()
 }
 
-// encoder is the canonical encoding: numbers as varints, which say where they end,
-// and texts behind their length.
+// encoder writes the canonical encoding. Numbers are varints, which mark their own
+// end, and each text follows its length.
 type encoder struct {
 	b           []byte
-	unsupported bool // it holds what has no encoding
+	unsupported bool // set when a value has no encoding
 }
 
-func (c *encoder) sum() Fingerprint { return sha256.Sum256(c.b) }
+func (e *encoder) sum() Fingerprint { return sha256.Sum256(e.b) }
 
-func (c *encoder) num(n uint64) { c.b = binary.AppendUvarint(c.b, n) }
+func (e *encoder) num(n uint64) { e.b = binary.AppendUvarint(e.b, n) }
 
-func (c *encoder) text(s string) {
-	c.num(uint64(len(s)))
-	c.b = append(c.b, s...)
+func (e *encoder) text(s string) {
+	e.num(uint64(len(s)))
+	e.b = append(e.b, s...)
 }
 
-func (c *encoder) texts(list []string) {
-	c.num(uint64(len(list)))
+func (e *encoder) texts(list []string) {
+	e.num(uint64(len(list)))
 	for _, s := range list {
-		c.text(s)
+		e.text(s)
 	}
 }
 
-func (c *encoder) flag(b bool) {
+func (e *encoder) flag(b bool) {
 	if b {
-		c.b = append(c.b, 1)
+		e.b = append(e.b, 1)
 	} else {
-		c.b = append(c.b, 0)
+		e.b = append(e.b, 0)
 	}
 }
 
-// set encodes what has no order, each once.
-func (c *encoder) set(n int, encode func(c *encoder, i int)) {
+// set encodes n values without regard to their order, equal ones once.
+func (e *encoder) set(n int, encode func(e *encoder, i int)) {
 	parts := make([]string, n)
 	for i := range parts {
 		var part encoder
 		encode(&part, i)
-		parts[i], c.unsupported = string(part.b), c.unsupported || part.unsupported
+		parts[i], e.unsupported = string(part.b), e.unsupported || part.unsupported
 	}
 	slices.Sort(parts)
-	c.texts(slices.Compact(parts))
+	e.texts(slices.Compact(parts))
 }
 
-func (c *encoder) predicate(p sources.Predicate) {
+// predicate encodes a predicate. It encodes nil, which selects every row, as an
+// empty conjunction.
+func (e *encoder) predicate(p sources.Predicate) {
 	switch p := p.(type) {
 	case nil:
-		c.predicate(sources.And{})
+		e.predicate(sources.And{})
 	case sources.Comparison:
-		c.text("compare")
-		c.text(p.Column)
-		c.num(uint64(p.Op))
-		c.value(p.Value)
+		e.text("compare")
+		e.text(p.Column)
+		e.num(uint64(p.Op))
+		e.value(p.Value)
 	case sources.In:
-		c.text("in")
-		c.text(p.Column)
-		c.set(len(p.Values), func(c *encoder, i int) { c.value(p.Values[i]) })
+		e.text("in")
+		e.text(p.Column)
+		e.set(len(p.Values), func(e *encoder, i int) { e.value(p.Values[i]) })
 	case sources.IsNull:
-		c.text("null")
-		c.text(p.Column)
-		c.flag(p.Not)
+		e.text("null")
+		e.text(p.Column)
+		e.flag(p.Not)
 	case sources.HasPrefix:
-		c.text("prefix")
-		c.text(p.Column)
-		c.text(p.Prefix)
+		e.text("prefix")
+		e.text(p.Column)
+		e.text(p.Prefix)
 	case sources.Like:
-		c.text("like")
-		c.text(p.Column)
-		c.text(p.Pattern)
+		e.text("like")
+		e.text(p.Column)
+		e.text(p.Pattern)
 	case sources.And:
-		c.text("and")
-		c.set(len(p), func(c *encoder, i int) { c.predicate(p[i]) })
+		e.text("and")
+		e.set(len(p), func(e *encoder, i int) { e.predicate(p[i]) })
 	case sources.Or:
-		c.text("or")
-		c.set(len(p), func(c *encoder, i int) { c.predicate(p[i]) })
+		e.text("or")
+		e.set(len(p), func(e *encoder, i int) { e.predicate(p[i]) })
 	case sources.Not:
-		c.text("not")
-		c.predicate(p.Predicate)
+		e.text("not")
+		e.predicate(p.Predicate)
 	default:
-		c.unsupported = true
+		e.unsupported = true
 	}
 }
 
-func (c *encoder) value(v sources.Value) {
-	c.flag(v.Type != nil)
+func (e *encoder) value(v sources.Value) {
+	e.flag(v.Type != nil)
 	if v.Type != nil {
-		c.dataType(v.Type)
+		e.dataType(v.Type)
 	}
 	switch x := v.V.(type) {
 	case nil:
-		c.text("NULL")
+		e.text("NULL")
 	case bool:
-		c.text("bool")
-		c.flag(x)
+		e.text("bool")
+		e.flag(x)
 	case int64:
-		c.text("int")
-		c.num(uint64(x))
+		e.text("int")
+		e.num(uint64(x))
 	case uint64:
-		c.text("uint")
-		c.num(x)
+		e.text("uint")
+		e.num(x)
 	case float64:
-		c.text("float")
-		c.num(math.Float64bits(x))
+		e.text("float")
+		e.num(math.Float64bits(x))
 	case string:
-		c.text("text")
-		c.text(x)
+		e.text("text")
+		e.text(x)
 	case decimal128.Num:
-		c.text("decimal")
-		c.text(x.BigInt().String())
+		e.text("decimal")
+		e.text(x.BigInt().String())
 	case decimal256.Num:
-		c.text("decimal")
-		c.text(x.BigInt().String())
+		e.text("decimal")
+		e.text(x.BigInt().String())
 	default:
-		c.unsupported = true
+		e.unsupported = true
 	}
 }
 
-func (c *encoder) field(f arrow.Field) {
-	c.text(f.Name)
-	c.flag(f.Nullable)
-	c.dataType(f.Type)
-	c.metadata(f.Metadata)
+func (e *encoder) field(f arrow.Field) {
+	e.text(f.Name)
+	e.flag(f.Nullable)
+	e.dataType(f.Type)
+	e.metadata(f.Metadata)
 }
 
-// metadata is a set: the order of its keys says nothing.
-func (c *encoder) metadata(m arrow.Metadata) {
+// metadata encodes metadata as a set, since the order of its keys has no meaning.
+func (e *encoder) metadata(m arrow.Metadata) {
 	keys, values := m.Keys(), m.Values()
-	c.set(len(keys), func(c *encoder, i int) {
-		c.text(keys[i])
-		c.text(values[i])
+	e.set(len(keys), func(e *encoder, i int) {
+		e.text(keys[i])
+		e.text(values[i])
 	})
 }
 
-// dataType encodes a type with all its parameters. The text of a type says them
-// for those that are not nested.
-func (c *encoder) dataType(t arrow.DataType) {
-	c.num(uint64(t.ID()))
+// dataType encodes a type with its parameters. The text of a type that is not
+// nested includes all of them.
+func (e *encoder) dataType(t arrow.DataType) {
+	e.num(uint64(t.ID()))
 	switch t := t.(type) {
 	case arrow.ExtensionType:
-		c.text(t.ExtensionName())
-		c.text(t.Serialize())
-		c.dataType(t.StorageType())
+		e.text(t.ExtensionName())
+		e.text(t.Serialize())
+		e.dataType(t.StorageType())
 	case *arrow.DictionaryType:
-		c.dataType(t.IndexType)
-		c.dataType(t.ValueType)
-		c.flag(t.Ordered)
+		e.dataType(t.IndexType)
+		e.dataType(t.ValueType)
+		e.flag(t.Ordered)
 	case *arrow.MapType:
-		c.flag(t.KeysSorted)
-		c.field(t.KeyField())
-		c.field(t.ItemField())
+		e.flag(t.KeysSorted)
+		e.field(t.KeyField())
+		e.field(t.ItemField())
 	case *arrow.FixedSizeListType:
-		c.num(uint64(t.Len()))
-		c.field(t.ElemField())
+		e.num(uint64(t.Len()))
+		e.field(t.ElemField())
 	case arrow.ListLikeType:
-		c.field(t.ElemField())
+		e.field(t.ElemField())
 	case *arrow.StructType:
-		c.num(uint64(t.NumFields()))
+		e.num(uint64(t.NumFields()))
 		for _, f := range t.Fields() {
-			c.field(f)
+			e.field(f)
 		}
 	case arrow.NestedType:
-		c.unsupported = true // unions and run ends, which no source of ours makes
+		e.unsupported = true // union and run-end encoded types, which no source produces
 	default:
-		c.text(fmt.Sprint(t))
+		e.text(fmt.Sprint(t))
 	}
 }

@@ -10,80 +10,86 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// DefaultMaxDepth is how many relations may follow one another in a load when
-// nobody says otherwise.
+// DefaultMaxDepth is the default limit of the depth of a load: how many relations
+// may follow one another.
 const DefaultMaxDepth = 3
 
-// Load says which relations of a stream's table are read along with its rows.
-// The zero value loads none.
+// Load lists the relations to load with the rows of a table. The zero value loads
+// none.
 type Load struct {
-	// Required are in the record of every chunk, behind its columns and in this
-	// order: a nullable struct for a relation to one row, a list of structs for
-	// one to many.
+	// Required are the relations that every chunk's record includes as columns,
+	// after the table's own and in this order. A relation to one row is a nullable
+	// struct, a relation to many rows a list of structs.
 	Required []Branch
-	// Optional are for [core.Chunk.Related] to give. What is below a required relation
-	// may be optional too.
+	// Optional are the relations that a chunk loads separately, when the consumer
+	// calls its Related method. A branch below a required relation may be optional
+	// too.
 	Optional []Branch
-	// Compile makes a predicate of the text of a condition, for the branches that
-	// have one. It is called while the stream is opened.
+	// Compile parses the [Branch.Condition] of a branch into a predicate. It is
+	// called while the stream is opened, and may be nil if no branch has a
+	// Condition.
 	Compile func(table *sources.Table, condition string) (sources.Predicate, error)
 }
 
-// Branch is one relation in a load, with what is asked of its rows and the
-// relations below it.
+// Branch is one relation of a [Load], with the columns, filter, order and limit of
+// its rows and the relations below it.
 type Branch struct {
-	Name string // of the relation, as the catalogue has it
-	// Columns are those of the related table to give, in this order, each once;
-	// nil is all of them.
+	Name string // the relation's name in the catalog
+	// Columns are the related table's columns to return, each once, in this order;
+	// nil means all.
 	Columns []string
-	// Where keeps the related rows for which it is true. A row of a relation to
-	// one that is not kept is NULL.
+	// Where selects the related rows to return; nil means all. In a relation to
+	// one row, a row that it rejects becomes NULL.
 	Where sources.Predicate
-	// Condition is Where as a text, which [Load.Compile] understands. Only one of
-	// the two is set.
+	// Condition is Where as text, for [Load.Compile]. At most one of the two may
+	// be set.
 	Condition string
-	// OrderBy is the order of a row's related rows; nil is that of the related
-	// table's key.
+	// OrderBy is the order of the related rows of each row; nil means the order of
+	// the related table's key.
 	OrderBy []sources.Sort
-	// Limit is how many related rows each row has at most, the first ones; 0 is no
-	// limit.
+	// Limit is the maximum number of related rows for each row, the first ones in
+	// order; 0 means no limit.
 	Limit int
-	Below []Branch
+	Below []Branch // relations of the related table
 }
 
-// Deepest returns the longest path of a branch, and its depth, where the branch
-// itself is at path and depth.
-func (l Branch) Deepest(path string, depth int) (string, int) {
-	best, most := path, depth
-	for _, b := range l.Below {
-		if p, d := b.Deepest(path+"."+b.Name, depth+1); d > most {
-			best, most = p, d
+// Deepest returns the longest path that begins with the branch, and its depth. The
+// arguments are the path and the depth of the branch itself.
+func (b Branch) Deepest(path string, depth int) (string, int) {
+	longest, maxDepth := path, depth
+	for _, child := range b.Below {
+		if childPath, childDepth := child.Deepest(path+"."+child.Name, depth+1); childDepth > maxDepth {
+			longest, maxDepth = childPath, childDepth
 		}
 	}
-	return best, most
+	return longest, maxDepth
 }
 
-// Strategy says when relations are loaded.
+// Strategy decides when relations are loaded.
 type Strategy uint8
 
 // The strategies.
 const (
-	// Selective loads the required relations with each chunk, and those optional
-	// ones that the consumer has been reading: all of them with the first chunk.
+	// Selective loads the required relations with each chunk. It also loads the
+	// optional ones that the consumer read from the previous chunk; with the first
+	// chunk, all of them.
 	Selective Strategy = 1 + iota
-	// Eager loads every relation that the tables declare, down to the depth, and
-	// puts it into the record. Where relations lead in circles they end there.
+	// Eager loads every relation of the tables, down to the maximum depth, and
+	// makes all of them columns of the record. Circular relations end at that
+	// depth.
 	Eager
 	// Lazy loads the required relations with each chunk, and an optional one when
-	// it is asked for.
+	// the consumer asks for it.
 	Lazy
 )
 
 var strategyNames = []string{"", "selective", "eager", "lazy"}
 
+// Valid reports whether s is a strategy or the zero value, which means the
+// default.
 func (s Strategy) Valid() bool { return int(s) < len(strategyNames) }
 
-// String returns the strategy's name; empty for the zero value.
+// String returns the strategy's name, such as "eager"; "" for the zero value.
 func (s Strategy) String() string {
 	if int(s) < len(strategyNames) {
 		return strategyNames[s]
@@ -91,19 +97,19 @@ func (s Strategy) String() string {
 	return "strategy?"
 }
 
-// ParseStrategy returns the strategy of a name. Its error is of kind
+// ParseStrategy returns the strategy with that name. Its error is of kind
 // [sources.Invalid].
 func ParseStrategy(name string) (Strategy, error) {
 	if i := slices.Index(strategyNames, name); i > 0 {
 		return Strategy(i), nil
 	}
 	return 0, &sources.Error{Op: "load", Kind: sources.Invalid,
-		Err: fmt.Errorf("%q is no strategy%s", name, sources.Suggest(name, strategyNames[1:]))}
+		Err: fmt.Errorf("unknown strategy %q%s", name, sources.Suggest(name, strategyNames[1:]))}
 }
 
-// Merge returns a load of all that both ask for. The other
-// load's Compile wins where it has one. Two options of one relation
-// that contradict each other are an [sources.Invalid] error.
+// Merge returns a load of all relations of l and other. The Compile function is
+// other's if it has one, else l's. Options of the same relation that contradict
+// each other are an error of kind [sources.Invalid].
 func (l Load) Merge(other Load) (Load, error) {
 	required, err := MergeBranches(l.Required, other.Required)
 	optional, err2 := MergeBranches(l.Optional, other.Optional)
@@ -117,60 +123,64 @@ func (l Load) Merge(other Load) (Load, error) {
 	return merged, nil
 }
 
-// MergeBranches returns the branches of both, each name once, in the order in which
-// they are first named.
+// MergeBranches returns the branches of a and b with each name once, in the order
+// in which the names first appear. It returns an error if two branches with the
+// same name have different values for an option.
 func MergeBranches(a, b []Branch) ([]Branch, error) {
 	var out []Branch
-	var faults []error
+	var errs []error
 	for _, branch := range slices.Concat(a, b) {
-		i := slices.IndexFunc(out, func(l Branch) bool { return l.Name == branch.Name })
+		i := slices.IndexFunc(out, func(b Branch) bool { return b.Name == branch.Name })
 		if i < 0 {
-			branch.Below, faults = mergeInto(nil, branch.Below, branch.Name, faults)
+			branch.Below, errs = mergeBelow(nil, branch.Below, branch.Name, errs)
 			out = append(out, branch)
 			continue
 		}
-		have := &out[i]
-		contradict := func(what string) {
-			faults = append(faults, fmt.Errorf("%s has two different options %q", branch.Name, what))
+		existing := &out[i]
+		conflict := func(option string) {
+			errs = append(errs, fmt.Errorf("%s has two different values for the option %q", branch.Name, option))
 		}
 		if branch.Columns != nil {
-			if have.Columns != nil && !slices.Equal(have.Columns, branch.Columns) {
-				contradict("columns")
+			if existing.Columns != nil && !slices.Equal(existing.Columns, branch.Columns) {
+				conflict("columns")
 			}
-			have.Columns = branch.Columns
+			existing.Columns = branch.Columns
 		}
 		if branch.Where != nil || branch.Condition != "" {
-			same := have.Condition == branch.Condition && PredicateText(have.Where) == PredicateText(branch.Where)
-			if (have.Where != nil || have.Condition != "") && !same {
-				contradict("where")
+			same := existing.Condition == branch.Condition && PredicateText(existing.Where) == PredicateText(branch.Where)
+			if (existing.Where != nil || existing.Condition != "") && !same {
+				conflict("where")
 			}
-			have.Where, have.Condition = branch.Where, branch.Condition
+			existing.Where, existing.Condition = branch.Where, branch.Condition
 		}
 		if branch.OrderBy != nil {
-			if have.OrderBy != nil && !slices.Equal(have.OrderBy, branch.OrderBy) {
-				contradict("order")
+			if existing.OrderBy != nil && !slices.Equal(existing.OrderBy, branch.OrderBy) {
+				conflict("order")
 			}
-			have.OrderBy = branch.OrderBy
+			existing.OrderBy = branch.OrderBy
 		}
 		if branch.Limit != 0 {
-			if have.Limit != 0 && have.Limit != branch.Limit {
-				contradict("limit")
+			if existing.Limit != 0 && existing.Limit != branch.Limit {
+				conflict("limit")
 			}
-			have.Limit = branch.Limit
+			existing.Limit = branch.Limit
 		}
-		have.Below, faults = mergeInto(have.Below, branch.Below, branch.Name, faults)
+		existing.Below, errs = mergeBelow(existing.Below, branch.Below, branch.Name, errs)
 	}
-	return out, errors.Join(faults...)
+	return out, errors.Join(errs...)
 }
 
-func mergeInto(a, b []Branch, name string, faults []error) ([]Branch, []error) {
+// mergeBelow merges the branches below the relation with that name. It returns
+// errs with its own error appended, if any.
+func mergeBelow(a, b []Branch, name string, errs []error) ([]Branch, []error) {
 	below, err := MergeBranches(a, b)
 	if err != nil {
-		faults = append(faults, fmt.Errorf("below %s: %w", name, err))
+		errs = append(errs, fmt.Errorf("below %s: %w", name, err))
 	}
-	return below, faults
+	return below, errs
 }
 
+// PredicateText returns the text of a predicate; "" for nil.
 func PredicateText(p sources.Predicate) string {
 	if p == nil {
 		return ""
@@ -178,43 +188,43 @@ func PredicateText(p sources.Predicate) string {
 	return p.String()
 }
 
-// FormatLoad writes branches as [ParseLoad] reads them. A Where without a
-// Condition is written for people, in the manner of SQL.
+// FormatLoad returns branches as text that [ParseLoad] accepts, except that a
+// Where without a Condition is written in the style of SQL.
 func FormatLoad(branches []Branch) string {
 	var paths []string
-	for _, l := range branches {
-		paths = append(paths, l.paths("")...)
+	for _, b := range branches {
+		paths = append(paths, b.loadPaths("")...)
 	}
 	return strings.Join(paths, ",")
 }
 
-// paths are the paths that begin with the branch. Its options stand in the first
-// of them.
-func (l Branch) paths(before string) []string {
-	here, plain := before+l.head(), before+quoteName(l.Name)
-	if len(l.Below) == 0 {
-		return []string{here}
+// loadPaths returns the paths that begin with the branch, each after the prefix.
+// The first path includes the branch's options.
+func (b Branch) loadPaths(prefix string) []string {
+	full, plain := prefix+b.head(), prefix+quoteName(b.Name)
+	if len(b.Below) == 0 {
+		return []string{full}
 	}
 	var out []string
-	for _, b := range l.Below {
-		out = append(out, b.paths(here+".")...)
-		here = plain
+	for _, child := range b.Below {
+		out = append(out, child.loadPaths(full+".")...)
+		full = plain
 	}
 	return out
 }
 
-// head is the branch's name and options.
-func (l Branch) head() string {
+// head returns the branch's name and options.
+func (b Branch) head() string {
 	var options []string
 	switch {
-	case l.Condition != "":
-		options = append(options, "where: "+l.Condition)
-	case l.Where != nil:
-		options = append(options, "where: "+l.Where.String())
+	case b.Condition != "":
+		options = append(options, "where: "+b.Condition)
+	case b.Where != nil:
+		options = append(options, "where: "+b.Where.String())
 	}
-	if l.OrderBy != nil {
-		terms := make([]string, len(l.OrderBy))
-		for i, s := range l.OrderBy {
+	if b.OrderBy != nil {
+		terms := make([]string, len(b.OrderBy))
+		for i, s := range b.OrderBy {
 			terms[i] = quoteName(s.Column)
 			if s.Desc {
 				terms[i] += ":desc"
@@ -225,23 +235,23 @@ func (l Branch) head() string {
 		}
 		options = append(options, "order: ["+strings.Join(terms, ", ")+"]")
 	}
-	if l.Limit != 0 {
-		options = append(options, "limit: "+strconv.Itoa(l.Limit))
+	if b.Limit != 0 {
+		options = append(options, "limit: "+strconv.Itoa(b.Limit))
 	}
-	if l.Columns != nil {
-		names := make([]string, len(l.Columns))
-		for i, name := range l.Columns {
+	if b.Columns != nil {
+		names := make([]string, len(b.Columns))
+		for i, name := range b.Columns {
 			names[i] = quoteName(name)
 		}
 		options = append(options, "columns: ["+strings.Join(names, ", ")+"]")
 	}
 	if len(options) == 0 {
-		return quoteName(l.Name)
+		return quoteName(b.Name)
 	}
-	return quoteName(l.Name) + "(" + strings.Join(options, ", ") + ")"
+	return quoteName(b.Name) + "(" + strings.Join(options, ", ") + ")"
 }
 
-// quoteName puts a name in quotes where it would be read as something else.
+// quoteName quotes a name that would not be read as one without quotes.
 func quoteName(name string) string {
 	if name != "" && !strings.ContainsAny(name, nameEnds+" \t\r\n") {
 		return name

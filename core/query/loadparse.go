@@ -10,40 +10,42 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// ParseLoad reads relations from a text such as
+// ParseLoad parses relations from text such as
 //
 //	customer,lines(where: qty > 1, order: [id:desc], limit: 5, columns: [sku, qty]).product
 //
-// which has the look of GraphQL's arguments:
+// in this grammar, whose options look like arguments in GraphQL:
 //
 //	load   = path { "," path }
 //	path   = branch { "." branch }
-//	branch  = name [ "(" option { "," option } ")" ]
+//	branch = name [ "(" option { "," option } ")" ]
 //	option = "where"   ":" condition
 //	       | "order"   ":" ( term | "[" [ term { "," term } ] "]" )
 //	       | "limit"   ":" number
 //	       | "columns" ":" ( name | "[" [ name { "," name } ] "]" )
 //	term   = name [ ":asc" | ":desc" ] [ ":nulls-first" | ":nulls-last" ]
 //
-// A name with one of these characters or a space in it stands in double quotes,
-// and a double quote within it is doubled. A condition is anything up to a comma
-// or a parenthesis that is not within brackets or quotes of its own; it becomes
-// [Branch.Condition]. Paths that begin alike are merged. An error is of kind
-// [sources.Invalid] and says where it is, in characters from 1.
+// A name that contains punctuation or white space must be in double quotes, with
+// each double quote in it doubled. A condition ends at a comma or a closing
+// parenthesis outside its own brackets and quotes, and becomes
+// [Branch.Condition]. Paths with the same beginning are merged.
+//
+// An error is of kind [sources.Invalid] and includes its position in characters,
+// counted from 1.
 func ParseLoad(s string) ([]Branch, error) {
 	p := loadParser{text: s}
 	var branches []Branch
 	for {
 		path, err := p.path()
 		if err != nil {
-			return nil, p.at(err)
+			return nil, p.errorAt(err)
 		}
 		branches = append(branches, path)
-		if p.done() {
+		if p.atEnd() {
 			break
 		}
-		if err := p.want(','); err != nil {
-			return nil, p.at(err)
+		if err := p.expect(','); err != nil {
+			return nil, p.errorAt(err)
 		}
 	}
 	branches, err := MergeBranches(nil, branches)
@@ -53,36 +55,38 @@ func ParseLoad(s string) ([]Branch, error) {
 	return branches, nil
 }
 
-// nameEnds are the characters that a name without quotes cannot hold.
+// nameEnds are the characters that end a name without quotes.
 const nameEnds = ",.:()[]\"'"
 
-// maxPath is how many branches a path may have: far more than any depth that is of
-// use, and few enough for the stack.
+// maxPath is the maximum number of relations in a path. It exceeds any useful
+// depth, and bounds the recursion over a path.
 const maxPath = 100
 
+// loadParser is a recursive-descent parser for the grammar of [ParseLoad].
 type loadParser struct {
 	text string
-	pos  int // in bytes
+	pos  int // offset into text, in bytes
 }
 
-// at says where an error is.
-func (p *loadParser) at(err error) error {
+// errorAt adds the text and the current position to an error.
+func (p *loadParser) errorAt(err error) error {
 	column := len([]rune(p.text[:min(p.pos, len(p.text))])) + 1
 	return &sources.Error{Op: "load", Kind: sources.Invalid, Err: fmt.Errorf("%q, character %d: %w", p.text, column, err)}
 }
 
-func (p *loadParser) space() {
+func (p *loadParser) skipSpace() {
 	p.pos += len(p.text[p.pos:]) - len(strings.TrimLeft(p.text[p.pos:], " \t\r\n"))
 }
 
-func (p *loadParser) done() bool {
-	p.space()
+func (p *loadParser) atEnd() bool {
+	p.skipSpace()
 	return p.pos == len(p.text)
 }
 
-// take moves over one character, where it is the next.
-func (p *loadParser) take(c byte) bool {
-	p.space()
+// accept skips white space, then consumes c if it is the next character and
+// reports whether it did.
+func (p *loadParser) accept(c byte) bool {
+	p.skipSpace()
 	if p.pos < len(p.text) && p.text[p.pos] == c {
 		p.pos++
 		return true
@@ -90,16 +94,18 @@ func (p *loadParser) take(c byte) bool {
 	return false
 }
 
-func (p *loadParser) want(c byte) error {
-	if p.take(c) {
+// expect consumes c. It returns an error if another character is next.
+func (p *loadParser) expect(c byte) error {
+	if p.accept(c) {
 		return nil
 	}
 	if p.pos == len(p.text) {
-		return fmt.Errorf("the text ends where a %q should be", string(c))
+		return fmt.Errorf("expected %q, found the end of the text", string(c))
 	}
-	return fmt.Errorf("a %q should be here", string(c))
+	return fmt.Errorf("expected %q", string(c))
 }
 
+// path parses a path. It returns the first branch, with the others below it.
 func (p *loadParser) path() (Branch, error) {
 	var branches []Branch
 	for {
@@ -109,9 +115,9 @@ func (p *loadParser) path() (Branch, error) {
 		}
 		branches = append(branches, branch)
 		if len(branches) > maxPath {
-			return Branch{}, fmt.Errorf("a path of more than %d relations", maxPath)
+			return Branch{}, fmt.Errorf("the path has more than %d relations", maxPath)
 		}
-		if !p.take('.') {
+		if !p.accept('.') {
 			break
 		}
 	}
@@ -125,15 +131,16 @@ func (p *loadParser) path() (Branch, error) {
 
 var loadOptions = []string{"where", "order", "limit", "columns"}
 
+// branch parses a name and its options.
 func (p *loadParser) branch() (Branch, error) {
 	name, err := p.name("the name of a relation")
 	branch := Branch{Name: name}
-	if err != nil || !p.take('(') {
+	if err != nil || !p.accept('(') {
 		return branch, err
 	}
 	var seen []string
 	for {
-		p.space()
+		p.skipSpace()
 		start := p.pos
 		option, err := p.name("an option")
 		switch {
@@ -141,31 +148,32 @@ func (p *loadParser) branch() (Branch, error) {
 			return branch, err
 		case !slices.Contains(loadOptions, option):
 			p.pos = start
-			return branch, fmt.Errorf("there is no option %q%s", option, sources.Suggest(option, loadOptions))
+			return branch, fmt.Errorf("unknown option %q%s", option, sources.Suggest(option, loadOptions))
 		case slices.Contains(seen, option):
 			p.pos = start
-			return branch, fmt.Errorf("the option %q is there twice", option)
+			return branch, fmt.Errorf("the option %q is given twice", option)
 		}
 		seen = append(seen, option)
-		if err := p.want(':'); err != nil {
+		if err := p.expect(':'); err != nil {
 			return branch, err
 		}
 		if err := p.option(option, &branch); err != nil {
 			return branch, err
 		}
-		if p.take(',') {
+		if p.accept(',') {
 			continue
 		}
-		return branch, p.want(')')
+		return branch, p.expect(')')
 	}
 }
 
+// option parses the value of an option into the branch.
 func (p *loadParser) option(option string, branch *Branch) error {
 	switch option {
 	case "where":
-		p.space()
+		p.skipSpace()
 		start := p.pos
-		if err := p.condition(); err != nil {
+		if err := p.skipCondition(); err != nil {
 			return err
 		}
 		if branch.Condition = strings.TrimSpace(p.text[start:p.pos]); branch.Condition == "" {
@@ -174,12 +182,12 @@ func (p *loadParser) option(option string, branch *Branch) error {
 	case "order":
 		branch.OrderBy = []sources.Sort{}
 		return p.list(func() error {
-			term, err := p.term()
-			branch.OrderBy = append(branch.OrderBy, term)
+			sortTerm, err := p.sortTerm()
+			branch.OrderBy = append(branch.OrderBy, sortTerm)
 			return err
 		})
 	case "limit":
-		p.space()
+		p.skipSpace()
 		start := p.pos
 		digits, err := p.name("a number")
 		if err != nil {
@@ -187,7 +195,7 @@ func (p *loadParser) option(option string, branch *Branch) error {
 		}
 		if branch.Limit, err = strconv.Atoi(digits); err != nil || branch.Limit < 1 {
 			p.pos = start
-			return fmt.Errorf("the limit %q is no number from 1 on", digits)
+			return fmt.Errorf("the limit must be a number of at least 1 (got %q)", digits)
 		}
 	case "columns":
 		branch.Columns = []string{}
@@ -200,52 +208,53 @@ func (p *loadParser) option(option string, branch *Branch) error {
 	return nil
 }
 
-// list reads one item, or any number of them in brackets.
+// list parses one item, or any number of them in brackets.
 func (p *loadParser) list(item func() error) error {
-	if !p.take('[') {
+	if !p.accept('[') {
 		return item()
 	}
-	if p.take(']') {
+	if p.accept(']') {
 		return nil
 	}
 	for {
 		if err := item(); err != nil {
 			return err
 		}
-		if p.take(',') {
+		if p.accept(',') {
 			continue
 		}
-		return p.want(']')
+		return p.expect(']')
 	}
 }
 
-func (p *loadParser) term() (sources.Sort, error) {
+// sortTerm parses a column with its direction and the order of NULL.
+func (p *loadParser) sortTerm() (sources.Sort, error) {
 	name, err := p.name("the name of a column")
-	term := sources.Sort{Column: name}
-	direction, nulls := false, false
-	for err == nil && p.take(':') {
-		p.space()
+	sortTerm := sources.Sort{Column: name}
+	hasDirection, hasNulls := false, false
+	for err == nil && p.accept(':') {
+		p.skipSpace()
 		start := p.pos
 		var word string
 		if word, err = p.name("asc, desc, nulls-first or nulls-last"); err != nil {
 			break
 		}
 		switch {
-		case (word == "asc" || word == "desc") && !direction && !nulls:
-			direction, term.Desc = true, word == "desc"
-		case (word == "nulls-first" || word == "nulls-last") && !nulls:
-			nulls, term.NullsFirst = true, word == "nulls-first"
+		case (word == "asc" || word == "desc") && !hasDirection && !hasNulls:
+			hasDirection, sortTerm.Desc = true, word == "desc"
+		case (word == "nulls-first" || word == "nulls-last") && !hasNulls:
+			hasNulls, sortTerm.NullsFirst = true, word == "nulls-first"
 		default:
 			p.pos = start
-			err = fmt.Errorf("%q does not belong here: a term is column[:asc|:desc][:nulls-first|:nulls-last]", word)
+			err = fmt.Errorf("unexpected %q: a term is column[:asc|:desc][:nulls-first|:nulls-last]", word)
 		}
 	}
-	return term, err
+	return sortTerm, err
 }
 
-// name reads a name, in quotes or without.
+// name parses a name, with or without quotes. An error calls the name what.
 func (p *loadParser) name(what string) (string, error) {
-	p.space()
+	p.skipSpace()
 	rest := p.text[p.pos:]
 	if !strings.HasPrefix(rest, `"`) {
 		end := strings.IndexAny(rest, nameEnds)
@@ -274,52 +283,53 @@ func (p *loadParser) name(what string) (string, error) {
 			return b.String(), nil
 		}
 	}
-	return "", errors.New("the quotes have no end")
+	return "", errors.New("missing closing quote")
 }
 
-// condition moves to the end of a condition. It knows of its language only
-// brackets, and quotes as Go, CEL and JSON have them.
-func (p *loadParser) condition() error {
+// skipCondition moves to the end of a condition. It understands brackets, and
+// string literals in the syntax of Go, CEL and JSON.
+func (p *loadParser) skipCondition() error {
 	start := p.pos
-	var open []byte // the brackets that are expected
+	var closers []byte // the closing brackets that are due, innermost last
 	for p.pos < len(p.text) {
 		c := p.text[p.pos]
 		switch c {
 		case '"', '\'':
-			if !p.quoted(c) {
-				return errors.New("the quotes have no end")
+			if !p.skipQuoted(c) {
+				return errors.New("missing closing quote")
 			}
 			continue
 		case '(', '[', '{':
-			open = append(open, map[byte]byte{'(': ')', '[': ']', '{': '}'}[c])
+			closers = append(closers, map[byte]byte{'(': ')', '[': ']', '{': '}'}[c])
 		case ')', ']', '}':
-			if len(open) == 0 {
+			if len(closers) == 0 {
 				if c == ')' {
 					return nil
 				}
-				return fmt.Errorf("a %q that nothing opened", string(c))
+				return fmt.Errorf("unexpected %q: no bracket is open", string(c))
 			}
-			if open[len(open)-1] != c {
-				return fmt.Errorf("a %q should be here", string(open[len(open)-1]))
+			if closers[len(closers)-1] != c {
+				return fmt.Errorf("expected %q", string(closers[len(closers)-1]))
 			}
-			open = open[:len(open)-1]
+			closers = closers[:len(closers)-1]
 		case ',':
-			if len(open) == 0 {
+			if len(closers) == 0 {
 				return nil
 			}
 		}
 		p.pos++
 	}
-	if len(open) > 0 {
+	if len(closers) > 0 {
 		p.pos = start
-		return fmt.Errorf("the condition ends where a %q should be", string(open[len(open)-1]))
+		return fmt.Errorf("expected %q, found the end of the condition", string(closers[len(closers)-1]))
 	}
 	return nil
 }
 
-// quoted moves behind a text in quotes, which may be three; a backslash takes
-// the meaning from what follows, but after an r before the quotes.
-func (p *loadParser) quoted(quote byte) bool {
+// skipQuoted moves past a string literal with single or triple quotes and reports
+// whether the literal ends. A backslash escapes the next character, except in a
+// literal prefixed by r.
+func (p *loadParser) skipQuoted(quote byte) bool {
 	raw := p.pos > 0 && (p.text[p.pos-1] == 'r' || p.text[p.pos-1] == 'R')
 	end := string(quote)
 	if triple := strings.Repeat(end, 3); strings.HasPrefix(p.text[p.pos:], triple) {

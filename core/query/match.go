@@ -12,30 +12,32 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// matcher evaluates a predicate over a record, a column at a time. It means
-// what [sources.Eval] means.
+// matcher evaluates a predicate over records, one column at a time. Its results
+// are those of [sources.Eval].
 type matcher interface {
-	// match writes the predicate's truth for each row of the record.
+	// match sets truth[i] to the predicate's truth for row i. truth has one
+	// element for each row of the record.
 	match(record arrow.RecordBatch, truth []sources.Truth)
 }
 
-// compileMatcher returns the matcher of a predicate over records of a schema. Its
-// literals are in the types of their columns where those can hold them.
+// compileMatcher returns a matcher of the predicate for records with that schema.
+// The literals must be of their columns' types where those types can represent
+// them.
 func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 	column := func(name string) int { return schema.FieldIndices(name)[0] }
 	switch p := p.(type) {
 	case sources.And:
-		return junction{terms: compileMatchers(p, schema), neutral: sources.True, join: func(a, b sources.Truth) sources.Truth { return min(a, b) }}
+		return junction{terms: compileMatchers(p, schema), neutral: sources.True, combine: func(a, b sources.Truth) sources.Truth { return min(a, b) }}
 	case sources.Or:
-		return junction{terms: compileMatchers(p, schema), neutral: sources.False, join: func(a, b sources.Truth) sources.Truth { return max(a, b) }}
+		return junction{terms: compileMatchers(p, schema), neutral: sources.False, combine: func(a, b sources.Truth) sources.Truth { return max(a, b) }}
 	case sources.Not:
 		return negation{compileMatcher(p.Predicate, schema)}
 	case sources.IsNull:
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
-			// A column of type null has no bitmap that would say so.
-			all := a.DataType().ID() == arrow.NULL
+			// A column of type null has no validity bitmap.
+			allNull := a.DataType().ID() == arrow.NULL
 			for i := range truth {
-				truth[i] = truthOf((all || a.IsNull(i)) != p.Not)
+				truth[i] = truthOf((allNull || a.IsNull(i)) != p.Not)
 			}
 		}}
 	case sources.Comparison:
@@ -62,29 +64,29 @@ func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 			matchText(a, truth, func(s string) bool { return sources.MatchLike(s, p.Pattern) })
 		}}
 	}
-	return constant(sources.True) // nil keeps every row
+	return constant(sources.True) // a nil predicate
 }
 
-func compileMatchers(ps []sources.Predicate, schema *arrow.Schema) []matcher {
-	all := make([]matcher, len(ps))
-	for i, p := range ps {
-		all[i] = compileMatcher(p, schema)
+func compileMatchers(predicates []sources.Predicate, schema *arrow.Schema) []matcher {
+	matchers := make([]matcher, len(predicates))
+	for i, p := range predicates {
+		matchers[i] = compileMatcher(p, schema)
 	}
-	return all
+	return matchers
 }
 
-// compileIn searches the list by halves. The literals of other types than the
-// rest, which the column cannot hold or which nobody could convert, are looked
-// at one by one.
+// compileIn returns a matcher that finds a column's values in the list by binary
+// search. There is one search for each type among the literals: those that the
+// column's type cannot represent keep a type of their own.
 func compileIn(p sources.In, column int) matcher {
 	if len(p.Values) == 0 {
 		return constant(sources.False)
 	}
-	miss := sources.False
+	notFound := sources.False
 	byType := map[string][]sources.Value{}
 	for _, v := range p.Values {
 		if v.IsNull() {
-			miss = sources.Unknown
+			notFound = sources.Unknown
 			continue
 		}
 		byType[v.Type.String()] = append(byType[v.Type.String()], v)
@@ -103,7 +105,7 @@ func compileIn(p sources.In, column int) matcher {
 			if a.IsNull(i) {
 				continue
 			}
-			truth[i] = miss
+			truth[i] = notFound
 			for k, list := range lists {
 				if contains(list.Len(), func(j int) int { return compares[k](i, j) }) {
 					truth[i] = sources.True
@@ -114,7 +116,8 @@ func compileIn(p sources.In, column int) matcher {
 	}}
 }
 
-// contains searches n ordered places for one where compare is 0.
+// contains reports whether compare is 0 for an element of an ordered list of
+// length n, by binary search.
 func contains(n int, compare func(j int) int) bool {
 	low, high := 0, n
 	for low < high {
@@ -131,8 +134,8 @@ func contains(n int, compare func(j int) int) bool {
 	return false
 }
 
-// literalArray makes a column of literals of one type. They are few, and live
-// as long as the stream, so they are not of its budget.
+// literalArray returns literals of one type as a column. Its memory is small and
+// lives as long as the stream, and is not charged to the stream's budget.
 func literalArray(values []sources.Value) arrow.Array {
 	b := array.NewBuilder(memory.DefaultAllocator, values[0].Type)
 	defer b.Release()
@@ -142,18 +145,20 @@ func literalArray(values []sources.Value) arrow.Array {
 	return b.NewArray()
 }
 
-// leaf is a predicate on one column. Its function finds every truth Unknown and
-// sets those of the rows that are not NULL, or all.
+// leaf is a predicate on one column.
 type leaf struct {
 	column int
-	f      func(a arrow.Array, truth []sources.Truth)
+	// eval sets the truth of the rows whose value is not NULL, or of all rows.
+	// Every element of truth is Unknown when it is called.
+	eval func(a arrow.Array, truth []sources.Truth)
 }
 
 func (l leaf) match(record arrow.RecordBatch, truth []sources.Truth) {
 	clear(truth)
-	l.f(record.Column(l.column), truth)
+	l.eval(record.Column(l.column), truth)
 }
 
+// constant is a predicate with the same truth for every row.
 type constant sources.Truth
 
 func (c constant) match(_ arrow.RecordBatch, truth []sources.Truth) {
@@ -162,19 +167,21 @@ func (c constant) match(_ arrow.RecordBatch, truth []sources.Truth) {
 	}
 }
 
-type negation struct{ of matcher }
+// negation is the opposite of a predicate.
+type negation struct{ inner matcher }
 
 func (n negation) match(record arrow.RecordBatch, truth []sources.Truth) {
-	n.of.match(record, truth)
+	n.inner.match(record, truth)
 	for i := range truth {
 		truth[i] = -truth[i]
 	}
 }
 
+// junction is a conjunction or disjunction of terms.
 type junction struct {
 	terms   []matcher
 	neutral sources.Truth
-	join    func(a, b sources.Truth) sources.Truth
+	combine func(a, b sources.Truth) sources.Truth
 }
 
 func (j junction) match(record arrow.RecordBatch, truth []sources.Truth) {
@@ -183,26 +190,27 @@ func (j junction) match(record arrow.RecordBatch, truth []sources.Truth) {
 	for _, m := range j.terms {
 		m.match(record, term)
 		for i := range truth {
-			truth[i] = j.join(truth[i], term[i])
+			truth[i] = j.combine(truth[i], term[i])
 		}
 	}
 }
 
-// matchText runs over text of any of its types.
+// matchText sets truth by a function of a column's text, for each type that text
+// can have.
 func matchText(a arrow.Array, truth []sources.Truth, holds func(string) bool) {
 	if e, ok := a.(array.ExtensionArray); ok {
 		a = e.Storage()
 	}
-	var at func(i int) string
+	var valueAt func(i int) string
 	switch a := a.(type) {
 	case interface{ Value(int) string }:
-		at = a.Value
-	default: // a dictionary
-		at = func(i int) string { return sources.ValueAt(a, i).V.(string) }
+		valueAt = a.Value
+	default: // dictionaries
+		valueAt = func(i int) string { return sources.ValueAt(a, i).V.(string) }
 	}
 	for i := range truth {
 		if a.IsValid(i) {
-			truth[i] = truthOf(holds(at(i)))
+			truth[i] = truthOf(holds(valueAt(i)))
 		}
 	}
 }

@@ -10,28 +10,33 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Residual is the part of a query that its table did not take.
+// Residual is the part of a query that the engine applies, because the table
+// cannot.
 type Residual struct {
-	Columns []string // the result's, in order
-	Where   sources.Predicate
+	Columns []string          // of the result, in order
+	Where   sources.Predicate // nil means all rows
 	OrderBy []sources.Sort
-	Limit   int64 // 0 is none
+	Limit   int64 // 0 means no limit
 }
 
-// PostProcess does to pages what the table did not: it filters, sorts, limits and
-// projects. What there is nothing to do to passes through without a copy. The
-// pages hold at least the columns that the residue names. Those that come out
-// hold the result's, and carry no cursor once the engine has sorted them.
-func PostProcess(pages sources.Batches, r Residual, mem memory.Allocator, l *budget.Accounts, page sources.Limits) sources.Batches {
+// PostProcess applies a residual to pages: it filters, sorts, limits and projects.
+// Pages that need no change pass through without a copy.
+//
+// The pages must have at least the columns that the residual names, and the result
+// has exactly r.Columns. Sorted pages carry no cursor and are within limits.
+// PostProcess allocates from mem, and charges the rows that it retains to
+// accounts. If the rows to sort do not fit in memory, the error is of kind
+// [sources.Exhausted].
+func PostProcess(pages sources.Batches, r Residual, mem memory.Allocator, accounts *budget.Accounts, limits sources.Limits) sources.Batches {
 	if r.Where != nil || len(r.OrderBy) > 0 {
-		// What nobody looks at any more is not worth a copy.
+		// Drop columns that are no longer needed before rows are copied.
 		pages = projectPages(pages, columnsFor(r))
 	}
 	if r.Where != nil {
 		pages = filterPages(pages, r.Where, mem)
 	}
 	if len(r.OrderBy) > 0 {
-		pages = sortPages(pages, r.OrderBy, r.Limit, mem, l, page)
+		pages = sortPages(pages, r.OrderBy, r.Limit, mem, accounts, limits)
 	}
 	if r.Limit > 0 {
 		pages = limitPages(pages, r.Limit)
@@ -39,57 +44,57 @@ func PostProcess(pages sources.Batches, r Residual, mem memory.Allocator, l *bud
 	return projectPages(pages, r.Columns)
 }
 
-// projectPages gives the named columns in their order.
+// projectPages reduces pages to the named columns, in that order.
 func projectPages(pages sources.Batches, columns []string) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		var from, to *arrow.Schema // of the last page, and what became of it
-		var places []int
+		var in, out *arrow.Schema // of the last page, and of its projection
+		var indexes []int
 		for page, err := range pages {
 			if err != nil {
 				yield(sources.Batch{}, err)
 				return
 			}
-			if schema := page.Record.Schema(); schema != from {
-				from = schema
-				to, places = projection(schema, columns)
+			if schema := page.Record.Schema(); schema != in {
+				in = schema
+				out, indexes = projection(schema, columns)
 			}
-			if to == from {
+			if out == in {
 				if !yield(page, nil) {
 					return
 				}
 				continue
 			}
 			record := page.Record
-			arrays := make([]arrow.Array, len(places))
-			for i, place := range places {
-				arrays[i] = record.Column(place)
+			arrays := make([]arrow.Array, len(indexes))
+			for i, index := range indexes {
+				arrays[i] = record.Column(index)
 			}
-			if !rows.YieldOwned(yield, array.NewRecordBatch(to, arrays, record.NumRows()), page.Cursor) {
+			if !rows.YieldOwned(yield, array.NewRecordBatch(out, arrays, record.NumRows()), page.Cursor) {
 				return
 			}
 		}
 	}
 }
 
-// projection returns the schema of the named columns and their places; the
-// schema itself where they are all of it in order.
+// projection returns the schema of the named columns and their indexes. It returns
+// schema itself if the columns are all of its own, in order.
 func projection(schema *arrow.Schema, columns []string) (*arrow.Schema, []int) {
-	fields, places := make([]arrow.Field, len(columns)), make([]int, len(columns))
+	fields, indexes := make([]arrow.Field, len(columns)), make([]int, len(columns))
 	same := len(columns) == schema.NumFields()
 	for i, name := range columns {
-		places[i] = schema.FieldIndices(name)[0]
-		fields[i] = schema.Field(places[i])
-		same = same && places[i] == i
+		indexes[i] = schema.FieldIndices(name)[0]
+		fields[i] = schema.Field(indexes[i])
+		same = same && indexes[i] == i
 	}
 	if same {
-		return schema, places
+		return schema, indexes
 	}
 	meta := schema.Metadata()
-	return arrow.NewSchema(fields, &meta), places
+	return arrow.NewSchema(fields, &meta), indexes
 }
 
-// filterPages keeps the rows for which the predicate is true. A page of which
-// nothing is left is dropped, but one, if nothing of any is.
+// filterPages keeps the rows for which the predicate is true. It drops pages
+// without such rows, but yields one empty page if there are no such rows at all.
 func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allocator) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		var schema *arrow.Schema
@@ -112,8 +117,8 @@ func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allo
 			}
 			truth = truth[:n]
 			matches.match(record, truth)
-			spans := trueSpans(truth)
-			kept := rows.Count(spans)
+			ranges := trueRanges(truth)
+			kept := rows.Count(ranges)
 			if kept == 0 {
 				continue
 			}
@@ -124,10 +129,10 @@ func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allo
 					return
 				}
 				continue
-			case len(spans) == 1:
-				record = record.NewSlice(int64(spans[0].From), int64(spans[0].From+kept))
+			case len(ranges) == 1:
+				record = record.NewSlice(int64(ranges[0].From), int64(ranges[0].From+kept))
 			default:
-				record = rows.CopyRanges(mem, schema, []arrow.RecordBatch{record}, spans)
+				record = rows.CopyRanges(mem, schema, []arrow.RecordBatch{record}, ranges)
 			}
 			if !rows.YieldOwned(yield, record, page.Cursor) {
 				return
@@ -139,9 +144,9 @@ func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allo
 	}
 }
 
-// trueSpans are the runs of rows that are true.
-func trueSpans(truth []sources.Truth) []rows.Range {
-	var spans []rows.Range
+// trueRanges returns the ranges of consecutive rows that are true.
+func trueRanges(truth []sources.Truth) []rows.Range {
+	var ranges []rows.Range
 	for i := 0; i < len(truth); {
 		if truth[i] != sources.True {
 			i++
@@ -151,15 +156,15 @@ func trueSpans(truth []sources.Truth) []rows.Range {
 		for i < len(truth) && truth[i] == sources.True {
 			i++
 		}
-		spans = append(spans, rows.Range{From: from, Rows: i - from})
+		ranges = append(ranges, rows.Range{From: from, Rows: i - from})
 	}
-	return spans
+	return ranges
 }
 
-// limitPages ends after so many rows, and with it what is before it.
+// limitPages ends the sequence, and the scan that it reads, after limit rows.
 func limitPages(pages sources.Batches, limit int64) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		left := limit
+		remaining := limit
 		for page, err := range pages {
 			if err != nil {
 				yield(sources.Batch{}, err)
@@ -167,14 +172,14 @@ func limitPages(pages sources.Batches, limit int64) sources.Batches {
 			}
 			n := page.Record.NumRows()
 			switch {
-			case n < left:
+			case n < remaining:
 				if !yield(page, nil) {
 					return
 				}
-				left -= n
+				remaining -= n
 				continue
-			case n > left:
-				rows.YieldOwned(yield, page.Record.NewSlice(0, left), nil)
+			case n > remaining:
+				rows.YieldOwned(yield, page.Record.NewSlice(0, remaining), nil)
 			default:
 				yield(page, nil)
 			}

@@ -11,18 +11,19 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// CheckSchema checks that the pages of a scan have the schema that the catalog
-// declares, and that their counts of skipped records make sense. It ends with the
-// context, also where the source does not look at it.
+// CheckSchema returns the pages of a scan under the declared schema, which
+// includes its metadata. It ends them with an error if a page has other columns or
+// types, if a count of skipped records is inconsistent, or if the context ends,
+// even if the source ignores the context.
 func CheckSchema(ctx context.Context, table string, pages sources.Batches, schema *arrow.Schema) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		for page, err := range pages {
 			if err == nil {
-				// A page may hold many chunks, and many pages may make none.
+				// Check here: the hops after this one may read many pages for one chunk.
 				err = sources.ContextError(ctx, "scan", table)
 			}
 			if err == nil {
-				err = schemaDiff(page.Record.Schema(), schema)
+				err = compareSchemas(page.Record.Schema(), schema)
 			}
 			if err == nil {
 				err = page.Skipped.Check()
@@ -31,16 +32,16 @@ func CheckSchema(ctx context.Context, table string, pages sources.Batches, schem
 				yield(sources.Batch{}, sources.WithOp("scan", table, err))
 				return
 			}
-			if !underSchema(page, schema, yield) {
+			if !yieldWithSchema(page, schema, yield) {
 				return
 			}
 		}
 	}
 }
 
-// underSchema yields a page under the very schema that the table declares, with
-// its metadata, which a source's own pages may lack.
-func underSchema(page sources.Batch, schema *arrow.Schema, yield func(sources.Batch, error) bool) bool {
+// yieldWithSchema yields a page under the declared schema. A source's own pages
+// may lack its metadata.
+func yieldWithSchema(page sources.Batch, schema *arrow.Schema, yield func(sources.Batch, error) bool) bool {
 	if page.Record.Schema() != schema {
 		page.Record = array.NewRecordBatch(schema, page.Record.Columns(), page.Record.NumRows())
 		defer page.Record.Release()
@@ -48,24 +49,25 @@ func underSchema(page sources.Batch, schema *arrow.Schema, yield func(sources.Ba
 	return yield(page, nil)
 }
 
-// schemaDiff returns what distinguishes a page's schema from the declared one.
-func schemaDiff(got, want *arrow.Schema) error {
+// compareSchemas returns an error of kind [sources.Internal] that describes how a
+// page's schema differs from the declared one.
+func compareSchemas(got, want *arrow.Schema) error {
 	if got == want {
 		return nil
 	}
 	if got.NumFields() != want.NumFields() {
-		return &sources.Error{Kind: sources.Internal, Err: fmt.Errorf("the source gave %d columns where its catalogue has %d", got.NumFields(), want.NumFields())}
+		return &sources.Error{Kind: sources.Internal, Err: fmt.Errorf("the source returned %d columns, its catalog declares %d", got.NumFields(), want.NumFields())}
 	}
-	var faults []error
+	var errs []error
 	for i, w := range want.Fields() {
 		g := got.Field(i)
 		if g.Name != w.Name || g.Nullable != w.Nullable || !arrow.TypeEqual(g.Type, w.Type) {
-			faults = append(faults, fmt.Errorf("the source gave column %q %s (nullable %t) where its catalogue has %q %s (nullable %t)",
+			errs = append(errs, fmt.Errorf("the source returned column %q %s (nullable %t), its catalog declares %q %s (nullable %t)",
 				g.Name, g.Type, g.Nullable, w.Name, w.Type, w.Nullable))
 		}
 	}
-	if len(faults) == 0 {
+	if len(errs) == 0 {
 		return nil
 	}
-	return &sources.Error{Kind: sources.Internal, Err: errors.Join(faults...)}
+	return &sources.Error{Kind: sources.Internal, Err: errors.Join(errs...)}
 }

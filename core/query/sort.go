@@ -14,41 +14,42 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// sortPages holds all rows, or with a limit only those that may be among the first
-// so many, and gives them in order. Rows that compare equal stay in the order in
-// which they came. What does not fit is [sources.Exhausted].
-func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, l *budget.Accounts, page sources.Limits) sources.Batches {
+// sortPages sorts the rows of pages. It retains all rows, or with a limit those
+// that can still be among the first, and then yields them in pages within
+// pageLimits. The sort is stable. If the rows do not fit in memory, the error is
+// of kind [sources.Exhausted].
+func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem memory.Allocator, accounts *budget.Accounts, pageLimits sources.Limits) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		s := sorter{order: order, limit: limit, accounts: l, mem: mem}
+		s := sorter{order: order, limit: limit, accounts: accounts, mem: mem}
 		defer s.drop()
 		for page, err := range pages {
 			if err == nil {
 				_, err = sources.GuardCall("", "", func() (struct{}, error) { s.add(page.Record); return struct{}{}, nil })
 			}
 			if err != nil {
-				yield(sources.Batch{}, s.explain(err))
+				yield(sources.Batch{}, s.explainRefusal(err))
 				return
 			}
 		}
 		if s.schema == nil {
 			return
 		}
-		ranks, err := sources.GuardCall("", "", func() (ranks, error) { return s.rank(), nil })
+		sorted, err := sources.GuardCall("", "", func() (sortedRows, error) { return s.sortRows(), nil })
 		if err != nil {
-			yield(sources.Batch{}, s.explain(err))
+			yield(sources.Batch{}, s.explainRefusal(err))
 			return
 		}
-		defer ranks.release()
+		defer sorted.release()
 		if s.rows == 0 {
 			rows.YieldOwned(yield, rows.Empty(s.schema), nil)
 			return
 		}
-		step := max(1, min(page.Rows, page.Bytes*s.rows/max(s.bytes, 1)))
-		for from := int64(0); from < int64(len(ranks.rows)); from += step {
-			to := min(from+step, int64(len(ranks.rows)))
-			record, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return s.pick(ranks.rows[from:to]), nil })
+		pageRows := max(1, min(pageLimits.Rows, pageLimits.Bytes*s.rows/max(s.bytes, 1)))
+		for from := int64(0); from < int64(len(sorted.rows)); from += pageRows {
+			to := min(from+pageRows, int64(len(sorted.rows)))
+			record, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return s.take(sorted.rows[from:to]), nil })
 			if err != nil {
-				yield(sources.Batch{}, s.explain(err))
+				yield(sources.Batch{}, s.explainRefusal(err))
 				return
 			}
 			if !rows.YieldOwned(yield, record, nil) {
@@ -61,22 +62,24 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 // sorter holds the rows to sort.
 type sorter struct {
 	order    []sources.Sort
-	limit    int64 // 0 is none
+	limit    int64 // 0 means no limit
 	accounts *budget.Accounts
 	mem      memory.Allocator
 
-	schema  *arrow.Schema
-	pages   []arrow.RecordBatch // retained
-	counted []func()            // ends the count of each
-	starts  []int64             // of each page, the number of rows before it
-	rows    int64
-	bytes   int64
+	schema   *arrow.Schema
+	pages    []arrow.RecordBatch // the sorter owns a reference to each
+	endHolds []func()            // one for each page: ends its charge to accounts
+	starts   []int64             // the number of rows before each page
+	rows     int64               // in all pages
+	bytes    int64               // of all pages, as [sources.Size] counts
 }
 
-// compactRows is how many rows more than twice the limit are held before those
-// that cannot be among the first are given up.
-const compactRows = 4096
+// compactSlack is how many rows beyond twice the limit are retained before the
+// sorter drops those that cannot be among the first.
+const compactSlack = 4096
 
+// add retains the rows of a page. With a limit, it drops rows that cannot be among
+// the first whenever there are too many of them.
 func (s *sorter) add(page arrow.RecordBatch) {
 	if s.schema == nil {
 		s.schema = page.Schema()
@@ -85,76 +88,77 @@ func (s *sorter) add(page arrow.RecordBatch) {
 		return
 	}
 	page.Retain()
-	s.hold(page)
-	if s.limit == 0 || s.rows/2 < s.limit || s.rows-2*s.limit < compactRows {
+	s.own(page)
+	if s.limit == 0 || s.rows/2 < s.limit || s.rows-2*s.limit < compactSlack {
 		return
 	}
-	ranks := s.rank()
-	defer ranks.release()
-	best := sorter{accounts: s.accounts}
-	defer best.drop()
-	for rows := range slices.Chunk(ranks.rows, int(sources.DefaultLimits.Rows)) {
-		best.hold(s.pick(rows))
+	sortedRows := s.sortRows()
+	defer sortedRows.release()
+	first := sorter{accounts: s.accounts}
+	defer first.drop()
+	for rowNumbers := range slices.Chunk(sortedRows.rows, int(sources.DefaultLimits.Rows)) {
+		first.own(s.take(rowNumbers))
 	}
 	s.drop()
-	s.pages, s.counted, s.starts, s.rows, s.bytes = best.pages, best.counted, best.starts, best.rows, best.bytes
-	best.pages, best.counted = nil, nil
+	s.pages, s.endHolds, s.starts, s.rows, s.bytes = first.pages, first.endHolds, first.starts, first.rows, first.bytes
+	first.pages, first.endHolds = nil, nil
 }
 
-// hold takes a record over.
-func (s *sorter) hold(page arrow.RecordBatch) {
+// own takes over the caller's reference to a page and charges it to accounts.
+func (s *sorter) own(page arrow.RecordBatch) {
 	s.pages = append(s.pages, page)
-	s.counted = append(s.counted, s.accounts.Hold(budget.Shape, page))
+	s.endHolds = append(s.endHolds, s.accounts.Hold(budget.Shape, page))
 	s.starts = append(s.starts, s.rows)
 	s.rows += page.NumRows()
 	s.bytes += sources.Size(page)
 }
 
+// drop releases all pages.
 func (s *sorter) drop() {
 	for i, page := range s.pages {
-		s.counted[i]()
+		s.endHolds[i]()
 		page.Release()
 	}
-	s.pages, s.counted, s.starts, s.rows, s.bytes = nil, nil, nil, 0, 0
+	s.pages, s.endHolds, s.starts, s.rows, s.bytes = nil, nil, nil, 0, 0
 }
 
-// ranks are the numbers of the rows that are held, in order, and as many of
-// them as the limit lets through.
-type ranks struct {
+// sortedRows are row numbers in sorted order, at most as many as the limit. The
+// numbers count rows across all pages. The caller releases them.
+type sortedRows struct {
 	rows   []int64
 	buffer *memory.Buffer
 }
 
-func (r ranks) release() { r.buffer.Release() }
+func (r sortedRows) release() { r.buffer.Release() }
 
-// rank sorts the numbers of the rows by their keys, which are copied together
-// for that.
-func (s *sorter) rank() ranks {
+// sortRows sorts the row numbers. It copies the columns to sort by, since they
+// must be contiguous for that.
+func (s *sorter) sortRows() sortedRows {
 	fields := make([]arrow.Field, len(s.order))
-	places := make([]int, len(s.order))
+	indexes := make([]int, len(s.order))
 	for i, term := range s.order {
-		places[i] = s.schema.FieldIndices(term.Column)[0]
-		fields[i] = s.schema.Field(places[i])
+		indexes[i] = s.schema.FieldIndices(term.Column)[0]
+		fields[i] = s.schema.Field(indexes[i])
 	}
 	compares := make([]func(i, j int) int, 0, len(s.order))
-	spans := make([]rows.Range, len(s.pages))
+	ranges := make([]rows.Range, len(s.pages))
 	parts := make([]arrow.ArrayData, len(s.pages))
 	for i, term := range s.order {
 		for j, page := range s.pages {
-			parts[j] = page.Column(places[i]).Data()
-			spans[j] = rows.Range{Record: j, Rows: int(page.NumRows())}
+			parts[j] = page.Column(indexes[i]).Data()
+			ranges[j] = rows.Range{Record: j, Rows: int(page.NumRows())}
 		}
-		key := rows.CopyColumnRanges(s.mem, fields[i].Type, parts, spans)
+		key := rows.CopyColumnRanges(s.mem, fields[i].Type, parts, ranges)
 		defer key.Release()
 		compares = append(compares, OrderComparer(key, term))
 	}
 	buffer := memory.NewResizableBuffer(s.mem)
 	buffer.Resize(int(s.rows) * 8)
-	rows := arrow.GetData[int64](buffer.Bytes())
-	for i := range rows {
-		rows[i] = int64(i)
+	numbers := arrow.GetData[int64](buffer.Bytes())
+	for i := range numbers {
+		numbers[i] = int64(i)
 	}
-	slices.SortFunc(rows, func(a, b int64) int {
+	slices.SortFunc(numbers, func(a, b int64) int {
 		for _, compare := range compares {
 			if c := compare(int(a), int(b)); c != 0 {
 				return c
@@ -162,18 +166,19 @@ func (s *sorter) rank() ranks {
 		}
 		return int(a - b)
 	})
-	if s.limit > 0 && s.limit < int64(len(rows)) {
-		rows = rows[:s.limit]
+	if s.limit > 0 && s.limit < int64(len(numbers)) {
+		numbers = numbers[:s.limit]
 	}
-	return ranks{rows: rows, buffer: buffer}
+	return sortedRows{rows: numbers, buffer: buffer}
 }
 
-// OrderComparer compares two rows of a key as a term of the order says.
+// OrderComparer returns a function that compares rows i and j of a column in the
+// order of a term. The column must outlive the function.
 func OrderComparer(key arrow.Array, term sources.Sort) func(i, j int) int {
 	compare := rows.Comparer(key, key)
-	nulls := 1
+	nullOrder := 1
 	if term.NullsFirst {
-		nulls = -1
+		nullOrder = -1
 	}
 	hasNulls := key.NullN() > 0
 	return func(i, j int) int {
@@ -182,9 +187,9 @@ func OrderComparer(key arrow.Array, term sources.Sort) func(i, j int) int {
 			case x && y:
 				return 0
 			case x:
-				return nulls
+				return nullOrder
 			case y:
-				return -nulls
+				return -nullOrder
 			}
 		}
 		c := compare(i, j)
@@ -195,33 +200,35 @@ func OrderComparer(key arrow.Array, term sources.Sort) func(i, j int) int {
 	}
 }
 
-// pick copies the rows of these numbers together.
-func (s *sorter) pick(count []int64) arrow.RecordBatch {
-	spans := make([]rows.Range, 0, len(count))
-	for _, row := range count {
+// take copies the rows with these numbers into a new record. The caller releases
+// it.
+func (s *sorter) take(rowNumbers []int64) arrow.RecordBatch {
+	ranges := make([]rows.Range, 0, len(rowNumbers))
+	for _, row := range rowNumbers {
 		page, found := slices.BinarySearch(s.starts, row)
 		if !found {
 			page--
 		}
 		from := int(row - s.starts[page])
-		if n := len(spans); n > 0 && spans[n-1].Record == page && spans[n-1].From+spans[n-1].Rows == from {
-			spans[n-1].Rows++
+		if n := len(ranges); n > 0 && ranges[n-1].Record == page && ranges[n-1].From+ranges[n-1].Rows == from {
+			ranges[n-1].Rows++
 			continue
 		}
-		spans = append(spans, rows.Range{Record: page, From: from, Rows: 1})
+		ranges = append(ranges, rows.Range{Record: page, From: from, Rows: 1})
 	}
-	return rows.CopyRanges(s.mem, s.schema, s.pages, spans)
+	return rows.CopyRanges(s.mem, s.schema, s.pages, ranges)
 }
 
-// explain says of a refusal what it stood in the way of, and what helps.
-func (s *sorter) explain(err error) error {
+// explainRefusal adds to an error of kind [sources.Exhausted] what needed the
+// memory, and a remedy.
+func (s *sorter) explainRefusal(err error) error {
 	if sources.KindOf(err) != sources.Exhausted {
 		return err
 	}
-	// The remedy is said once, at the end.
-	var short *budget.Shortage
-	if errors.As(err, &short) && short.Refusal != nil {
-		err = short.Refusal
+	// A shortage names a remedy of its own; one remedy is enough.
+	var shortage *budget.Shortage
+	if errors.As(err, &shortage) && shortage.Refusal != nil {
+		err = shortage.Refusal
 	} else if e, ok := err.(*sources.Error); ok && e.Op == "" {
 		err = e.Err
 	}
@@ -229,10 +236,10 @@ func (s *sorter) explain(err error) error {
 	for i, term := range s.order {
 		names[i] = term.Column
 	}
-	remedy := "give it more memory, or a limit"
+	remedy := "raise the memory limit, or set a limit on the rows"
 	if s.limit > 0 {
-		remedy = "give it more memory, or a smaller limit"
+		remedy = "raise the memory limit, or lower the limit on the rows"
 	}
 	return &sources.Error{Op: "sort", Kind: sources.Exhausted,
-		Err: fmt.Errorf("%d rows by %s do not fit, and the source does not sort itself: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)}
+		Err: fmt.Errorf("sorting %d rows by %s does not fit in memory, and the source cannot sort: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)}
 }

@@ -6,85 +6,87 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Split divides a query over a table into what the table is asked for and the
-// residue, what the engine does itself. Its error is of kind [sources.NotFound]
-// or [sources.Invalid] and names everything that is wrong.
+// Split checks a query against a catalog and divides it into a query that is
+// pushed down to the table and the residual that the engine applies. The error
+// reports every mistake in q and is of kind [sources.NotFound] or
+// [sources.Invalid].
 func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.Query, Residual, error) {
-	where, err := check(catalog, q)
+	where, err := checkQuery(catalog, q)
 	if err != nil {
 		return nil, nil, Residual{}, sources.WithOp("query", q.Table, err)
 	}
 	table := catalog.Table(q.Table)
-	asked := &sources.Query{Table: q.Table}
-	rest := Residual{Columns: q.Columns}
-	var taken, kept []sources.Predicate
+	pushed := &sources.Query{Table: q.Table}
+	residual := Residual{Columns: q.Columns}
+	var pushedTerms, keptTerms []sources.Predicate
 	for _, p := range sources.Conjuncts(where) {
 		if literalsFit(table, p) && table.Accepts(p) {
-			taken = append(taken, p)
+			pushedTerms = append(pushedTerms, p)
 		} else {
-			kept = append(kept, p)
+			keptTerms = append(keptTerms, p)
 		}
 	}
-	asked.Where, rest.Where = Conjunction(taken), Conjunction(kept)
+	pushed.Where, residual.Where = Conjunction(pushedTerms), Conjunction(keptTerms)
 	if table.Capabilities.Has(sources.CapSort) {
-		asked.OrderBy = slices.Clone(q.OrderBy)
+		pushed.OrderBy = slices.Clone(q.OrderBy)
 	} else {
-		rest.OrderBy = slices.Clone(q.OrderBy)
+		residual.OrderBy = slices.Clone(q.OrderBy)
 	}
-	if table.Capabilities.Has(sources.CapLimit) && rest.Where == nil && len(rest.OrderBy) == 0 {
-		asked.Limit = q.Limit
+	if table.Capabilities.Has(sources.CapLimit) && residual.Where == nil && len(residual.OrderBy) == 0 {
+		pushed.Limit = q.Limit
 	} else {
-		rest.Limit = q.Limit
+		residual.Limit = q.Limit
 	}
-	if rest.Columns == nil {
-		rest.Columns = make([]string, table.Schema.NumFields())
-		for i := range rest.Columns {
-			rest.Columns[i] = table.Schema.Field(i).Name
+	if residual.Columns == nil {
+		residual.Columns = make([]string, table.Schema.NumFields())
+		for i := range residual.Columns {
+			residual.Columns[i] = table.Schema.Field(i).Name
 		}
 	} else {
-		rest.Columns = slices.Clone(rest.Columns)
+		residual.Columns = slices.Clone(residual.Columns)
 		if table.Capabilities.Has(sources.CapProject) {
-			asked.Columns = columnsFor(rest)
+			pushed.Columns = columnsFor(residual)
 		}
 	}
-	return table, asked, rest, nil
+	return table, pushed, residual, nil
 }
 
-// columnsFor are the columns that a scan must give for a residue: the result's,
-// and behind them what only the residue's conditions and order look at.
+// columnsFor returns the columns that a scan must return for a residual: those of
+// the result, followed by those that only its predicate and its order use.
 func columnsFor(r Residual) []string {
 	columns := slices.Clone(r.Columns)
-	need := func(column string) {
+	add := func(column string) {
 		if !slices.Contains(columns, column) {
 			columns = append(columns, column)
 		}
 	}
 	sources.Leaves(r.Where, func(p sources.Predicate) {
 		column, _, _ := sources.Leaf(p)
-		need(column)
+		add(column)
 	})
 	for _, s := range r.OrderBy {
-		need(s.Column)
+		add(s.Column)
 	}
 	return columns
 }
 
-// Conjunction is the And of predicates; nil where there are none.
-func Conjunction(ps []sources.Predicate) sources.Predicate {
-	switch len(ps) {
+// Conjunction returns the conjunction of predicates. It returns nil if there are
+// none.
+func Conjunction(terms []sources.Predicate) sources.Predicate {
+	switch len(terms) {
 	case 0:
 		return nil
 	case 1:
-		return ps[0]
+		return terms[0]
 	}
-	return sources.And(ps)
+	return sources.And(terms)
 }
 
-// check holds a query against the catalogue, and returns its condition with
-// every literal in its column's type where the type can hold it. The condition
-// 1.5 < n over integers stays as it is: no source is asked for it, and it has
-// an answer all the same.
-func check(catalog *sources.Catalog, q sources.Query) (sources.Predicate, error) {
+// checkQuery checks a query against the catalog. It returns the query's predicate
+// with each literal converted to its column's type, if that type can represent it.
+// A comparison such as 1.5 < n on an integer column keeps its literal. It is valid
+// but cannot be pushed down.
+func checkQuery(catalog *sources.Catalog, q sources.Query) (sources.Predicate, error) {
 	table := catalog.Table(q.Table)
 	if table == nil {
 		_, err := catalog.Check(&sources.Query{Table: q.Table})
@@ -104,28 +106,29 @@ func check(catalog *sources.Catalog, q sources.Query) (sources.Predicate, error)
 		}
 		return p
 	})
-	// A table of the same columns that can do everything takes every query that
-	// makes sense, so the contract's own check finds what does not.
-	able := *table
-	able.Capabilities = sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapLogic
-	able.Filters = map[string]sources.Ops{}
+	// Check the query as a table with the same columns and every ability would: such
+	// a table takes every query that is valid.
+	permissive := *table
+	permissive.Capabilities = sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapLogic
+	permissive.Filters = map[string]sources.Ops{}
 	for _, f := range table.Schema.Fields() {
-		able.Filters[f.Name] = ^sources.Ops(0)
+		permissive.Filters[f.Name] = ^sources.Ops(0)
 	}
-	sensible := rewrite(where, func(p sources.Predicate) sources.Predicate {
+	checkable := rewrite(where, func(p sources.Predicate) sources.Predicate {
 		if column, _, _ := sources.Leaf(p); !literalsFit(table, p) && literalsCompare(table, p) {
 			return sources.IsNull{Column: column}
 		}
 		return p
 	})
-	_, err := (&sources.Catalog{Tables: []sources.Table{able}}).Check(
-		&sources.Query{Table: q.Table, Columns: q.Columns, Where: sensible, OrderBy: q.OrderBy, Limit: q.Limit})
+	_, err := (&sources.Catalog{Tables: []sources.Table{permissive}}).Check(
+		&sources.Query{Table: q.Table, Columns: q.Columns, Where: checkable, OrderBy: q.OrderBy, Limit: q.Limit})
 	return where, err
 }
 
-// rewrite returns p with every predicate on one column replaced.
+// rewrite returns p with each predicate on a single column replaced by the result
+// of leaf.
 func rewrite(p sources.Predicate, leaf func(sources.Predicate) sources.Predicate) sources.Predicate {
-	all := func(ps []sources.Predicate) []sources.Predicate {
+	rewriteAll := func(ps []sources.Predicate) []sources.Predicate {
 		out := make([]sources.Predicate, len(ps))
 		for i, p := range ps {
 			out[i] = rewrite(p, leaf)
@@ -136,17 +139,17 @@ func rewrite(p sources.Predicate, leaf func(sources.Predicate) sources.Predicate
 	case nil:
 		return sources.And{}
 	case sources.And:
-		return sources.And(all(p))
+		return sources.And(rewriteAll(p))
 	case sources.Or:
-		return sources.Or(all(p))
+		return sources.Or(rewriteAll(p))
 	case sources.Not:
 		return sources.Not{Predicate: rewrite(p.Predicate, leaf)}
 	}
 	return leaf(p)
 }
 
-// convert returns a literal in its column's type; the literal itself and false
-// where the type cannot hold it or the column does not exist.
+// convert converts a literal to its column's type. It returns v and false if the
+// type cannot represent v, or if there is no such column.
 func convert(table *sources.Table, column string, v sources.Value) (sources.Value, bool) {
 	i := table.Column(column)
 	if i < 0 {
@@ -158,32 +161,34 @@ func convert(table *sources.Table, column string, v sources.Value) (sources.Valu
 	return v, false
 }
 
-// literalsFit reports whether every literal in p fits its column's type.
+// literalsFit reports whether each literal in p can be represented in its column's
+// type.
 func literalsFit(table *sources.Table, p sources.Predicate) bool {
-	return literals(p, func(column string, v sources.Value) bool {
+	return everyLiteral(p, func(column string, v sources.Value) bool {
 		_, ok := convert(table, column, v)
 		return ok
 	})
 }
 
-// literalsCompare reports whether every literal in p compares with its column.
+// literalsCompare reports whether each literal in p can be compared with its
+// column.
 func literalsCompare(table *sources.Table, p sources.Predicate) bool {
-	return literals(p, func(column string, v sources.Value) bool {
+	return everyLiteral(p, func(column string, v sources.Value) bool {
 		i := table.Column(column)
 		return i >= 0 && (v.IsNull() || sources.Comparable(v.Type, table.Schema.Field(i).Type))
 	})
 }
 
-// literals reports whether ok holds for every literal in p.
-func literals(p sources.Predicate, ok func(column string, v sources.Value) bool) bool {
+// everyLiteral reports whether holds returns true for each literal in p.
+func everyLiteral(p sources.Predicate, holds func(column string, v sources.Value) bool) bool {
 	all := true
 	sources.Leaves(p, func(p sources.Predicate) {
 		switch p := p.(type) {
 		case sources.Comparison:
-			all = all && ok(p.Column, p.Value)
+			all = all && holds(p.Column, p.Value)
 		case sources.In:
 			for _, v := range p.Values {
-				all = all && ok(p.Column, v)
+				all = all && holds(p.Column, v)
 			}
 		}
 	})

@@ -23,8 +23,8 @@ func shopCatalog(can sources.Capability, filters map[string]sources.Ops) *source
 
 func int32s(n int64) sources.Value { return sources.Value{Type: arrow.PrimitiveTypes.Int32, V: n} }
 
-// TestSplit says, for tables of different abilities, what they are asked for
-// and what the engine keeps for itself.
+// TestSplit checks, for tables with different abilities, what is pushed down and
+// what is left to the engine.
 func TestSplit(t *testing.T) {
 	idOver5 := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(5)}
 	noNote := sources.IsNull{Column: "note"}
@@ -35,84 +35,84 @@ func TestSplit(t *testing.T) {
 	}
 	all := map[string]sources.Ops{"id": sources.OpsOf(sources.OpGt), "note": sources.OpsOf(sources.OpIsNull)}
 	for _, c := range []struct {
-		name    string
-		can     sources.Capability
-		filters map[string]sources.Ops
-		asked   sources.Query
-		rest    Residual
+		name     string
+		can      sources.Capability
+		filters  map[string]sources.Ops
+		pushed   sources.Query
+		residual Residual
 	}{
 		{
-			name:  "a table that can do nothing is asked for everything",
-			asked: sources.Query{Table: "orders"},
-			rest:  Residual{Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
+			name:     "a table without abilities gets a plain scan",
+			pushed:   sources.Query{Table: "orders"},
+			residual: Residual{Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
 		},
 		{
-			name: "a table that can do everything leaves the columns to check",
+			name: "a table with every ability leaves a residual of columns only",
 			can:  sources.CapProject | sources.CapSort | sources.CapLimit, filters: all,
-			asked: sources.Query{Table: "orders", Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
-			rest:  Residual{Columns: query.Columns},
+			pushed:   sources.Query{Table: "orders", Columns: query.Columns, Where: sources.And{idOver5, noNote}, OrderBy: query.OrderBy, Limit: 3},
+			residual: Residual{Columns: query.Columns},
 		},
 		{
-			name: "what the engine filters by and sorts by must come with the scan",
+			name: "a scan includes the columns that the engine filters and sorts by",
 			can:  sources.CapProject, filters: map[string]sources.Ops{"note": all["note"]},
-			asked: sources.Query{Table: "orders", Columns: []string{"note", "id", "customer_id"}, Where: noNote},
-			rest:  Residual{Columns: query.Columns, Where: idOver5, OrderBy: query.OrderBy, Limit: 3},
+			pushed:   sources.Query{Table: "orders", Columns: []string{"note", "id", "customer_id"}, Where: noNote},
+			residual: Residual{Columns: query.Columns, Where: idOver5, OrderBy: query.OrderBy, Limit: 3},
 		},
 		{
-			name: "a limit waits for the filter",
+			name: "the limit follows the filter",
 			can:  sources.CapSort | sources.CapLimit, filters: map[string]sources.Ops{"note": all["note"]},
-			asked: sources.Query{Table: "orders", Where: noNote, OrderBy: query.OrderBy},
-			rest:  Residual{Columns: query.Columns, Where: idOver5, Limit: 3},
+			pushed:   sources.Query{Table: "orders", Where: noNote, OrderBy: query.OrderBy},
+			residual: Residual{Columns: query.Columns, Where: idOver5, Limit: 3},
 		},
 		{
-			name: "a limit waits for the sort",
+			name: "the limit follows the sort",
 			can:  sources.CapLimit, filters: all,
-			asked: sources.Query{Table: "orders", Where: sources.And{idOver5, noNote}},
-			rest:  Residual{Columns: query.Columns, OrderBy: query.OrderBy, Limit: 3},
+			pushed:   sources.Query{Table: "orders", Where: sources.And{idOver5, noNote}},
+			residual: Residual{Columns: query.Columns, OrderBy: query.OrderBy, Limit: 3},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, asked, rest, err := Split(shopCatalog(c.can, c.filters), query)
+			_, pushed, residual, err := Split(shopCatalog(c.can, c.filters), query)
 			if err != nil {
 				t.Fatal(err)
 			}
 			types := cmp.Comparer(func(a, b arrow.DataType) bool { return arrow.TypeEqual(a, b) })
-			if diff := cmp.Diff(c.asked, *asked, types); diff != "" {
-				t.Errorf("asked (-want +got):\n%s", diff)
+			if diff := cmp.Diff(c.pushed, *pushed, types); diff != "" {
+				t.Errorf("pushed (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(c.rest, rest, types, cmp.AllowUnexported(Residual{})); diff != "" {
-				t.Errorf("residue (-want +got):\n%s", diff)
+			if diff := cmp.Diff(c.residual, residual, types, cmp.AllowUnexported(Residual{})); diff != "" {
+				t.Errorf("residual (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
 func TestAllColumnsAreNotNamed(t *testing.T) {
-	_, asked, rest, err := Split(shopCatalog(sources.CapProject, nil), sources.Query{Table: "orders"})
+	_, pushed, residual, err := Split(shopCatalog(sources.CapProject, nil), sources.Query{Table: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if asked.Columns != nil {
-		t.Errorf("the table is asked for columns %q, want nil", asked.Columns)
+	if pushed.Columns != nil {
+		t.Errorf("pushed columns are %q, want nil", pushed.Columns)
 	}
-	if diff := cmp.Diff([]string{"id", "customer_id", "note"}, rest.Columns); diff != "" {
+	if diff := cmp.Diff([]string{"id", "customer_id", "note"}, residual.Columns); diff != "" {
 		t.Errorf("the result's columns (-want +got):\n%s", diff)
 	}
 }
 
-// TestInexactLiterals: 2.5 has a place among integers, but no table of integers
-// is asked for it.
+// TestInexactLiterals checks that a comparison of an integer column with 2.5 is
+// valid but not pushed down.
 func TestInexactLiterals(t *testing.T) {
 	half := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Float(2.5)}
 	far := sources.Comparison{Column: "customer_id", Op: sources.OpLt, Value: sources.Int(1 << 40)}
 	ops := map[string]sources.Ops{"id": ^sources.Ops(0), "customer_id": ^sources.Ops(0)}
 	for _, p := range []sources.Predicate{half, far} {
-		_, asked, rest, err := Split(shopCatalog(sources.CapLogic, ops), sources.Query{Table: "orders", Where: p})
+		_, pushed, residual, err := Split(shopCatalog(sources.CapLogic, ops), sources.Query{Table: "orders", Where: p})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if asked.Where != nil || rest.Where == nil {
-			t.Errorf("%s: asked %v, kept %v", p, asked.Where, rest.Where)
+		if pushed.Where != nil || residual.Where == nil {
+			t.Errorf("%s: pushed %v, residual %v", p, pushed.Where, residual.Where)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestQueryFaults(t *testing.T) {
 		}
 		for _, part := range c.parts {
 			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%+v: %q does not say %q", c.query, err, part)
+				t.Errorf("%+v: %q does not contain %q", c.query, err, part)
 			}
 		}
 	}

@@ -11,20 +11,23 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Work is a part of a query that somebody does.
+// Work describes the part of a query that a source or the engine does, as a plan
+// shows it.
 type Work struct {
-	Columns []string `json:"columns,omitempty"` // the ones that are chosen; none where all come
+	Columns []string `json:"columns,omitempty"` // the columns to select; empty means all
 	Where   string   `json:"where,omitempty"`
 	OrderBy string   `json:"order_by,omitempty"`
 	Limit   int64    `json:"limit,omitempty"` // of a relation: for each key
 }
 
+// WorkOf describes a query that is pushed down to its table.
 func WorkOf(q *sources.Query) Work {
 	return Work{Columns: q.Columns, Where: PredicateText(q.Where), OrderBy: OrderText(q.OrderBy), Limit: q.Limit}
 }
 
-// Work is what is left to the engine: also to choose columns, where the table
-// does not or where it gives more than are shown.
+// Work describes the residual of a query on a table. shown is how many columns of
+// the residual belong to the result. The engine selects columns if the table does
+// not (projected is false), or if a scan returns more than the result shows.
 func (r Residual) Work(table *sources.Table, projected bool, shown int) Work {
 	w := Work{Where: PredicateText(r.Where), OrderBy: OrderText(r.OrderBy), Limit: r.Limit}
 	if shown = min(shown, len(r.Columns)); !sameColumns(table, r.Columns[:shown]) && (!projected || shown < len(r.Columns)) {
@@ -33,6 +36,7 @@ func (r Residual) Work(table *sources.Table, projected bool, shown int) Work {
 	return w
 }
 
+// sameColumns reports whether the columns are all of the table's, in its order.
 func sameColumns(table *sources.Table, columns []string) bool {
 	if len(columns) != table.Schema.NumFields() {
 		return false
@@ -45,6 +49,7 @@ func sameColumns(table *sources.Table, columns []string) bool {
 	return true
 }
 
+// OrderText returns an order as text, as in "name desc, id".
 func OrderText(order []sources.Sort) string {
 	terms := make([]string, len(order))
 	for i, s := range order {
@@ -59,6 +64,8 @@ func OrderText(order []sources.Sort) string {
 	return strings.Join(terms, ", ")
 }
 
+// Known returns a pointer to an estimate; nil if n is negative, which means
+// unknown.
 func Known(n int64) *int64 {
 	if n < 0 {
 		return nil
@@ -66,7 +73,8 @@ func Known(n int64) *int64 {
 	return &n
 }
 
-// RowWidth is about how many bytes a row of the fields has: a guess for texts.
+// RowWidth estimates the bytes of a row with these fields. The sizes of texts and
+// nested values are guesses.
 func RowWidth(fields []arrow.Field) int64 {
 	var n int64
 	for _, f := range fields {
@@ -82,8 +90,9 @@ func RowWidth(fields []arrow.Field) int64 {
 	return n
 }
 
-// Write writes what somebody does, where it is something.
-func (w Work) Write(line func(string, ...any), who, limit string) {
+// Write writes one line that lists the work after a label. limitSuffix follows the
+// limit. Write does nothing if there is no work.
+func (w Work) Write(line func(string, ...any), label, limitSuffix string) {
 	var parts []string
 	if w.Columns != nil {
 		parts = append(parts, "columns "+strings.Join(w.Columns, ", "))
@@ -95,16 +104,18 @@ func (w Work) Write(line func(string, ...any), who, limit string) {
 		parts = append(parts, "order by "+w.OrderBy)
 	}
 	if w.Limit > 0 {
-		parts = append(parts, "limit "+strconv.FormatInt(w.Limit, 10)+limit)
+		parts = append(parts, "limit "+strconv.FormatInt(w.Limit, 10)+limitSuffix)
 	}
 	if len(parts) > 0 {
-		line("%s: %s", who, strings.Join(parts, "; "))
+		line("%s: %s", label, strings.Join(parts, "; "))
 	}
 }
 
+// FormatAmount returns estimated rows and bytes as text, as in "about 3 rows, 84
+// B". A nil estimate is unknown.
 func FormatAmount(rows, bytes *int64) string {
 	if rows == nil {
-		return "nobody knows how many rows"
+		return "an unknown number of rows"
 	}
 	text := "about " + FormatCount(*rows, "row")
 	if bytes != nil {
@@ -113,9 +124,10 @@ func FormatAmount(rows, bytes *int64) string {
 	return text
 }
 
-func FormatCount(n int64, what string) string {
+// FormatCount returns a count with its noun, as in "1 row" or "2 rows".
+func FormatCount(n int64, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	return strconv.FormatInt(n, 10) + " " + what + "s"
+	return strconv.FormatInt(n, 10) + " " + noun + "s"
 }

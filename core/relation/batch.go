@@ -14,38 +14,40 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// batch is a run of rows with what was found for them. It owns all of that, and
-// lives as long as the consumer has one of its chunks.
+// batch is a range of a chunk's rows with the relations loaded for them. It owns
+// all of that, and lives until the consumer is done with its last chunk.
 type batch struct {
 	*rows.Arena
-	l       *Loader
-	record  arrow.RecordBatch // the rows, with the columns that relations need
-	root    rows.Set
-	fetched int64 // bytes
+	loader  *Loader
+	record  arrow.RecordBatch // the rows, including the columns that only relations need
+	root    rows.Set          // the rows of record
+	fetched int64             // bytes of related rows, as [sources.Size] counts
 	loaded  map[*node]*loadedRelation
 
-	from, to int // the rows that the consumer has
+	from, to int // the rows [from, to) that the consumer currently has
 }
 
-func (l *Loader) newBatch(chunk arrow.RecordBatch, from, n int) (s *batch, err error) {
-	s = &batch{Arena: rows.NewArena(l.own), l: l, loaded: map[*node]*loadedRelation{}}
+// newBatch returns a batch of n rows of a chunk, without relations. The caller
+// releases it.
+func (l *Loader) newBatch(chunk arrow.RecordBatch, from, n int) (b *batch, err error) {
+	b = &batch{Arena: rows.NewArena(l.workMem), loader: l, loaded: map[*node]*loadedRelation{}}
 	_, err = sources.GuardCall("load", l.tree.root.Name, func() (struct{}, error) {
-		s.record = rows.Keep(s.Arena, chunk.NewSlice(int64(from), int64(from+n)))
-		s.root = rows.Set{Records: []arrow.RecordBatch{s.record}, Refs: s.Refs(n)}
-		for i := range s.root.Refs {
-			s.root.Refs[i].Row = int32(i)
+		b.record = rows.Keep(b.Arena, chunk.NewSlice(int64(from), int64(from+n)))
+		b.root = rows.Set{Records: []arrow.RecordBatch{b.record}, Refs: b.Refs(n)}
+		for i := range b.root.Refs {
+			b.root.Refs[i].Row = int32(i)
 		}
 		return struct{}{}, nil
 	})
 	if err != nil {
-		s.Release()
+		b.Release()
 	}
-	return s, err
+	return b, err
 }
 
-// learn makes the next chunks of a size whose related rows fit a step: what does
-// not is fetched in vain.
-func (l *Loader) learn(rows int, fetched int64) {
+// limitChunkRows limits the rows of the next chunks so that their related rows fit
+// a batch: those that do not fit would be fetched in vain.
+func (l *Loader) limitChunkRows(rows int, fetched int64) {
 	fit := int64(0)
 	if fetched > 0 {
 		fit = max(1, int64(float64(l.maxBytes)*0.75*float64(rows)/float64(fetched)))
@@ -53,111 +55,114 @@ func (l *Loader) learn(rows int, fetched int64) {
 	l.pressure.LimitRows(fit)
 }
 
-// hold counts a record as the relations' until the step ends.
-func (s *batch) hold(record arrow.RecordBatch) arrow.RecordBatch {
-	s.OnRelease(s.l.accounts.Hold(budget.Relations, record))
+// hold charges a record to the account of relations until the batch is released.
+func (b *batch) hold(record arrow.RecordBatch) arrow.RecordBatch {
+	b.OnRelease(b.loader.accounts.Hold(budget.Relations, record))
 	return record
 }
 
-// loadBatch looks up what some rows need. Memory that it is refused it asks for once
-// more, without what is only remembered or likely to be asked for.
+// loadBatch loads the relations of a range of a chunk's rows. If memory is
+// exhausted, it tries once more without cached rows and without optional
+// relations. The caller releases the batch.
 func (l *Loader) loadBatch(ctx context.Context, chunk arrow.RecordBatch, from, rows int) (*batch, error) {
-	l.work.Lock()
-	defer l.work.Unlock()
-	for frugal := false; ; frugal = true {
-		s, err := l.newBatch(chunk, from, rows)
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
+	for retrying := false; ; retrying = true {
+		b, err := l.newBatch(chunk, from, rows)
 		if err == nil {
 			_, err = sources.GuardCall("load", l.tree.root.Name, func() (struct{}, error) {
-				for _, n := range slices.Concat(l.tree.Nodes, l.extra) {
-					preload := l.wanted[n] && !frugal
-					if !n.required && !preload {
+				for _, n := range slices.Concat(l.tree.Nodes, l.extraNodes) {
+					optional := l.preload[n] && !retrying
+					if !n.required && !optional {
 						continue
 					}
-					if err := s.ensure(ctx, n, preload); err != nil {
+					if err := b.ensureLoaded(ctx, n, optional); err != nil {
 						return struct{}{}, err
 					}
 				}
 				return struct{}{}, nil
 			})
-			l.learn(rows, s.fetched)
+			l.limitChunkRows(rows, b.fetched)
 			if err == nil {
-				return s, nil
+				return b, nil
 			}
-			s.Release()
+			b.Release()
 		}
-		if frugal || errors.Is(err, errTooMany) || sources.KindOf(err) != sources.Exhausted {
+		if retrying || errors.Is(err, errTooMany) || sources.KindOf(err) != sources.Exhausted {
 			return nil, err
 		}
-		l.cache.shed()
+		l.cache.evict()
 	}
 }
 
-// give assembles the chunks of a step and yields them: one, or as many as it
-// takes for each to have about its share of bytes. The step is gone then. It returns how many rows it
-// gave, and whether the loop goes on; an error is about the row after those.
-func (l *Loader) give(s *batch, yield func(sources.Batch, error) bool) (given int, more bool, err error) {
-	l.current = s
+// yieldBatch assembles the chunks of a batch, yields them and releases the batch.
+// It makes several chunks if one would be too large. It returns how many rows it
+// yielded, and whether the consumer wants more; an error is about the row after
+// those.
+func (l *Loader) yieldBatch(b *batch, yield func(sources.Batch, error) bool) (yielded int, wantsMore bool, err error) {
+	l.current = b
 	defer func() {
 		l.current = nil
-		s.Release()
+		b.Release()
 	}()
-	total := len(s.root.Refs)
-	weights, err := sources.GuardCall("load", l.tree.root.Name, func() ([]int32, error) { return s.weights(), nil })
+	total := len(b.root.Refs)
+	weights, err := sources.GuardCall("load", l.tree.root.Name, func() ([]int32, error) { return b.weights(), nil })
 	if err != nil {
 		return 0, true, err
 	}
-	most := total
-	for given < total {
-		to, bytes := given, int64(0)
-		for to < total && to-given < most && (to == given || bytes+int64(weights[to]) <= l.maxBytes) {
+	maxRows := total
+	for yielded < total {
+		to, bytes := yielded, int64(0)
+		for to < total && to-yielded < maxRows && (to == yielded || bytes+int64(weights[to]) <= l.maxBytes) {
 			bytes += int64(weights[to])
 			to++
 		}
-		record, dangling, err := l.assembled(s, given, to)
+		record, dangling, err := l.assembleRows(b, yielded, to)
 		if err != nil {
-			if sources.KindOf(err) == sources.Exhausted && to-given > 1 {
-				most = (to - given) / 2
+			if sources.KindOf(err) == sources.Exhausted && to-yielded > 1 {
+				maxRows = (to - yielded) / 2
 				continue
 			}
-			return given, true, err
+			return yielded, true, err
 		}
 		for n, count := range dangling {
 			l.count(n.target, func(r *Figures) { r.Dangling += count })
 		}
-		s.from, s.to, given = given, to, to
+		b.from, b.to, yielded = yielded, to, to
 		if !rows.YieldOwned(yield, record, nil) {
-			return given, false, nil
+			return yielded, false, nil
 		}
 	}
-	l.settle(s)
-	return given, true, nil
+	l.updatePreload(b)
+	return yielded, true, nil
 }
 
-// settle decides which optional relations come with the next chunk: those that
-// were read of this one.
-func (l *Loader) settle(s *batch) {
-	l.work.Lock()
-	defer l.work.Unlock()
+// updatePreload decides which optional relations to load with the next chunk:
+// those that the consumer read from this one.
+func (l *Loader) updatePreload(b *batch) {
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
 	if l.tree.Strategy != query.Selective {
 		return
 	}
-	for _, n := range slices.Concat(l.tree.Nodes, l.extra) {
-		l.wanted[n] = s.loaded[n] != nil && s.loaded[n].touched
+	for _, n := range slices.Concat(l.tree.Nodes, l.extraNodes) {
+		l.preload[n] = b.loaded[n] != nil && b.loaded[n].accessed
 	}
 }
 
-// assembled makes the record of rows [from, to) of a step.
-func (l *Loader) assembled(s *batch, from, to int) (record arrow.RecordBatch, dangling map[*node]int64, err error) {
+// assembleRows returns the record of rows [from, to) of a batch, which the caller
+// releases, and for each relation the number of rows that lead to no row.
+func (l *Loader) assembleRows(b *batch, from, to int) (record arrow.RecordBatch, dangling map[*node]int64, err error) {
 	dangling = map[*node]int64{}
 	record, err = sources.GuardCall("load", l.tree.root.Name, func() (arrow.RecordBatch, error) {
-		work := rows.NewArena(l.own)
-		defer work.Release()
-		part := rows.Keep(work, s.record.NewSlice(int64(from), int64(to)))
+		scratch := rows.NewArena(l.workMem)
+		defer scratch.Release()
+		part := rows.Keep(scratch, b.record.NewSlice(int64(from), int64(to)))
 		columns := slices.Clone(part.Columns()[:l.tree.Shown])
 		a := assembler{mem: l.mem, dangling: dangling}
 		for _, n := range l.tree.Nodes {
 			if n.required {
-				columns = append(columns, rows.Keep(work, a.column(s.loaded[n], sequence(work, from, to), false)))
+				columns = append(columns, rows.Keep(scratch, a.column(b.loaded[n], sequence(scratch, from, to), false)))
 			}
 		}
 		return array.NewRecordBatch(l.Schema, columns, int64(to-from)), nil
@@ -165,11 +170,11 @@ func (l *Loader) assembled(s *batch, from, to int) (record arrow.RecordBatch, da
 	return record, dangling, err
 }
 
-// sequence is the numbers from one to before the other.
-func sequence(s *rows.Arena, from, to int) []int32 {
-	all := s.Ints(to - from)
-	for i := range all {
-		all[i] = int32(from + i)
+// sequence returns the numbers from, from+1, ..., to-1.
+func sequence(arena *rows.Arena, from, to int) []int32 {
+	numbers := arena.Ints(to - from)
+	for i := range numbers {
+		numbers[i] = int32(from + i)
 	}
-	return all
+	return numbers
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Explain returns how the tree's relations are loaded for so many rows of its
-// root; a negative number is unknown. It asks the session for a plan of each
-// look-up, and reads no rows.
+// Explain returns how the relations are loaded for that many rows of the root; a
+// negative number is unknown. It asks the session for a plan of each look-up and
+// reads no rows. Its errors are the session's.
 func (t *Tree) Explain(ctx context.Context, session sources.Session, parents int64) ([]Plan, error) {
 	x := explainer{ctx: ctx, session: session}
 	return x.relations(t.Nodes, t.root, parents)
 }
 
-// NeedsSecondSession reports whether look-ups need a session of their own: one of
-// the tables takes one scan at a time.
+// NeedsSecondSession reports whether look-ups need a session of their own, because
+// a table allows one scan at a time.
 func (t *Tree) NeedsSecondSession() bool {
 	for _, table := range t.tables()[1:] {
 		if table.MaxScans == 1 || t.root.MaxScans == 1 {
@@ -32,6 +32,7 @@ func (t *Tree) NeedsSecondSession() bool {
 	return false
 }
 
+// explainer makes plans with the help of a session.
 type explainer struct {
 	ctx     context.Context
 	session sources.Session
@@ -41,26 +42,26 @@ func (x *explainer) plan(q *sources.Query) (*sources.Plan, error) {
 	return sources.GuardCall("plan", q.Table, func() (*sources.Plan, error) { return x.session.Plan(x.ctx, q) })
 }
 
-// relations explains the relations of so many rows of a table; a negative number
-// is not known.
+// relations explains the relations of that many rows of a table; a negative number
+// is unknown.
 func (x *explainer) relations(nodes []*node, from *sources.Table, parents int64) ([]Plan, error) {
 	plans := []Plan{}
 	for _, n := range nodes {
-		p := Plan{Path: n.path, Kind: n.relation.Kind.String(), Depth: n.depth, Required: n.required, On: n.on()}
+		p := Plan{Path: n.path, Kind: n.relation.Kind.String(), Depth: n.depth, Required: n.required, On: n.condition()}
 		rows := parents
 		if n.join != nil {
-			step, err := x.step(n, n.join, parents)
+			lookup, err := x.lookupPlan(n, n.join, parents)
 			if err != nil {
 				return nil, err
 			}
-			p.Steps = append(p.Steps, step)
+			p.Steps = append(p.Steps, lookup)
 			rows = fanOut(parents, from, n.join)
 		}
-		step, err := x.step(n, n.target, rows)
+		lookup, err := x.lookupPlan(n, n.target, rows)
 		if err != nil {
 			return nil, err
 		}
-		p.Steps = append(p.Steps, step)
+		p.Steps = append(p.Steps, lookup)
 		switch {
 		case n.join != nil, n.relation.Kind.ToOne():
 			rows = atMost(rows, n.target.table.Rows)
@@ -79,8 +80,8 @@ func (x *explainer) relations(nodes []*node, from *sources.Table, parents int64)
 	return plans, nil
 }
 
-// fanOut estimates how many rows belong to so many parents, if all have about as
-// many.
+// fanOut estimates the related rows of that many parents, if all have about as
+// many. A negative number is unknown.
 func fanOut(parents int64, from *sources.Table, a *keyAccess) int64 {
 	if parents < 0 || from.Rows <= 0 || a.table.Rows < 0 {
 		return -1
@@ -92,6 +93,7 @@ func fanOut(parents int64, from *sources.Table, a *keyAccess) int64 {
 	return atMost(rows, a.table.Rows)
 }
 
+// atMost returns n limited to most, unless most is negative.
 func atMost(n, most int64) int64 {
 	if most >= 0 && n > most {
 		return most
@@ -99,11 +101,11 @@ func atMost(n, most int64) int64 {
 	return n
 }
 
-// step explains one question for so many rows.
-func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) {
+// lookupPlan explains the look-ups of one access for that many rows.
+func (x *explainer) lookupPlan(n *node, a *keyAccess, rows int64) (LookupPlan, error) {
 	p := LookupPlan{
 		Table: a.table.Name, By: a.key, Scan: a.lookup == nil, Remembered: n.repeats || n.join != nil && a == n.target,
-		Source: query.WorkOf(&a.asked), Engine: a.rest.Work(a.table, a.asked.Columns != nil, len(a.rest.Columns)),
+		Source: query.WorkOf(&a.pushed), Engine: a.residual.Work(a.table, a.pushed.Columns != nil, len(a.residual.Columns)),
 	}
 	p.Source.Limit = int64(a.perKey)
 	if p.Source.OrderBy == "" {
@@ -112,7 +114,7 @@ func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) 
 	if a.perKey == 0 {
 		p.Engine.Limit = int64(a.limit)
 	}
-	q := a.asked
+	q := a.pushed
 	keys := rows
 	if n.relation.Kind.ToOne() || a == n.target && n.join != nil {
 		keys = atMost(keys, a.table.Rows)
@@ -127,11 +129,11 @@ func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) 
 			lookups = (keys + int64(p.KeysAtOnce) - 1) / int64(p.KeysAtOnce)
 		}
 		columns := make([]arrow.Array, len(a.key))
-		for i, f := range a.types.Fields() {
+		for i, f := range a.keyTypes.Fields() {
 			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, 0)
 			defer columns[i].Release()
 		}
-		values := array.NewRecordBatch(a.types, columns, 0)
+		values := array.NewRecordBatch(a.keyTypes, columns, 0)
 		defer values.Release()
 		q.Keys = &sources.Keys{Columns: a.key, Values: values, LimitPerKey: a.perKey}
 	} else if a.pushIn {
@@ -146,8 +148,8 @@ func (x *explainer) step(n *node, a *keyAccess, rows int64) (LookupPlan, error) 
 	return p, nil
 }
 
-// on says which columns a relation's rows equal.
-func (n *node) on() string {
+// condition returns the relation's join condition as text.
+func (n *node) condition() string {
 	equal := func(a []string, t string, b []string) string {
 		terms := make([]string, len(a))
 		for i := range a {

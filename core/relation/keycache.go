@@ -11,20 +11,21 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// keyCache remembers which rows look-ups found for which keys, also that there
-// were none. It has a tier for each question. It only makes things faster: it
-// holds whole answers alone, and what it is refused memory for it does without.
+// keyCache caches the rows that look-ups found for keys, and that a key has none.
+// It has a tier for each kind of look-up. It caches complete results only, and
+// caches less when memory is refused.
 //
-// Its rows are copies of its own, in two generations: what is asked for moves
-// into the young one, and when that has half the limit the old one is dropped.
-// That is nearly the least recently used, without a list of what was used when.
+// Its rows are copies, in two generations. A key that is found in the old
+// generation moves to the young one. When the young one exceeds half the limit, it
+// becomes the old one, and the former old one is released. This approximates LRU
+// without a list of uses.
 //
-// It is for one goroutine at a time.
+// A keyCache is not safe for concurrent use.
 type keyCache struct {
 	mem   memory.Allocator
-	limit int64         // bytes, of all tiers; 0: it remembers nothing
-	young int64         // bytes of the young generations
-	ttl   time.Duration // for how long a row is good; 0 is for ever
+	limit int64         // bytes, of all tiers; 0 disables the cache
+	young int64         // bytes of all young generations
+	ttl   time.Duration // how long rows stay valid; 0 means forever
 	tiers map[string]*keyTier
 }
 
@@ -32,33 +33,36 @@ func newKeyCache(mem memory.Allocator, limit int64, ttl time.Duration) *keyCache
 	return &keyCache{mem: mem, limit: limit, ttl: ttl, tiers: map[string]*keyTier{}}
 }
 
-// keyStore remembers the rows of look-ups: for one stream, or for all.
+// keyStore caches the rows of look-ups, for one stream or for all.
 type keyStore interface {
-	find(s *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch)
-	remember(keys *keyList, numbers, starts []int32, rows rows.Set)
+	// find returns the row range of each key, in records that it retains in the
+	// arena. The range of a key that is not cached has a negative record.
+	find(arena *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch)
+	// put caches the rows found for some keys. Those of the key with index
+	// numbers[i] are rows [starts[i], starts[i+1]).
+	put(keys *keyList, numbers, starts []int32, rows rows.Set)
 }
 
-// keyTier has the answers to one question: rows of the schema, by key.
+// keyTier caches the rows of one kind of look-up by key. All have the same schema.
 type keyTier struct {
 	cache      *keyCache
 	schema     *arrow.Schema
 	young, old *generation
 }
 
-// tier returns the tier of a question: a text that is the same only where the
-// same key has the same rows.
-func (c *keyCache) tier(question string, schema *arrow.Schema) *keyTier {
-	t := c.tiers[question]
+// tier returns the tier of a kind of look-up. The same key must have the same rows
+// in all look-ups with the same tierKey.
+func (c *keyCache) tier(tierKey string, schema *arrow.Schema) *keyTier {
+	t := c.tiers[tierKey]
 	if t == nil {
 		t = &keyTier{cache: c, schema: schema}
-		c.tiers[question] = t
+		c.tiers[tierKey] = t
 	}
 	return t
 }
 
-// shed drops everything. The records that were found stay with who retained
-// them.
-func (c *keyCache) shed() {
+// evict releases all rows. Records that callers have retained stay valid.
+func (c *keyCache) evict() {
 	for _, t := range c.tiers {
 		t.young.release()
 		t.old.release()
@@ -67,13 +71,13 @@ func (c *keyCache) shed() {
 	c.young = 0
 }
 
-// forget drops the tier of a question.
-func (c *keyCache) forget(question string) {
-	t := c.tiers[question]
+// evictTier releases a tier.
+func (c *keyCache) evictTier(tierKey string) {
+	t := c.tiers[tierKey]
 	if t == nil {
 		return
 	}
-	delete(c.tiers, question)
+	delete(c.tiers, tierKey)
 	if t.young != nil {
 		c.young -= t.young.size()
 	}
@@ -82,20 +86,21 @@ func (c *keyCache) forget(question string) {
 	t.young, t.old = nil, nil
 }
 
-// until is when what is found now is good no more, in Unix time's nanoseconds; 0
-// is never.
-func (c *keyCache) until() int64 {
+// expires returns when rows that are found now expire, in nanoseconds of Unix
+// time; 0 means never.
+func (c *keyCache) expires() int64 {
 	if c.ttl == 0 {
 		return 0
 	}
 	return time.Now().Add(c.ttl).UnixNano()
 }
 
-// rowRange is where the rows of a key are.
+// rowRange is the position of a key's rows: rows [from, from+rows) of a record.
 type rowRange struct{ record, from, rows int32 }
 
 const rowRangeBytes = int(unsafe.Sizeof(rowRange{}))
 
+// castRowRanges returns b as row ranges, without a copy.
 func castRowRanges(b []byte) []rowRange {
 	if len(b) == 0 {
 		return nil
@@ -103,20 +108,19 @@ func castRowRanges(b []byte) []rowRange {
 	return unsafe.Slice((*rowRange)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/rowRangeBytes)
 }
 
-// find says for each key where its rows are, in records that it retains into the
-// scope. A key that is not remembered has a negative record.
-func (t *keyTier) find(s *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch) {
-	places := castRowRanges(s.Bytes(keys.rows * rowRangeBytes))
+// find implements [keyStore].
+func (t *keyTier) find(arena *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch) {
+	ranges := castRowRanges(arena.Bytes(keys.rows * rowRangeBytes))
 	var records []arrow.RecordBatch
-	var old []int32   // the numbers of the keys that only the old generation has
-	var until []int64 // of those
+	var oldKeys []int32 // the indexes of keys that only the old generation has
+	var expires []int64 // of oldKeys
 	now := int64(0)
 	if t.cache.ttl > 0 {
 		now = time.Now().UnixNano()
 	}
 	seen := [2]map[int32]int32{{}, {}}
-	for i := range places {
-		places[i].record = -1
+	for i := range ranges {
+		ranges[i].record = -1
 		key := keys.at(i)
 		hash := hashKey(key)
 		for g, generation := range [2]*generation{t.young, t.old} {
@@ -127,69 +131,70 @@ func (t *keyTier) find(s *rows.Arena, keys *keyList) ([]rowRange, []arrow.Record
 			record, ok := seen[g][e.record]
 			if !ok {
 				record = int32(len(records))
-				records = append(records, s.Retain(generation.blocks[e.record]))
+				records = append(records, arena.Retain(generation.blocks[e.record]))
 				seen[g][e.record] = record
 			}
-			places[i] = rowRange{record: record, from: e.from, rows: e.rows}
+			ranges[i] = rowRange{record: record, from: e.from, rows: e.rows}
 			if g == 1 {
-				old, until = append(old, int32(i)), append(until, e.until)
+				oldKeys, expires = append(oldKeys, int32(i)), append(expires, e.expires)
 			}
 			break
 		}
 	}
-	if len(old) > 0 {
-		t.promote(keys, old, places, records, until)
+	if len(oldKeys) > 0 {
+		t.promote(keys, oldKeys, ranges, records, expires)
 	}
-	return places, records
+	return ranges, records
 }
 
-// promote copies what was found in the old generation into the young one.
-func (t *keyTier) promote(keys *keyList, numbers []int32, places []rowRange, records []arrow.RecordBatch, until []int64) {
-	t.attempt(func(s *rows.Arena) {
-		starts, total := s.Ints(len(numbers)+1), 0
-		for i, n := range numbers {
-			total += int(places[n].rows)
+// promote copies rows that were found in the old generation into the young one.
+func (t *keyTier) promote(keys *keyList, keyNumbers []int32, ranges []rowRange, records []arrow.RecordBatch, expires []int64) {
+	t.tryAdd(func(arena *rows.Arena) {
+		starts, total := arena.Ints(len(keyNumbers)+1), 0
+		for i, n := range keyNumbers {
+			total += int(ranges[n].rows)
 			starts[i+1] = int32(total)
 		}
-		count := rows.Set{Records: records, Refs: s.Refs(total)}
-		for i, n := range numbers {
-			for j := range places[n].rows {
-				count.Refs[starts[i]+j] = rows.Ref{Record: places[n].record, Row: places[n].from + j}
+		found := rows.Set{Records: records, Refs: arena.Refs(total)}
+		for i, n := range keyNumbers {
+			for j := range ranges[n].rows {
+				found.Refs[starts[i]+j] = rows.Ref{Record: ranges[n].record, Row: ranges[n].from + j}
 			}
 		}
-		t.add(keys, numbers, starts, count, func(i int) int64 { return until[i] })
+		t.add(keys, keyNumbers, starts, found, func(i int) int64 { return expires[i] })
 	})
 }
 
-// remember adds the rows that were found for some of the keys: those of the key
-// with the number numbers[i] are rows [starts[i], starts[i+1]).
-func (t *keyTier) remember(keys *keyList, numbers, starts []int32, n rows.Set) {
+// put implements [keyStore].
+func (t *keyTier) put(keys *keyList, numbers, starts []int32, set rows.Set) {
 	if t.cache.limit > 0 && len(numbers) > 0 {
-		until := t.cache.until()
-		t.attempt(func(*rows.Arena) { t.add(keys, numbers, starts, n, func(int) int64 { return until }) })
+		expires := t.cache.expires()
+		t.tryAdd(func(*rows.Arena) { t.add(keys, numbers, starts, set, func(int) int64 { return expires }) })
 	}
 }
 
-// attempt drops everything where the attempt is refused memory.
-func (t *keyTier) attempt(f func(*rows.Arena)) {
-	s := rows.NewArena(t.cache.mem)
-	defer s.Release()
-	_, err := sources.GuardCall("", "", func() (struct{}, error) { f(s); return struct{}{}, nil })
+// tryAdd calls add, and evicts everything if memory is refused.
+func (t *keyTier) tryAdd(f func(*rows.Arena)) {
+	arena := rows.NewArena(t.cache.mem)
+	defer arena.Release()
+	_, err := sources.GuardCall("", "", func() (struct{}, error) { f(arena); return struct{}{}, nil })
 	if err == nil {
 		return
 	}
-	t.cache.shed()
+	t.cache.evict()
 	if sources.KindOf(err) != sources.Exhausted {
 		panic(err)
 	}
 }
 
-func (t *keyTier) add(keys *keyList, numbers, starts []int32, rows rows.Set, until func(i int) int64) {
+// add copies rows into the young generation, and ages the generations when it is
+// full.
+func (t *keyTier) add(keys *keyList, numbers, starts []int32, rows rows.Set, expires func(i int) int64) {
 	if t.young == nil {
 		t.young = newGeneration(t.cache.mem)
 	}
 	before := t.young.size()
-	t.young.add(t.schema, keys, numbers, starts, rows, until)
+	t.young.add(t.schema, keys, numbers, starts, rows, expires)
 	t.cache.young += t.young.size() - before
 	if t.cache.young <= t.cache.limit/2 {
 		return
@@ -201,31 +206,31 @@ func (t *keyTier) add(keys *keyList, numbers, starts []int32, rows rows.Set, unt
 	t.cache.young = 0
 }
 
-// generation is a table from keys to rows, with open addressing. A nil one is
-// empty.
+// generation is a hash table from keys to rows, with open addressing. A nil
+// generation is empty.
 type generation struct {
 	mem     memory.Allocator
 	blocks  []arrow.RecordBatch
-	bytes   int64         // that the blocks hold
-	keys    growing[byte] // one behind the other
+	bytes   int64         // of the blocks
+	keys    growing[byte] // the keys' bytes, concatenated
 	entries growing[keyEntry]
-	slots   growing[int32] // the number of an entry and one, or 0
+	slots   growing[int32] // the index of an entry plus one; 0 if empty
 }
 
-// keyEntry is one key, whose bytes are keys[at:at+size]. The record of its place
-// is a block.
+// keyEntry is one key and its row range in a block. Its bytes are
+// keys[at:at+size].
 type keyEntry struct {
 	rowRange
 	size int32
 	at   int64
 	hash uint64
-	// until is when the rows are good no more, in Unix time's nanoseconds; 0 is never.
-	until int64
+	// expires is when the rows expire, in nanoseconds of Unix time; 0 means never.
+	expires int64
 }
 
-// smallBlock is how many rows a block must have before another is begun: many
-// tiny ones would cost more than they hold.
-const smallBlock = 256
+// minBlockRows is how many rows a block must have before another is begun. Many
+// tiny blocks would take more memory than their rows.
+const minBlockRows = 256
 
 func newGeneration(mem memory.Allocator) *generation {
 	return &generation{mem: mem, keys: growing[byte]{mem: mem}, entries: growing[keyEntry]{mem: mem}, slots: growing[int32]{mem: mem}}
@@ -244,13 +249,13 @@ func (g *generation) release() {
 	g.slots.release()
 }
 
-// size is how many bytes it holds.
+// size returns the bytes that the generation takes.
 func (g *generation) size() int64 {
 	return g.bytes + g.keys.size() + g.entries.size() + g.slots.size()
 }
 
-// find returns the entry of a key that is good now; nil where there is none. The
-// entry of one that was asked for again stands behind its expired one.
+// find returns the valid entry of a key; nil if there is none. The table may also
+// have an expired entry of the same key, which comes first.
 func (g *generation) find(key []byte, hash uint64, now int64) *keyEntry {
 	if g == nil || len(g.slots.items) == 0 {
 		return nil
@@ -262,35 +267,35 @@ func (g *generation) find(key []byte, hash uint64, now int64) *keyEntry {
 			return nil
 		}
 		e := &g.entries.items[n]
-		if e.hash == hash && (e.until == 0 || e.until > now) && string(g.keys.items[e.at:e.at+int64(e.size)]) == string(key) {
+		if e.hash == hash && (e.expires == 0 || e.expires > now) && string(g.keys.items[e.at:e.at+int64(e.size)]) == string(key) {
 			return e
 		}
 	}
 }
 
-// add copies rows in. Where it is refused memory half way, what it holds is no
-// longer whole, and must be released.
-func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []int32, count rows.Set, until func(i int) int64) {
+// add copies rows into the generation. If it is refused memory, the generation is
+// inconsistent and must be released.
+func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []int32, found rows.Set, expires func(i int) int64) {
 	block, first := int32(len(g.blocks)), int32(0)
 	if total := int(starts[len(starts)-1]); total > 0 || block == 0 {
-		refs := count.Refs[:total]
-		if block > 0 && g.blocks[block-1].NumRows() < smallBlock {
+		refs := found.Refs[:total]
+		if block > 0 && g.blocks[block-1].NumRows() < minBlockRows {
 			block--
 			last := g.blocks[block]
 			first = int32(last.NumRows())
-			s := rows.NewArena(g.mem)
-			defer s.Release()
-			joined := s.Refs(int(first) + total)
+			arena := rows.NewArena(g.mem)
+			defer arena.Release()
+			joined := arena.Refs(int(first) + total)
 			for i := range first {
-				joined[i] = rows.Ref{Record: int32(len(count.Records)), Row: i}
+				joined[i] = rows.Ref{Record: int32(len(found.Records)), Row: i}
 			}
 			copy(joined[first:], refs)
-			record := rows.Set{Records: append(count.Records[:len(count.Records):len(count.Records)], last), Refs: joined}.Copy(g.mem, schema)
+			record := rows.Set{Records: append(found.Records[:len(found.Records):len(found.Records)], last), Refs: joined}.Copy(g.mem, schema)
 			g.bytes += sources.Size(record) - sources.Size(last)
 			last.Release()
 			g.blocks[block] = record
 		} else {
-			record := count.Copy(g.mem, schema)
+			record := found.Copy(g.mem, schema)
 			g.bytes += sources.Size(record)
 			g.blocks = append(g.blocks, record)
 		}
@@ -303,21 +308,22 @@ func (g *generation) add(schema *arrow.Schema, keys *keyList, numbers, starts []
 		g.keys.grow(len(key))
 		g.entries.items = append(g.entries.items, keyEntry{
 			rowRange: rowRange{record: block, from: first + starts[i], rows: starts[i+1] - starts[i]},
-			size:     int32(len(key)), at: int64(len(g.keys.items)), hash: hashKey(key), until: until(i),
+			size:     int32(len(key)), at: int64(len(g.keys.items)), hash: hashKey(key), expires: expires(i),
 		})
 		g.keys.items = append(g.keys.items, key...)
 	}
 	g.index(len(numbers))
 }
 
-// index puts the last so many entries into the table, or all where it must grow.
+// index inserts the last added entries into the table, or all entries if the table
+// must grow.
 func (g *generation) index(added int) {
 	n := len(g.entries.items)
 	from := n - added
 	if 2*n > len(g.slots.items) {
 		g.slots.release()
 		g.slots.grow(slotsFor(2 * n))
-		g.slots.items = g.slots.items[:slotsFor(2*n)] // zeroes, as every allocator of ours gives
+		g.slots.items = g.slots.items[:slotsFor(2*n)] // zeros: the allocator clears its memory
 		from = 0
 	}
 	mask := uint64(len(g.slots.items) - 1)
@@ -330,28 +336,29 @@ func (g *generation) index(added int) {
 	}
 }
 
-// growing is a list in an allocator's memory, of items without pointers.
+// growing is a slice in an allocator's memory. Its items must have no pointers.
 type growing[T any] struct {
 	mem    memory.Allocator
 	buffer []byte
 	items  []T
 }
 
+// size returns the allocated bytes.
 func (g *growing[T]) size() int64 { return int64(cap(g.buffer)) }
 
-// grow makes room for n items more, so that append does not allocate.
+// grow makes room for n more items, so that append does not allocate.
 func (g *growing[T]) grow(n int) {
 	if len(g.items)+n <= cap(g.items) {
 		return
 	}
 	var item T
-	room := max(len(g.items)+n, 2*cap(g.items), 16)
-	buffer := g.mem.Allocate(room * int(unsafe.Sizeof(item)))
-	items := unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(buffer))), room)
+	capacity := max(len(g.items)+n, 2*cap(g.items), 16)
+	buffer := g.mem.Allocate(capacity * int(unsafe.Sizeof(item)))
+	items := unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(buffer))), capacity)
 	copy(items, g.items)
 	size := len(g.items)
 	g.release()
-	g.buffer, g.items = buffer, items[:size:room]
+	g.buffer, g.items = buffer, items[:size:capacity]
 }
 
 func (g *growing[T]) release() {

@@ -17,28 +17,29 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// keyList are the keys of rows, written as bytes so that two are the same bytes
-// exactly where all their values compare equal, as [sources.Compare] says.
+// keyList is a list of keys, encoded so that two keys are the same bytes if and
+// only if their values compare equal by [sources.Compare].
 type keyList struct {
 	rows  int
-	state []byte  // of each row: one of the states
-	width int     // of every key, or -1
-	ends  []int32 // where the width is -1: of each key in bytes, and 0 before the first
+	state []byte  // of each row: keyValid, keyNull or keyAbsent
+	width int     // bytes of every key, or -1 if they differ
+	ends  []int32 // if width is -1: 0, and the end of each key in bytes
 	bytes []byte
 }
 
 var (
-	errKeysTooLong = errors.New("the keys of one chunk have more than 2 GiB: ask for smaller chunks")
+	errKeysTooLong = errors.New("the keys of one chunk exceed 2 GiB: lower ChunkRows")
 	errNoKey       = errors.New("a column of this type cannot be part of a key")
 )
 
 // The states of a key.
 const (
 	keyValid  byte = iota
-	keyNull        // a NULL in it matches nothing
-	keyAbsent      // a value that no value of the other side's type equals
+	keyNull        // contains NULL, which equals nothing
+	keyAbsent      // contains a value that the other side's type cannot represent
 )
 
+// at returns the bytes of a row's key.
 func (k *keyList) at(row int) []byte {
 	if k.width >= 0 {
 		return k.bytes[row*k.width : (row+1)*k.width]
@@ -46,8 +47,7 @@ func (k *keyList) at(row int) []byte {
 	return k.bytes[k.ends[row]:k.ends[row+1]]
 }
 
-// keyWidth is how many bytes a value of the type is written as; -1 where that
-// differs.
+// keyWidth returns the encoded size of a value in bytes; -1 if it varies.
 func keyWidth(t arrow.DataType) int {
 	switch t := t.(type) {
 	case *arrow.BooleanType:
@@ -64,8 +64,9 @@ func keyWidth(t arrow.DataType) int {
 	return 8
 }
 
-// castKey returns a column in the type of the keys that it is held against. A
-// value that the type does not have is NULL there. The caller releases it.
+// castKey converts a column to the type of the keys that it is compared with. A
+// value that the type cannot represent becomes NULL. The caller releases the
+// result.
 func castKey(mem memory.Allocator, column arrow.Array, t arrow.DataType) arrow.Array {
 	switch a := column.(type) {
 	case array.ExtensionArray:
@@ -98,20 +99,21 @@ func castKey(mem memory.Allocator, column arrow.Array, t arrow.DataType) arrow.A
 	return b.NewArray()
 }
 
-// encodeKeys writes the keys of rows. The columns are in the types of the keys;
-// given are what they were cast from. What it allocates is the scope's.
-func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
-	k := keyList{rows: rows, state: s.Bytes(rows)}
+// encodeKeys encodes the keys of rows. columns have the types of the keys;
+// original are the columns that they were cast from. The arena owns what it
+// allocates.
+func encodeKeys(arena *rows.Arena, columns, original []arrow.Array, rows int) keyList {
+	k := keyList{rows: rows, state: arena.Bytes(rows)}
 	for i, c := range columns {
-		none := c.DataType().ID() == arrow.NULL
-		if !none && c.NullN() == 0 {
+		nullType := c.DataType().ID() == arrow.NULL
+		if !nullType && c.NullN() == 0 {
 			continue
 		}
 		for row := range rows {
 			switch {
-			case given[i].IsNull(row) || given[i].DataType().ID() == arrow.NULL || dictionaryNull(given[i], row):
+			case original[i].IsNull(row) || original[i].DataType().ID() == arrow.NULL || dictionaryNull(original[i], row):
 				k.state[row] = keyNull
-			case (none || c.IsNull(row)) && k.state[row] == keyValid:
+			case (nullType || c.IsNull(row)) && k.state[row] == keyValid:
 				k.state[row] = keyAbsent
 			}
 		}
@@ -125,7 +127,7 @@ func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
 		k.width += w
 	}
 	if k.width >= 0 {
-		k.bytes = s.Bytes(rows * k.width)
+		k.bytes = arena.Bytes(rows * k.width)
 		at := 0
 		for _, c := range columns {
 			writeFixed(c, k.bytes, at, k.width)
@@ -133,7 +135,7 @@ func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
 		}
 		return k
 	}
-	k.ends = s.Ints(rows + 1)
+	k.ends = arena.Ints(rows + 1)
 	total := 0
 	for row := range rows {
 		if k.state[row] == keyValid {
@@ -146,7 +148,7 @@ func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
 		}
 		k.ends[row+1] = int32(total)
 	}
-	k.bytes = s.Bytes(total)
+	k.bytes = arena.Bytes(total)
 	to := k.bytes[:0]
 	var fixed [32]byte
 	for row := range rows {
@@ -176,12 +178,14 @@ func encodeKeys(s *rows.Arena, columns, given []arrow.Array, rows int) keyList {
 	return k
 }
 
-// dictionaryNull reports whether a row of a dictionary column leads to a NULL.
+// dictionaryNull reports whether a row of a dictionary column refers to a NULL
+// value.
 func dictionaryNull(a arrow.Array, row int) bool {
 	d, ok := a.(*array.Dictionary)
 	return ok && d.IsValid(row) && d.Dictionary().IsNull(d.GetValueIndex(row))
 }
 
+// keySize returns the encoded size of a value in bytes.
 func keySize(c arrow.Array, row int, prefixed bool) int {
 	if w := keyWidth(c.DataType()); w >= 0 {
 		return w
@@ -193,7 +197,8 @@ func keySize(c arrow.Array, row int, prefixed bool) int {
 	return n
 }
 
-// textAt returns a text or binary value, which lies in the column's memory.
+// textAt returns a text or binary value without a copy. It is valid as long as the
+// column.
 func textAt(c arrow.Array, row int) string {
 	switch a := c.(type) {
 	case *array.String:
@@ -208,16 +213,16 @@ func textAt(c arrow.Array, row int) string {
 	panic(&sources.Error{Kind: sources.Invalid, Err: errNoKey})
 }
 
-// writeFixed writes a column's values to[at:], one every step bytes. What it
-// writes for a NULL nobody looks at.
-func writeFixed(c arrow.Array, to []byte, at, step int) {
-	put := func(row int, v uint64) { binary.LittleEndian.PutUint64(to[row*step+at:], v) }
+// writeFixed writes a column's values to to[at], to[at+stride], and so on. What it
+// writes for NULL is unspecified.
+func writeFixed(c arrow.Array, to []byte, at, stride int) {
+	put := func(row int, v uint64) { binary.LittleEndian.PutUint64(to[row*stride+at:], v) }
 	float := func(row int, f float64) {
 		switch {
 		case f != f:
 			f = math.NaN()
 		case f == 0:
-			f = 0 // which is also what -0 equals
+			f = 0 // encode -0 as 0
 		}
 		put(row, math.Float64bits(f))
 	}
@@ -225,7 +230,7 @@ func writeFixed(c arrow.Array, to []byte, at, step int) {
 	case *array.Boolean:
 		for row := range a.Len() {
 			if a.Value(row) {
-				to[row*step+at] = 1
+				to[row*stride+at] = 1
 			}
 		}
 	case *array.Float16:
@@ -243,17 +248,17 @@ func writeFixed(c arrow.Array, to []byte, at, step int) {
 	case *array.Decimal128:
 		for row, v := range arrow.GetValues[decimal128.Num](a.Data(), 1) {
 			put(row, v.LowBits())
-			binary.LittleEndian.PutUint64(to[row*step+at+8:], uint64(v.HighBits()))
+			binary.LittleEndian.PutUint64(to[row*stride+at+8:], uint64(v.HighBits()))
 		}
 	case *array.Decimal256:
 		for row, v := range arrow.GetValues[decimal256.Num](a.Data(), 1) {
 			for i, word := range v.Array() {
-				binary.LittleEndian.PutUint64(to[row*step+at+8*i:], word)
+				binary.LittleEndian.PutUint64(to[row*stride+at+8*i:], word)
 			}
 		}
 	case *array.FixedSizeBinary:
 		for row := range a.Len() {
-			copy(to[row*step+at:], a.Value(row))
+			copy(to[row*stride+at:], a.Value(row))
 		}
 	default:
 		d := c.Data()
@@ -281,23 +286,23 @@ func writeFixed(c arrow.Array, to []byte, at, step int) {
 	}
 }
 
-// keySet are distinct keys with a way to find them: a table with open
-// addressing. Its hash differs from process to process, so that nobody can
-// choose keys that meet in one place.
+// keySet is a set of distinct keys: a hash table with open addressing. The hash
+// function differs between processes, so that nobody can construct keys that
+// collide.
 type keySet struct {
 	list   keyList
-	values arrow.RecordBatch // the keys themselves, in their order
-	slots  []int32           // the number of a key and one, or 0
+	values arrow.RecordBatch // the keys as columns, in the order of list
+	slots  []int32           // the index of a key plus one; 0 if empty
 }
 
 var hashSeed = maphash.MakeSeed()
 
 func hashKey(key []byte) uint64 { return maphash.Bytes(hashSeed, key) }
 
-// slotsFor is how large a table for n keys is.
+// slotsFor returns the number of slots of a hash table for n keys.
 func slotsFor(n int) int { return max(8, 1<<bits.Len(uint(2*n-1))) }
 
-// find returns the number of a key; -1 where it is not there.
+// find returns the index of a key, or -1.
 func (k *keySet) find(key []byte) int {
 	if len(k.slots) == 0 {
 		return -1
@@ -314,13 +319,12 @@ func (k *keySet) find(key []byte) int {
 	}
 }
 
-// distinct finds the different keys among those of rows, in the order of their
-// first appearance, and says of each row which it has: -1 for none. The columns
-// are in the types of the keys and become the fields' columns. All is the
-// scope's.
-func distinct(s *rows.Arena, all keyList, columns []arrow.Array, schema *arrow.Schema) (*keySet, []int32) {
-	number, first := s.Ints(all.rows), s.Ints(all.rows)
-	slots := s.Ints(slotsFor(all.rows))
+// distinct returns the distinct keys of rows, in the order of their first
+// appearance, and the index of each row's key, or -1. columns have the types of
+// the keys and become the columns of schema. The arena owns the results.
+func distinct(arena *rows.Arena, all keyList, columns []arrow.Array, schema *arrow.Schema) (*keySet, []int32) {
+	number, first := arena.Ints(all.rows), arena.Ints(all.rows)
+	slots := arena.Ints(slotsFor(all.rows))
 	mask := uint64(len(slots) - 1)
 	n, size := 0, 0
 	for row := range all.rows {
@@ -344,11 +348,11 @@ func distinct(s *rows.Arena, all keyList, columns []arrow.Array, schema *arrow.S
 		}
 	}
 	k := &keySet{slots: slots, list: keyList{rows: n, width: all.width}}
-	k.list.bytes = s.Bytes(size)
+	k.list.bytes = arena.Bytes(size)
 	if all.width < 0 {
-		k.list.ends = s.Ints(n + 1)
+		k.list.ends = arena.Ints(n + 1)
 	}
-	refs, at := s.Refs(n), 0
+	refs, at := arena.Refs(n), 0
 	for i := range n {
 		at += copy(k.list.bytes[at:], all.at(int(first[i])))
 		if all.width < 0 {
@@ -356,20 +360,21 @@ func distinct(s *rows.Arena, all keyList, columns []arrow.Array, schema *arrow.S
 		}
 		refs[i] = rows.Ref{Row: first[i]}
 	}
-	k.values = rows.Keep(s, pickRecord(s.Mem, schema, columns, refs))
+	k.values = rows.Keep(arena, takeRecord(arena.Mem, schema, columns, refs))
 	return k, number
 }
 
-// pickRecord picks rows of columns.
-func pickRecord(mem memory.Allocator, schema *arrow.Schema, columns []arrow.Array, refs []rows.Ref) arrow.RecordBatch {
-	picked := make([]arrow.Array, 0, len(columns))
+// takeRecord returns a record of the rows of columns with those references. The
+// caller releases it.
+func takeRecord(mem memory.Allocator, schema *arrow.Schema, columns []arrow.Array, refs []rows.Ref) arrow.RecordBatch {
+	taken := make([]arrow.Array, 0, len(columns))
 	defer func() {
-		for _, c := range picked {
+		for _, c := range taken {
 			c.Release()
 		}
 	}()
 	for i, c := range columns {
-		picked = append(picked, rows.Take(mem, schema.Field(i).Type, false, []arrow.ArrayData{c.Data()}, refs))
+		taken = append(taken, rows.Take(mem, schema.Field(i).Type, false, []arrow.ArrayData{c.Data()}, refs))
 	}
-	return array.NewRecordBatch(schema, picked, int64(len(refs)))
+	return array.NewRecordBatch(schema, taken, int64(len(refs)))
 }

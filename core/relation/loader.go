@@ -18,85 +18,87 @@ import (
 // LoaderConfig configures a [Loader].
 type LoaderConfig struct {
 	Tree      *Tree
-	Session   *cache.Session // reads the rows, and looks up where it can do both
-	Query     *sources.Query // what Session scans
-	Scanned   *arrow.Schema  // of the rows that come in
+	Session   *cache.Session // reads the rows, and also looks up if it can do both
+	Query     *sources.Query // the query that Session scans
+	Scanned   *arrow.Schema  // the schema of the chunks that come in
 	Pressure  *budget.Backpressure
 	Cache     cache.Use
-	ReadAhead bool // look up the relations of the next chunk while the consumer has this one
+	ReadAhead bool // look up the next chunk's relations while the consumer has this one
 }
 
-// Loader is the hop that adds relations to chunks: the distinct keys of a chunk
-// become one look-up for each relation, whatever the number of rows.
+// Loader adds relations to chunks. For each relation it looks up the distinct keys
+// of a chunk, however many rows the chunk has. It is for one goroutine, except for
+// Field, Report and the [Columns] of its chunks.
 type Loader struct {
-	tree     *Tree
-	main     *cache.Session  // the one that reads the rows
-	asked    *sources.Query  // what it reads
-	env      sources.Env     // of it
-	Schema   *arrow.Schema   // of the records that it yields
-	ctx      context.Context // the stream's
-	pressure *budget.Backpressure
-	accounts *budget.Accounts
-	mem      memory.Allocator // the stream's budget: for what the consumer gets
-	own      memory.Allocator // the same, for what stays here
-	maxBytes int64            // bytes of related rows in one step, but for a single parent's
+	tree        *Tree
+	mainSession *cache.Session  // reads the rows
+	mainQuery   *sources.Query  // what mainSession scans
+	env         sources.Env     // of mainSession
+	Schema      *arrow.Schema   // of the records that the loader yields
+	ctx         context.Context // the stream's
+	pressure    *budget.Backpressure
+	accounts    *budget.Accounts
+	mem         memory.Allocator // the stream's budget, for what the consumer gets
+	workMem     memory.Allocator // the same, for what stays in the loader
+	maxBytes    int64            // of related rows in a batch, unless it is a single row
 
-	// work is held while look-ups run: by the hop, or by a consumer that asks for
-	// an optional relation.
-	work    sync.Mutex
-	second  sources.Session // for look-ups, where the main one takes one scan at a time
-	cache   *keyCache
-	caching cache.Use
-	tiers   map[*keyAccess]keyStore // those that other streams have too
-	extra   []*node                 // relations that the query does not name
-	wanted  map[*node]bool          // optional relations that come with the next chunk
+	// lookupMu is held while look-ups run, for a chunk or for an optional relation
+	// that the consumer asked for.
+	lookupMu      sync.Mutex
+	lookupSession sources.Session // if mainSession allows one scan at a time; nil until needed
+	cache         *keyCache
+	cacheUse      cache.Use
+	sharedTiers   map[*keyAccess]keyStore // key stores that streams share; nil if there is none for an access
+	extraNodes    []*node                 // relations that the query does not name
+	preload       map[*node]bool          // optional relations to load with the next chunk
 
-	// These are for the goroutine that ranges.
-	ahead   bool // look-ups of the next chunk may run while the consumer has this one
-	parents int  // how many rows a step takes; 0 is the whole chunk
-	calm    int  // steps since the last one that did not fit
-	current *batch
+	// The following fields are for the goroutine that ranges over the chunks.
 
-	counts    sync.Mutex
-	relations []Figures
+	readAhead bool   // look-ups for the next chunk may run while the consumer has this one
+	batchRows int    // the size of batches; 0 means the whole chunk
+	fitted    int    // batches since the last one that did not fit
+	current   *batch // whose chunk the consumer has; nil if there is none
+
+	figuresMu sync.Mutex
+	figures   []Figures
 }
 
-// errTooMany ends a step that fetched more than its share.
-var errTooMany = errors.New("the related rows of one step are too many")
+// errTooMany ends a batch with more related rows than maxBytes.
+var errTooMany = errors.New("one batch has too many related rows")
 
-// Figures is what one relation took.
+// Figures are the figures of one relation.
 type Figures struct {
-	Path       string
-	Lookups    int64
-	Keys       int64
-	Remembered int64
-	Rows       int64
-	Skipped    int64
-	Dangling   int64
+	Path       string // the relation's path, such as lines.product
+	Lookups    int64  // scans of the related tables
+	Keys       int64  // distinct keys of all chunks
+	Remembered int64  // of Keys: found in a cache
+	Rows       int64  // related rows read
+	Skipped    int64  // records that the source skipped, the most in one look-up
+	Dangling   int64  // references that lead to no row
 }
 
-// NewLoader returns the loader of a stream, whose context is ctx. The caller
+// NewLoader returns a loader for the stream with the context ctx. The caller
 // closes it.
 func NewLoader(ctx context.Context, c LoaderConfig) *Loader {
 	total, accounts := c.Pressure.Budget(), c.Pressure.Accounts()
 	limit := total.Limit()
 	l := &Loader{
-		tree: c.Tree, main: c.Session, asked: c.Query, env: c.Session.Env(), Schema: c.Tree.schema(c.Scanned), ctx: ctx,
-		pressure: c.Pressure, accounts: accounts, mem: total, own: accounts.Allocator(budget.Relations), maxBytes: max(limit/8, 1),
-		cache: newKeyCache(accounts.Allocator(budget.KeyCache), limit/4, 0), caching: c.Cache, tiers: map[*keyAccess]keyStore{},
-		wanted: map[*node]bool{}, ahead: c.ReadAhead,
+		tree: c.Tree, mainSession: c.Session, mainQuery: c.Query, env: c.Session.Env(), Schema: c.Tree.schema(c.Scanned), ctx: ctx,
+		pressure: c.Pressure, accounts: accounts, mem: total, workMem: accounts.Allocator(budget.Relations), maxBytes: max(limit/8, 1),
+		cache: newKeyCache(accounts.Allocator(budget.KeyCache), limit/4, 0), cacheUse: c.Cache, sharedTiers: map[*keyAccess]keyStore{},
+		preload: map[*node]bool{}, readAhead: c.ReadAhead,
 	}
 	c.Tree.each(func(n *node) {
-		l.relations = append(l.relations, Figures{Path: n.path})
+		l.figures = append(l.figures, Figures{Path: n.path})
 		if n.depth == 1 && c.Tree.Strategy == query.Selective {
-			l.wanted[n] = true
+			l.preload[n] = true
 		}
 	})
 	return l
 }
 
-// Connect begins the session for look-ups where they need one of their own, so
-// that the stream has what it needs from the start.
+// Connect begins the session for look-ups if they need one of their own. Its
+// errors are the source's.
 func (l *Loader) Connect(ctx context.Context) error {
 	for _, t := range l.tree.tables()[1:] {
 		if !l.shares(t) {
@@ -107,38 +109,39 @@ func (l *Loader) Connect(ctx context.Context) error {
 	return nil
 }
 
-// shares reports whether a table may be scanned in the session whose scan of the
-// root is under way: its tables must take two at once, and where it was begun for
-// several partitions, also for what nobody had named.
+// shares reports whether look-ups in a table can use the session that scans the
+// root. Both tables must allow two scans at once, and a session that was begun
+// with a fixed number of scans must have planned for relations.
 func (l *Loader) shares(t *sources.Table) bool {
 	return t.MaxScans != 1 && l.tree.root.MaxScans != 1 && (l.env.MaxScans == 0 || len(l.tree.Nodes) > 0)
 }
 
-// session returns the session for look-ups in a table. A second one joins the
-// moment of the first where the table can snapshot.
+// session returns the session for look-ups in a table. A session of the look-ups'
+// own joins the snapshot of the main one if the table has snapshots.
 func (l *Loader) session(ctx context.Context, t *sources.Table) (sources.Session, error) {
 	switch {
 	case l.shares(t):
-		return l.main, nil
-	case l.second != nil:
-		return l.second, nil
+		return l.mainSession, nil
+	case l.lookupSession != nil:
+		return l.lookupSession, nil
 	}
-	second, err := l.main.Second(ctx, l.asked)
+	second, err := l.mainSession.Second(ctx, l.mainQuery)
 	if err != nil {
 		return nil, err
 	}
-	l.second = second
+	l.lookupSession = second
 	return second, nil
 }
 
-// Close gives back what is held, once nothing reads any more.
+// Close releases the loader's memory and closes its own session. No look-up may be
+// running.
 func (l *Loader) Close() error {
-	l.free()
-	l.work.Lock()
-	defer l.work.Unlock()
+	l.releaseCache()
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
 	l.cache.limit = 0
-	second := l.second
-	l.second = nil
+	second := l.lookupSession
+	l.lookupSession = nil
 	if second == nil {
 		return nil
 	}
@@ -146,19 +149,20 @@ func (l *Loader) Close() error {
 	return err
 }
 
+// count updates the figures of a relation.
 func (l *Loader) count(a *keyAccess, add func(*Figures)) {
-	l.counts.Lock()
-	defer l.counts.Unlock()
-	add(&l.relations[a.figures])
+	l.figuresMu.Lock()
+	defer l.figuresMu.Unlock()
+	add(&l.figures[a.figuresIndex])
 }
 
-// Report returns what the loader did so far: all look-ups, and the figures of each
-// relation, parents first.
+// Report returns the total number of look-ups and the figures of each relation so
+// far, parents first. It is safe for concurrent use.
 func (l *Loader) Report() (lookups int64, relations []Figures) {
-	l.counts.Lock()
-	defer l.counts.Unlock()
-	for _, r := range l.relations {
+	l.figuresMu.Lock()
+	defer l.figuresMu.Unlock()
+	for _, r := range l.figures {
 		lookups += r.Lookups
 	}
-	return lookups, slices.Clone(l.relations)
+	return lookups, slices.Clone(l.figures)
 }

@@ -13,52 +13,53 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// groups are rows by key: those of key k are rows [starts[k], starts[k+1]).
+// groups are rows grouped by key: those of key k are rows [starts[k],
+// starts[k+1]).
 type groups struct {
 	rows.Set
 	starts []int32
 }
 
-// findRows returns the rows of each key: remembered ones, and for the others those of
-// one look-up, or as many as the table needs for so many keys.
-func (l *Loader) findRows(ctx context.Context, s *batch, a *keyAccess, tier keyStore, keys *keySet) (groups, error) {
+// findRows returns the rows of each key, from the key store if it has them. It
+// looks up the remaining keys.
+func (l *Loader) findRows(ctx context.Context, b *batch, a *keyAccess, tier keyStore, keys *keySet) (groups, error) {
 	n := keys.list.rows
 	l.count(a, func(r *Figures) { r.Keys += int64(n) })
 	if tier == nil {
-		numbers := s.Ints(n)
+		numbers := b.Ints(n)
 		for i := range numbers {
 			numbers[i] = int32(i)
 		}
-		return l.fetchRows(ctx, s, a, keys, numbers)
+		return l.fetchRows(ctx, b, a, keys, numbers)
 	}
-	places, records := tier.find(s.Arena, &keys.list)
-	missing := s.Ints(n)[:0]
-	for i, p := range places {
+	ranges, records := tier.find(b.Arena, &keys.list)
+	missing := b.Ints(n)[:0]
+	for i, p := range ranges {
 		if p.record < 0 {
 			missing = append(missing, int32(i))
 		}
 	}
 	l.count(a, func(r *Figures) { r.Remembered += int64(n - len(missing)) })
-	fetched, err := l.fetchRows(ctx, s, a, keys, missing)
+	fetched, err := l.fetchRows(ctx, b, a, keys, missing)
 	if err != nil {
 		return groups{}, err
 	}
-	tier.remember(&keys.list, missing, fetched.starts, fetched.Set)
+	tier.put(&keys.list, missing, fetched.starts, fetched.Set)
 	if len(missing) == n {
 		return fetched, nil
 	}
-	all := groups{starts: s.Ints(n + 1)}
+	all := groups{starts: b.Ints(n + 1)}
 	all.Records = slices.Concat(fetched.Records, records)
 	for i, m := range missing {
-		places[m] = rowRange{record: -1, from: fetched.starts[i], rows: fetched.starts[i+1] - fetched.starts[i]}
+		ranges[m] = rowRange{record: -1, from: fetched.starts[i], rows: fetched.starts[i+1] - fetched.starts[i]}
 	}
 	total := 0
-	for i, p := range places {
+	for i, p := range ranges {
 		total += int(p.rows)
 		all.starts[i+1] = int32(total)
 	}
-	all.Refs = s.Refs(total)
-	for i, p := range places {
+	all.Refs = b.Refs(total)
+	for i, p := range ranges {
 		to := all.Refs[all.starts[i]:all.starts[i+1]]
 		if p.record < 0 {
 			copy(to, fetched.Refs[p.from:])
@@ -71,74 +72,74 @@ func (l *Loader) findRows(ctx context.Context, s *batch, a *keyAccess, tier keyS
 	return all, nil
 }
 
-// fetchRows asks the table for the keys of those numbers: key numbers[i] becomes
-// group i.
-func (l *Loader) fetchRows(ctx context.Context, s *batch, a *keyAccess, keys *keySet, numbers []int32) (groups, error) {
-	g := groups{starts: s.Ints(len(numbers) + 1)}
+// fetchRows looks up the keys with those indexes: group i is key numbers[i]. It
+// scans more than once if the table limits the keys of a look-up.
+func (l *Loader) fetchRows(ctx context.Context, b *batch, a *keyAccess, keys *keySet, numbers []int32) (groups, error) {
+	g := groups{starts: b.Ints(len(numbers) + 1)}
 	if len(numbers) == 0 {
 		return g, nil
 	}
-	group := s.Ints(keys.list.rows) // by number
-	for i := range group {
-		group[i] = -1
+	groupOfKey := b.Ints(keys.list.rows) // of each key by index; -1 if it is not looked up
+	for i := range groupOfKey {
+		groupOfKey[i] = -1
 	}
 	for i, n := range numbers {
-		group[n] = int32(i)
+		groupOfKey[n] = int32(i)
 	}
-	most := len(numbers)
+	keysPerLookup := len(numbers)
 	if a.lookup != nil && a.lookup.MaxKeys > 0 {
-		most = a.lookup.MaxKeys
+		keysPerLookup = a.lookup.MaxKeys
 	}
-	var of [][]int32 // of each row of each record: its group
-	for part := range slices.Chunk(numbers, most) {
-		err := l.ask(ctx, s, a, keys, group, part, func(record arrow.RecordBatch, number []int32) {
-			g.Records, of = append(g.Records, record), append(of, number)
+	var rowGroups [][]int32 // for each record: the group of each row
+	for part := range slices.Chunk(numbers, keysPerLookup) {
+		err := l.lookUp(ctx, b, a, keys, groupOfKey, part, func(record arrow.RecordBatch, groupOf []int32) {
+			g.Records, rowGroups = append(g.Records, record), append(rowGroups, groupOf)
 		})
 		if err != nil {
 			return groups{}, err
 		}
 	}
 	count := 0
-	for _, number := range of {
-		count += len(number)
-		for _, n := range number {
+	for _, groupOf := range rowGroups {
+		count += len(groupOf)
+		for _, n := range groupOf {
 			g.starts[n+1]++
 		}
 	}
 	for i := range numbers {
-		if a.single && g.starts[i+1] > 1 {
+		if a.atMostOne && g.starts[i+1] > 1 {
 			return groups{}, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Invalid,
-				Err: fmt.Errorf("%d rows have %s, where the relation says that there is at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))}
+				Err: fmt.Errorf("%d rows have %s, but the relation allows at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))}
 		}
 		g.starts[i+1] += g.starts[i]
 	}
-	g.Refs = s.Refs(count)
-	next := s.Ints(len(numbers))
+	g.Refs = b.Refs(count)
+	next := b.Ints(len(numbers))
 	copy(next, g.starts)
-	for r, number := range of {
-		for row, n := range number {
+	for r, groupOf := range rowGroups {
+		for row, n := range groupOf {
 			g.Refs[next[n]] = rows.Ref{Record: int32(r), Row: int32(row)}
 			next[n]++
 		}
 	}
-	a.sortGroups(s.Mem, &g)
+	a.sortGroups(b.Mem, &g)
 	return g, nil
 }
 
-// ask reads the rows of some keys, and gives them page by page, each with the
-// groups of its rows. Both are the step's.
-func (l *Loader) ask(ctx context.Context, s *batch, a *keyAccess, keys *keySet, group, numbers []int32, give func(arrow.RecordBatch, []int32)) error {
-	work := rows.NewArena(s.Mem)
-	defer work.Release()
+// lookUp scans for some keys and calls emit for each page with the group of each
+// row. The batch owns both. groupOfKey maps the index of a key to its group.
+func (l *Loader) lookUp(ctx context.Context, b *batch, a *keyAccess, keys *keySet, groupOfKey, numbers []int32, emit func(arrow.RecordBatch, []int32)) error {
+	scratch := rows.NewArena(b.Mem)
+	defer scratch.Release()
 	values := keys.values
 	if len(numbers) < int(values.NumRows()) {
-		refs := work.Refs(len(numbers))
+		refs := scratch.Refs(len(numbers))
 		for i, n := range numbers {
 			refs[i].Row = n
 		}
-		values = rows.Keep(work, pickRecord(s.Mem, a.types, values.Columns(), refs))
+		values = rows.Keep(scratch, takeRecord(b.Mem, a.keyTypes, values.Columns(), refs))
 	}
-	q := a.asked
+	q := a.pushed
 	switch {
 	case a.lookup != nil:
 		q.Keys = &sources.Keys{Columns: a.key, Values: values, LimitPerKey: a.perKey}
@@ -157,7 +158,7 @@ func (l *Loader) ask(ctx context.Context, s *batch, a *keyAccess, keys *keySet, 
 		if page.Record.NumRows() == 0 {
 			continue
 		}
-		record, number, err := a.match(s, keys, group, page.Record)
+		record, groupOf, err := a.match(b, keys, groupOfKey, page.Record)
 		if err != nil {
 			return err
 		}
@@ -165,15 +166,15 @@ func (l *Loader) ask(ctx context.Context, s *batch, a *keyAccess, keys *keySet, 
 			continue
 		}
 		l.count(a, func(r *Figures) { r.Rows += record.NumRows() })
-		if s.fetched += sources.Size(record); len(s.root.Refs) > 1 && s.fetched > l.maxBytes {
+		if b.fetched += sources.Size(record); len(b.root.Refs) > 1 && b.fetched > l.maxBytes {
 			return &sources.Error{Kind: sources.Exhausted, Err: errTooMany}
 		}
-		give(record, number)
+		emit(record, groupOf)
 	}
 	return nil
 }
 
-// scan reads what a look-up found, in the schema that the access says.
+// scan returns the pages of a look-up, in the schema of the access.
 func (l *Loader) scan(ctx context.Context, a *keyAccess, q *sources.Query) sources.Batches {
 	session, err := l.session(ctx, a.table)
 	if err != nil {
@@ -181,10 +182,10 @@ func (l *Loader) scan(ctx context.Context, a *keyAccess, q *sources.Query) sourc
 	}
 	pages := sources.Guard("scan", a.table.Name, session.Scan(ctx, q))
 	pages = query.CheckSchema(ctx, a.table.Name, pages, a.table.ScanSchema(q.Columns))
-	return query.PostProcess(l.countSkipped(a, pages), a.rest, l.mem, l.accounts, l.env.Page)
+	return query.PostProcess(l.countSkipped(a, pages), a.residual, l.mem, l.accounts, l.env.Page)
 }
 
-// countSkipped counts the records that a look-up left out.
+// countSkipped counts the records that the source skipped.
 func (l *Loader) countSkipped(a *keyAccess, pages sources.Batches) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		for page, err := range pages {
@@ -198,65 +199,64 @@ func (l *Loader) countSkipped(a *keyAccess, pages sources.Batches) sources.Batch
 	}
 }
 
-// match finds the groups of a page's rows, by their keys. It returns the page, or
-// the rows of it that are in one; nil where none is.
-func (a *keyAccess) match(s *batch, keys *keySet, group []int32, page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) {
-	work := rows.NewArena(s.Mem)
-	defer work.Release()
+// match returns the rows of a page that belong to a group, with the group of each;
+// nil if there are none.
+func (a *keyAccess) match(b *batch, keys *keySet, groupOfKey []int32, page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) {
+	scratch := rows.NewArena(b.Mem)
+	defer scratch.Release()
 	count := int(page.NumRows())
-	columns, given := make([]arrow.Array, len(a.keyIndexes)), make([]arrow.Array, len(a.keyIndexes))
-	for i, place := range a.keyIndexes {
-		given[i] = page.Column(place)
-		columns[i] = rows.Keep(work, castKey(s.Mem, given[i], a.types.Field(i).Type))
+	columns, original := make([]arrow.Array, len(a.keyIndexes)), make([]arrow.Array, len(a.keyIndexes))
+	for i, index := range a.keyIndexes {
+		original[i] = page.Column(index)
+		columns[i] = rows.Keep(scratch, castKey(b.Mem, original[i], a.keyTypes.Field(i).Type))
 	}
-	list := encodeKeys(work, columns, given, count)
-	number := work.Ints(count)
+	list := encodeKeys(scratch, columns, original, count)
+	rowGroup := scratch.Ints(count)
 	matched := 0
-	var spans []rows.Range
+	var ranges []rows.Range
 	for row := range count {
-		number[row] = -1
+		rowGroup[row] = -1
 		if list.state[row] == keyValid {
 			if n := keys.find(list.at(row)); n >= 0 {
-				number[row] = group[n]
+				rowGroup[row] = groupOfKey[n]
 			}
 		}
-		if number[row] < 0 {
+		if rowGroup[row] < 0 {
 			continue
 		}
-		if n := len(spans); n > 0 && spans[n-1].From+spans[n-1].Rows == row {
-			spans[n-1].Rows++
+		if n := len(ranges); n > 0 && ranges[n-1].From+ranges[n-1].Rows == row {
+			ranges[n-1].Rows++
 		} else if a.lookup == nil || n == 0 {
-			spans = append(spans, rows.Range{From: row, Rows: 1})
+			ranges = append(ranges, rows.Range{From: row, Rows: 1})
 		}
 		matched++
 	}
 	if a.lookup != nil && matched < count {
-		row := slices.Index(number, -1)
+		row := slices.Index(rowGroup, -1)
 		return nil, nil, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Internal,
-			Err: fmt.Errorf("the source gave a row with %s, which no key asked for", describeColumns(a.key, given, row))}
+			Err: fmt.Errorf("the source returned a row with %s, which matches no requested key", describeColumns(a.key, original, row))}
 	}
 	if matched == 0 {
 		return nil, nil, nil
 	}
-	kept := s.Ints(matched)
+	groupOf := b.Ints(matched)
 	if matched == count {
-		copy(kept, number)
-		return s.hold(s.Retain(page)), kept, nil
+		copy(groupOf, rowGroup)
+		return b.hold(b.Retain(page)), groupOf, nil
 	}
 	at := 0
-	for _, sp := range spans {
-		at += copy(kept[at:], number[sp.From:sp.From+sp.Rows])
+	for _, r := range ranges {
+		at += copy(groupOf[at:], rowGroup[r.From:r.From+r.Rows])
 	}
-	return s.hold(rows.Keep(s.Arena, rows.CopyRanges(s.l.mem, a.schema, []arrow.RecordBatch{page}, spans))), kept, nil
+	return b.hold(rows.Keep(b.Arena, rows.CopyRanges(b.loader.mem, a.schema, []arrow.RecordBatch{page}, ranges))), groupOf, nil
 }
 
-// sortGroups brings the rows of each key into their order, and leaves as many as
-// each may have.
+// sortGroups sorts the rows of each group and applies the limit to each.
 func (a *keyAccess) sortGroups(mem memory.Allocator, g *groups) {
-	if len(a.order) > 0 && !a.single && len(g.Refs) > 1 {
-		work := rows.NewArena(mem)
-		defer work.Release()
-		a.sortEach(work, g)
+	if len(a.order) > 0 && !a.atMostOne && len(g.Refs) > 1 {
+		scratch := rows.NewArena(mem)
+		defer scratch.Release()
+		a.sortEach(scratch, g)
 	}
 	if a.limit == 0 {
 		return
@@ -271,8 +271,9 @@ func (a *keyAccess) sortGroups(mem memory.Allocator, g *groups) {
 	g.Refs = g.Refs[:to]
 }
 
-func (a *keyAccess) sortEach(work *rows.Arena, g *groups) {
-	compare := a.comparer(work, g.Set)
+// sortEach sorts the rows of each group that are not in order yet.
+func (a *keyAccess) sortEach(scratch *rows.Arena, g *groups) {
+	compare := a.comparer(scratch, g.Set)
 	var order []int32
 	var sorted []rows.Ref
 	for k := range len(g.starts) - 1 {
@@ -285,7 +286,7 @@ func (a *keyAccess) sortEach(work *rows.Arena, g *groups) {
 			continue
 		}
 		if order == nil {
-			order, sorted = work.Ints(len(g.Refs)), work.Refs(len(g.Refs))
+			order, sorted = scratch.Ints(len(g.Refs)), scratch.Refs(len(g.Refs))
 		}
 		n := end - from
 		for i := range n {
@@ -299,14 +300,14 @@ func (a *keyAccess) sortEach(work *rows.Arena, g *groups) {
 	}
 }
 
-// ranks is where each row of a set stands in the order of all of them.
-func (a *keyAccess) ranks(work *rows.Arena, rows rows.Set) []int32 {
-	rank, order := work.Ints(len(rows.Refs)), work.Ints(len(rows.Refs))
+// ranks returns the position of each row in the order of all rows of the set.
+func (a *keyAccess) ranks(scratch *rows.Arena, rows rows.Set) []int32 {
+	rank, order := scratch.Ints(len(rows.Refs)), scratch.Ints(len(rows.Refs))
 	for i := range order {
 		order[i] = int32(i)
 	}
 	if len(a.order) > 0 && len(order) > 1 {
-		slices.SortFunc(order, a.comparer(work, rows))
+		slices.SortFunc(order, a.comparer(scratch, rows))
 	}
 	for at, i := range order {
 		rank[i] = int32(at)
@@ -314,13 +315,13 @@ func (a *keyAccess) ranks(work *rows.Arena, rows rows.Set) []int32 {
 	return rank
 }
 
-// comparer compares rows of a set by the terms of the order, and where those are
-// equal by their places.
-func (a *keyAccess) comparer(work *rows.Arena, n rows.Set) func(i, j int32) int {
+// comparer returns a function that compares two rows of a set by the terms of the
+// order, and equal ones by their index.
+func (a *keyAccess) comparer(scratch *rows.Arena, set rows.Set) func(i, j int32) int {
 	compares := make([]func(i, j int) int, len(a.order))
 	for i, term := range a.order {
-		place := a.schema.FieldIndices(term.Column)[0]
-		column := rows.Keep(work, n.Column(work.Mem, place, a.schema.Field(place)))
+		index := a.schema.FieldIndices(term.Column)[0]
+		column := rows.Keep(scratch, set.Column(scratch.Mem, index, a.schema.Field(index)))
 		compares[i] = query.OrderComparer(column, term)
 	}
 	return func(i, j int32) int {
@@ -333,7 +334,7 @@ func (a *keyAccess) comparer(work *rows.Arena, n rows.Set) func(i, j int32) int 
 	}
 }
 
-// describeKey writes a key for people, as in "id = 7".
+// describeKey returns a key as text, as in "id = 7".
 func describeKey(values arrow.RecordBatch, row int) string {
 	columns := make([]string, values.NumCols())
 	for i := range columns {
@@ -342,6 +343,7 @@ func describeKey(values arrow.RecordBatch, row int) string {
 	return describeColumns(columns, values.Columns(), row)
 }
 
+// describeColumns returns one row of columns as text, as in "id = 7, n = 1".
 func describeColumns(columns []string, values []arrow.Array, row int) string {
 	text := ""
 	for i, name := range columns {

@@ -12,17 +12,18 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Load adds the required relations to chunks. A chunk whose relations do not fit
-// is given in several, down to one row; what does not fit then is an error of
-// kind [sources.Exhausted] that names the row.
+// Load adds the required relations to chunks. If the related rows of a chunk do
+// not fit in memory, it yields several smaller chunks, down to one row. If those
+// of one row do not fit, the error is of kind [sources.Exhausted] and names the
+// row.
 func (l *Loader) Load(chunks sources.Batches) sources.Batches {
 	if len(l.tree.Nodes) == 0 {
 		return chunks
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		p := pipeline{l: l, yield: yield}
+		p := pipeline{loader: l, yield: yield}
 		p.ctx, p.stop = context.WithCancel(l.ctx)
-		defer l.free()
+		defer l.releaseCache()
 		defer p.end()
 		for chunk, err := range chunks {
 			if err == nil && chunk.Record.NumRows() > 0 {
@@ -32,7 +33,7 @@ func (l *Loader) Load(chunks sources.Batches) sources.Batches {
 				continue
 			}
 			switch {
-			case !p.flush(): // what came before an error is given before it
+			case !p.flush(): // before an error, yield the rows that preceded it
 				return
 			case err != nil:
 				yield(sources.Batch{}, err)
@@ -45,147 +46,150 @@ func (l *Loader) Load(chunks sources.Batches) sources.Batches {
 	}
 }
 
-// pipeline gives chunks, and may look up what the next one needs while the
-// consumer has the one before. The goroutine for that lives within one call of
-// next.
+// pipeline yields chunks, and may look up the relations of the next one while the
+// consumer has the current one. The goroutine that does so lives within one call
+// of next.
 type pipeline struct {
-	l       *Loader
+	loader  *Loader
 	ctx     context.Context
 	stop    func()
 	yield   func(sources.Batch, error) bool
 	pending *pendingChunk
 }
 
-// pendingChunk is a chunk that waits to be given, with its step where there is one.
+// pendingChunk is a chunk to yield later, with its batch if it is loaded.
 type pendingChunk struct {
 	record  arrow.RecordBatch
-	step    *batch
-	err     error // of its look-ups; nil also where they did not fit
-	counted func()
+	batch   *batch
+	err     error  // of its look-ups; nil also if they did not fit
+	endHold func() // ends the charge of record
 }
 
-// next takes a chunk and gives the one before, or this one too where it is not to
-// wait. It reports whether the loop goes on.
+// next takes a chunk. It yields the pending one, and also this one unless it
+// becomes the pending one. It reports whether the consumer wants more.
 func (p *pipeline) next(record arrow.RecordBatch) bool {
-	l := p.l
-	if !l.ahead || l.parents > 0 || l.pressure.Level() != budget.Normal {
-		return p.flush() && l.chunk(p.ctx, record, 0, p.yield)
+	l := p.loader
+	if !l.readAhead || l.batchRows > 0 || l.pressure.Level() != budget.Normal {
+		return p.flush() && l.yieldChunk(p.ctx, record, 0, p.yield)
 	}
 	record.Retain()
-	coming := &pendingChunk{record: record, counted: l.accounts.Hold(budget.Page, record)}
+	current := &pendingChunk{record: record, endHold: l.accounts.Hold(budget.Page, record)}
 	if p.pending == nil {
-		coming.prepare(p)
-		p.pending = coming
+		current.prepare(p)
+		p.pending = current
 		return true
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		coming.prepare(p)
+		current.prepare(p)
 	}()
-	more := false
+	wantsMore := false
 	defer func() {
-		if !more {
+		if !wantsMore {
 			p.stop()
 		}
 		<-done
-		p.pending = coming
+		p.pending = current
 	}()
-	more = p.give(func() {
+	wantsMore = p.yieldPending(func() {
 		<-done
-		coming.unload()
+		current.discard()
 	})
-	return more
+	return wantsMore
 }
 
-// prepare looks up what the chunk needs. What does not fit now is tried again when
-// the chunk is given.
+// prepare loads the chunk's relations. If they do not fit in memory, they are
+// loaded when the chunk is yielded.
 func (c *pendingChunk) prepare(p *pipeline) {
-	c.step, c.err = p.l.loadBatch(p.ctx, c.record, 0, int(c.record.NumRows()))
+	c.batch, c.err = p.loader.loadBatch(p.ctx, c.record, 0, int(c.record.NumRows()))
 	if sources.KindOf(c.err) == sources.Exhausted {
 		c.err = nil
 	}
 }
 
-// unload makes room: the chunk will be loaded when it is given.
-func (c *pendingChunk) unload() {
-	if c.step != nil {
-		c.step.Release()
-		c.step = nil
+// discard releases the batch to make room. It is loaded again when the chunk is
+// yielded.
+func (c *pendingChunk) discard() {
+	if c.batch != nil {
+		c.batch.Release()
+		c.batch = nil
 	}
 }
 
-// flush gives the chunk that waits.
-func (p *pipeline) flush() bool { return p.give(func() {}) }
+// flush yields the pending chunk, if any, and reports whether the consumer wants
+// more.
+func (p *pipeline) flush() bool { return p.yieldPending(func() {}) }
 
-// give gives the chunk that waits, if there is one. Where it does not fit, room
-// is made before it is tried again.
-func (p *pipeline) give(makeRoom func()) bool {
+// yieldPending yields the pending chunk, if any. If it does not fit in memory, it
+// calls makeRoom and tries again. It reports whether the consumer wants more.
+func (p *pipeline) yieldPending(makeRoom func()) bool {
 	c := p.pending
 	if c == nil {
 		return true
 	}
 	p.pending = nil
 	defer c.record.Release()
-	defer c.counted()
+	defer c.endHold()
 	if c.err != nil {
 		p.yield(sources.Batch{}, c.err)
 		return false
 	}
-	given := 0
-	if s := c.step; s != nil {
-		c.step = nil
-		var more bool
+	yielded := 0
+	if b := c.batch; b != nil {
+		c.batch = nil
+		var wantsMore bool
 		var err error
-		if given, more, err = p.l.give(s, p.yield); !more || err == nil {
-			return more
+		if yielded, wantsMore, err = p.loader.yieldBatch(b, p.yield); !wantsMore || err == nil {
+			return wantsMore
 		}
 	}
-	if given == int(c.record.NumRows()) {
+	if yielded == int(c.record.NumRows()) {
 		return true
 	}
 	makeRoom()
-	return p.l.chunk(p.ctx, c.record, given, p.yield)
+	return p.loader.yieldChunk(p.ctx, c.record, yielded, p.yield)
 }
 
-// end gives back what was not given.
+// end stops a running look-up and releases the pending chunk.
 func (p *pipeline) end() {
 	p.stop()
 	if c := p.pending; c != nil {
-		c.unload()
-		c.counted()
+		c.discard()
+		c.endHold()
 		c.record.Release()
 	}
 }
 
-// chunk gives one chunk from a row on, and reports whether the loop goes on.
-func (l *Loader) chunk(ctx context.Context, chunk arrow.RecordBatch, from int, yield func(sources.Batch, error) bool) bool {
+// yieldChunk yields the rows of a chunk from a row on, and reports whether the
+// consumer wants more.
+func (l *Loader) yieldChunk(ctx context.Context, chunk arrow.RecordBatch, from int, yield func(sources.Batch, error) bool) bool {
 	total := int(chunk.NumRows())
-	last := false // a single row did not fit before
+	waited := false // a single row did not fit, and memory was waited for
 	for from < total {
 		rows := total - from
-		if l.parents > 0 {
-			rows = min(rows, l.parents)
+		if l.batchRows > 0 {
+			rows = min(rows, l.batchRows)
 		}
-		given, more := 0, true
-		s, err := l.loadBatch(ctx, chunk, from, rows)
+		yielded, wantsMore := 0, true
+		b, err := l.loadBatch(ctx, chunk, from, rows)
 		if err == nil {
-			given, more, err = l.give(s, yield)
+			yielded, wantsMore, err = l.yieldBatch(b, yield)
 		}
-		from += given
-		last = last && given == 0
+		from += yielded
+		waited = waited && yielded == 0
 		switch {
-		case !more:
+		case !wantsMore:
 			return false
 		case err == nil:
 			l.grow(total)
-		case sources.KindOf(err) == sources.Exhausted && rows-given > 1:
-			l.parents, l.calm = (rows-given)/2, 0
-			l.pressure.SetLevel(budget.Degraded, fmt.Sprintf("the related rows of %d rows do not fit: %s", rows-given, budget.RefusalText(err)))
-		case sources.KindOf(err) == sources.Exhausted && !last:
-			// Somebody may give memory back.
-			last = true
-			l.free()
+		case sources.KindOf(err) == sources.Exhausted && rows-yielded > 1:
+			l.batchRows, l.fitted = (rows-yielded)/2, 0
+			l.pressure.SetLevel(budget.Degraded, fmt.Sprintf("the related rows of %d rows do not fit in memory: %s", rows-yielded, budget.RefusalText(err)))
+		case sources.KindOf(err) == sources.Exhausted && !waited:
+			// Wait for others to release memory.
+			waited = true
+			l.releaseCache()
 			if err := l.pressure.Admit(ctx); err != nil {
 				yield(sources.Batch{}, err)
 				return false
@@ -198,32 +202,33 @@ func (l *Loader) chunk(ctx context.Context, chunk arrow.RecordBatch, from int, y
 	return true
 }
 
-// stepsBeforeGrowth is how many steps must fit before a larger one is tried: one that
-// does not fit is asked for in vain.
-const stepsBeforeGrowth = 16
+// batchesBeforeGrowth is how many batches must fit before a larger one is tried.
+// One that does not fit is fetched in vain.
+const batchesBeforeGrowth = 16
 
-// grow lets the steps grow again.
+// grow doubles the size of batches after enough of them have fitted.
 func (l *Loader) grow(total int) {
-	if l.parents == 0 {
+	if l.batchRows == 0 {
 		return
 	}
-	if l.calm++; l.calm < stepsBeforeGrowth {
+	if l.fitted++; l.fitted < batchesBeforeGrowth {
 		return
 	}
-	l.calm = 0
-	if l.parents *= 2; l.parents >= total {
-		l.parents = 0
+	l.fitted = 0
+	if l.batchRows *= 2; l.batchRows >= total {
+		l.batchRows = 0
 	}
 }
 
-// free gives back what is only remembered.
-func (l *Loader) free() {
-	l.work.Lock()
-	defer l.work.Unlock()
-	l.cache.shed()
+// releaseCache releases the loader's cached rows.
+func (l *Loader) releaseCache() {
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
+	l.cache.evict()
 }
 
-// rowError says whose related rows do not fit.
+// rowError adds to an error of kind [sources.Exhausted] the row whose related rows
+// do not fit, and a remedy.
 func (l *Loader) rowError(err error, chunk arrow.RecordBatch, row int) error {
 	if sources.KindOf(err) != sources.Exhausted {
 		return err
@@ -231,8 +236,8 @@ func (l *Loader) rowError(err error, chunk arrow.RecordBatch, row int) error {
 	var key []string
 	var values []arrow.Array
 	for _, column := range l.tree.root.Key {
-		if at := chunk.Schema().FieldIndices(column); len(at) > 0 {
-			key, values = append(key, column), append(values, chunk.Column(at[0]))
+		if indexes := chunk.Schema().FieldIndices(column); len(indexes) > 0 {
+			key, values = append(key, column), append(values, chunk.Column(indexes[0]))
 		}
 	}
 	var refusal *budget.Refusal
@@ -244,5 +249,5 @@ func (l *Loader) rowError(err error, chunk arrow.RecordBatch, row int) error {
 		which = "the row with " + describeColumns(key, values, row)
 	}
 	return &sources.Error{Op: "load", Table: l.tree.root.Name, Kind: sources.Exhausted,
-		Err: fmt.Errorf("the related rows of %s do not fit: %w; give it more memory, or load fewer columns or relations, or a limit of them", which, err)}
+		Err: fmt.Errorf("the related rows of %s do not fit in memory: %w; raise the memory limit, load fewer columns or relations, or limit the related rows", which, err)}
 }

@@ -7,40 +7,41 @@ import (
 	"github.com/penstock-data/penstock/core/query"
 )
 
-// Plan says how one relation is loaded.
+// Plan describes how one relation is loaded.
 type Plan struct {
 	Path     string `json:"path"`
 	Kind     string `json:"kind"`
 	Depth    int    `json:"depth"`
 	Required bool   `json:"required"`
-	On       string `json:"on"` // as in customer_id = customers.id
-	// Steps are the questions for each chunk: one, or two where the relation goes
-	// through a join table.
+	On       string `json:"on"` // the join condition, such as customer_id = customers.id
+	// Steps are the look-ups for each chunk: one, or two for a relation through a
+	// join table.
 	Steps     []LookupPlan `json:"steps"`
-	Rows      *int64       `json:"rows"`  // for each chunk
-	Bytes     *int64       `json:"bytes"` // for each chunk
+	Rows      *int64       `json:"rows"`  // estimate for each chunk; nil if unknown
+	Bytes     *int64       `json:"bytes"` // estimate for each chunk; nil if unknown
 	Relations []Plan       `json:"relations"`
 }
 
-// LookupPlan is one question of a relation.
+// LookupPlan describes one look-up of a relation.
 type LookupPlan struct {
 	Table string   `json:"table"`
 	By    []string `json:"by"`
-	// Scan says that the table finds no rows by these columns: it is read as a
-	// whole for each chunk.
+	// Scan means that the table has no look-up by these columns and is scanned as
+	// a whole for each chunk.
 	Scan bool `json:"scan"`
-	// KeysAtOnce is how many keys one look-up takes; 0 is any number.
+	// KeysAtOnce is how many keys one look-up takes; 0 means any number.
 	KeysAtOnce int `json:"keys_at_once"`
-	// Keys and Lookups are for each chunk, at most: what is remembered is not
-	// asked again.
+	// Keys and Lookups are the estimated maximum for each chunk; nil if unknown.
+	// Keys that are cached are not looked up.
 	Keys       *int64     `json:"keys"`
 	Lookups    *int64     `json:"lookups"`
-	Remembered bool       `json:"remembered"`
-	Source     query.Work `json:"source"`
-	Engine     query.Work `json:"engine"`
-	Detail     string     `json:"detail,omitempty"`
+	Remembered bool       `json:"remembered"`       // rows are cached between chunks
+	Source     query.Work `json:"source"`           // what the source does
+	Engine     query.Work `json:"engine"`           // what the engine does
+	Detail     string     `json:"detail,omitempty"` // the source's own description
 }
 
+// WritePlans writes plans as a tree. Each line begins with indent.
 func WritePlans(b *strings.Builder, plans []Plan, indent string) {
 	for i, p := range plans {
 		branch, below := "├─ ", "│    "
@@ -65,9 +66,10 @@ func WritePlans(b *strings.Builder, plans []Plan, indent string) {
 	}
 }
 
+// write writes the lines of one look-up.
 func (s LookupPlan) write(line func(string, ...any)) {
 	if s.Scan {
-		line("scans %s for each chunk, for it has no look-up by %s", s.Table, strings.Join(s.By, ", "))
+		line("scans %s for each chunk, because it has no look-up by %s", s.Table, strings.Join(s.By, ", "))
 	} else {
 		atOnce := "any number of keys at once"
 		if s.KeysAtOnce > 0 {
@@ -83,7 +85,7 @@ func (s LookupPlan) write(line func(string, ...any)) {
 		figures = strings.TrimPrefix(figures+" in "+query.FormatCount(*s.Lookups, "look-up"), " in ")
 	}
 	if s.Remembered {
-		figures = strings.TrimPrefix(figures+", fewer as rows are remembered", ", ")
+		figures = strings.TrimPrefix(figures+", fewer if rows are cached", ", ")
 	}
 	if figures != "" {
 		line("for each chunk %s", figures)

@@ -14,43 +14,46 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Columns gives the relations of one chunk, as columns that belong to it. It is
-// safe for concurrent use.
+// Columns gives access to the relations of one chunk, as columns that the chunk
+// owns. It is safe for concurrent use.
 type Columns struct {
-	l      *Loader
+	loader *Loader
 	record arrow.RecordBatch
 
-	mu       sync.Mutex
-	step     *batch // that has the chunk's rows; nil until a relation is loaded
-	own      bool   // the step ends with the chunk
-	from, to int    // the chunk's rows among the step's
-	columns  map[string]arrow.Array
-	over     bool
+	mu        sync.Mutex
+	batch     *batch // contains the chunk's rows; nil until a relation is loaded
+	ownsBatch bool   // release batch with the chunk
+	from, to  int    // the chunk's rows are [from, to) of the batch
+	columns   map[string]arrow.Array
+	closed    bool
 }
 
-// Related returns the relations of the chunk that the loader has just yielded.
+// Related returns the relations of the chunk that the loader yielded last. The
+// caller closes them with the chunk.
 func (l *Loader) Related(record arrow.RecordBatch) *Columns {
-	c := &Columns{l: l, record: record, columns: map[string]arrow.Array{}}
-	if c.step = l.current; c.step != nil {
-		c.from, c.to = c.step.from, c.step.to
+	c := &Columns{loader: l, record: record, columns: map[string]arrow.Array{}}
+	if c.batch = l.current; c.batch != nil {
+		c.from, c.to = c.batch.from, c.batch.to
 	}
 	return c
 }
 
-// Column returns a relation's column, and loads it where it did not come with the
-// chunk. A relation that does not exist is [sources.NotFound]; one that does not
-// fit is [sources.Exhausted], and leaves the chunk as it is.
+// Column returns a relation's column, and loads it if it did not come with the
+// chunk. The column is valid until Close. If there is no such relation, the error
+// is of kind [sources.NotFound]; after Close, [sources.Invalid]. If the relation
+// does not fit in memory, the error is of kind [sources.Exhausted], and the chunk
+// stays usable.
 func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) {
-	l := c.l
+	l := c.loader
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.work.Lock()
-	defer l.work.Unlock()
-	fault := func(kind sources.Kind, format string, args ...any) error {
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
+	errorf := func(kind sources.Kind, format string, args ...any) error {
 		return &sources.Error{Op: "load", Table: l.tree.root.Name, Kind: kind, Err: fmt.Errorf(format, args...)}
 	}
-	if c.over {
-		return nil, fault(sources.Invalid, "%s: the chunk is over: its relations are read within its iteration of the loop", name)
+	if c.closed {
+		return nil, errorf(sources.Invalid, "%s: the chunk is no longer valid: read its relations within its iteration of the loop", name)
 	}
 	if column := c.columns[name]; column != nil {
 		return column, nil
@@ -65,24 +68,24 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(l.ctx, func() { stop(context.Cause(l.ctx)) })()
-	if c.step == nil {
-		if c.step, err = l.newBatch(c.record, 0, int(c.record.NumRows())); err != nil {
+	if c.batch == nil {
+		if c.batch, err = l.newBatch(c.record, 0, int(c.record.NumRows())); err != nil {
 			return nil, err
 		}
-		c.own = true
+		c.ownsBatch = true
 		c.from, c.to = 0, int(c.record.NumRows())
 	}
 	load := func() (arrow.Array, error) {
-		if err := c.step.ensure(ctx, n, true); err != nil {
+		if err := c.batch.ensureLoaded(ctx, n, true); err != nil {
 			return nil, err
 		}
-		work := rows.NewArena(l.own)
-		defer work.Release()
+		scratch := rows.NewArena(l.workMem)
+		defer scratch.Release()
 		a := assembler{mem: l.mem, dangling: map[*node]int64{}}
 		if n.required {
 			a.dangling = nil
 		}
-		column := a.column(c.step.loaded[n], sequence(work, c.from, c.to), true)
+		column := a.column(c.batch.loaded[n], sequence(scratch, c.from, c.to), true)
 		for n, count := range a.dangling {
 			l.count(n.target, func(r *Figures) { r.Dangling += count })
 		}
@@ -90,25 +93,25 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 	}
 	column, err := sources.GuardCall("load", l.tree.root.Name, load)
 	if sources.KindOf(err) == sources.Exhausted && err != nil {
-		l.cache.shed()
+		l.cache.evict()
 		column, err = sources.GuardCall("load", l.tree.root.Name, load)
 	}
 	if err != nil {
 		if errors.Is(err, errTooMany) {
-			err = fault(sources.Exhausted, "%s: the related rows of %d rows are too many: ask for smaller chunks", name, len(c.step.root.Refs))
+			err = errorf(sources.Exhausted, "%s: %d rows have too many related rows: lower ChunkRows", name, len(c.batch.root.Refs))
 		}
 		return nil, err
 	}
-	c.step.loaded[n].touched = true
+	c.batch.loaded[n].accessed = true
 	c.columns[name] = column
 	return column, nil
 }
 
-// Field returns the field of a relation's column, with the optional relations
-// below it. A relation that does not exist is [sources.NotFound].
+// Field returns the field of a relation's column, including the optional relations
+// below it. If there is no such relation, the error is of kind [sources.NotFound].
 func (l *Loader) Field(name string) (arrow.Field, error) {
-	l.work.Lock()
-	defer l.work.Unlock()
+	l.lookupMu.Lock()
+	defer l.lookupMu.Unlock()
 	n, err := l.relation(name)
 	if err != nil {
 		return arrow.Field{}, err
@@ -116,7 +119,7 @@ func (l *Loader) Field(name string) (arrow.Field, error) {
 	return n.field(true), nil
 }
 
-// hasOptional reports whether something below a relation is not in the record.
+// hasOptional reports whether a relation below is not part of the record.
 func (n *node) hasOptional() bool {
 	for _, b := range n.below {
 		if !b.required || b.hasOptional() {
@@ -126,10 +129,10 @@ func (n *node) hasOptional() bool {
 	return false
 }
 
-// relation returns the node of a relation of the root, and makes one for a name
-// that the query does not have.
+// relation returns the node of a relation of the root. It makes one if the query
+// does not name the relation.
 func (l *Loader) relation(name string) (*node, error) {
-	for _, nodes := range [][]*node{l.tree.Nodes, l.extra} {
+	for _, nodes := range [][]*node{l.tree.Nodes, l.extraNodes} {
 		for _, n := range nodes {
 			if n.relation.Name == name {
 				return n, nil
@@ -143,30 +146,30 @@ func (l *Loader) relation(name string) (*node, error) {
 	}
 	if len(tree.Scanned) > len(t.Scanned) {
 		return nil, &sources.Error{Op: "load", Table: t.root.Name, Kind: sources.Invalid,
-			Err: fmt.Errorf("%s: the chunks do not have its key (%s): name it as optional in the query, or ask for that column too", name, strings.Join(tree.Scanned[len(t.Scanned):], ", "))}
+			Err: fmt.Errorf("%s: the chunks lack its key (%s): list the relation in Load.Optional, or add the column to the query", name, strings.Join(tree.Scanned[len(t.Scanned):], ", "))}
 	}
 	n := tree.Nodes[0]
-	l.counts.Lock()
+	l.figuresMu.Lock()
 	for _, a := range []*keyAccess{n.join, n.target} {
 		if a != nil {
-			a.figures = len(l.relations)
+			a.figuresIndex = len(l.figures)
 		}
 	}
-	l.relations = append(l.relations, Figures{Path: n.path})
-	l.counts.Unlock()
-	l.extra = append(l.extra, n)
+	l.figures = append(l.figures, Figures{Path: n.path})
+	l.figuresMu.Unlock()
+	l.extraNodes = append(l.extraNodes, n)
 	return n, nil
 }
 
-// Close takes back what the chunk gave, once no relation is being loaded for it.
+// Close releases the columns. It waits for a call of Column that is running.
 func (c *Columns) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.over = true
+	c.closed = true
 	for _, column := range c.columns {
 		column.Release()
 	}
-	if c.own {
-		c.step.Release()
+	if c.ownsBatch {
+		c.batch.Release()
 	}
 }

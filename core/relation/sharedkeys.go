@@ -14,31 +14,31 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// sharedKeys are the rows that look-ups of all streams found, in the memory of a
-// [cache.Cache], for as long as its answers live. It is safe for concurrent use.
+// sharedKeys caches the rows that look-ups of all streams find, in the memory of a
+// [cache.Cache] and for its TTL. It is safe for concurrent use.
 //
-// Its lock is held while memory is allocated, so what memory is short for must not
+// Its lock is held while memory is allocated, so nothing that frees memory may
 // wait for it.
 type sharedKeys struct {
-	mu    sync.Mutex
-	cache *keyCache
-	tiers map[query.Fingerprint]*sharedTier
-	found uint64 // keys
-	asked uint64
+	mu     sync.Mutex
+	cache  *keyCache
+	tiers  map[query.Fingerprint]*sharedTier
+	found  uint64 // keys that were cached
+	missed uint64 // keys that were not
 }
 
-// sharedTier has the rows of one question, as of one version of its table. Once
-// it is over it remembers nothing more: whoever has it still asked for another
-// version.
+// sharedTier caches the rows of one kind of look-up for one version of its table.
+// Once closed it caches nothing more, since streams that still use it may read
+// another version.
 type sharedTier struct {
-	keys     *sharedKeys
-	question query.Key
-	version  string
-	tier     *keyTier
-	over     bool
+	keys    *sharedKeys
+	key     query.Key
+	version string
+	tier    *keyTier
+	closed  bool
 }
 
-// version is what the tier of a question holds, if there is one.
+// version returns the table version of an open tier.
 func (k *sharedKeys) version(key query.Fingerprint) (version string, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -49,27 +49,27 @@ func (k *sharedKeys) version(key query.Fingerprint) (version string, ok bool) {
 	return t.version, true
 }
 
-// open returns the tier of a question for a version of the table. What is there
-// of another version is dropped, and where it is to be fresh anything.
-func (k *sharedKeys) open(q query.Key, version string, schema *arrow.Schema, fresh bool) *sharedTier {
+// openTier returns the tier for a key and a version of the table. It closes a tier
+// of another version, and with fresh also one of the same version.
+func (k *sharedKeys) openTier(key query.Key, version string, schema *arrow.Schema, fresh bool) *sharedTier {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if t, ok := k.tiers[q.Digest]; ok {
+	if t, ok := k.tiers[key.Digest]; ok {
 		if t.version == version && !fresh {
 			return t
 		}
-		k.end(t)
+		k.closeTier(t)
 	}
-	t := &sharedTier{keys: k, question: q, version: version, tier: k.cache.tier(q.Digest.String(), schema)}
-	k.tiers[q.Digest] = t
+	t := &sharedTier{keys: k, key: key, version: version, tier: k.cache.tier(key.Digest.String(), schema)}
+	k.tiers[key.Digest] = t
 	return t
 }
 
-// end drops a tier. The caller holds the lock.
-func (k *sharedKeys) end(t *sharedTier) {
-	t.over = true
-	delete(k.tiers, t.question.Digest)
-	k.cache.forget(t.question.Digest.String())
+// closeTier closes a tier and releases its rows. The caller holds the lock.
+func (k *sharedKeys) closeTier(t *sharedTier) {
+	t.closed = true
+	delete(k.tiers, t.key.Digest)
+	k.cache.evictTier(t.key.Digest.String())
 }
 
 // newSharedKeys returns the companion of a cache.
@@ -77,95 +77,100 @@ func newSharedKeys(b *budget.Budget, bytes int64, ttl time.Duration) cache.Compa
 	return &sharedKeys{cache: newKeyCache(b, bytes, ttl), tiers: map[query.Fingerprint]*sharedTier{}}
 }
 
-// Drop ends the tiers of a selection.
+// Drop implements [cache.Companion].
 func (k *sharedKeys) Drop(source query.Fingerprint, table string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.tiers {
-		if t.question.In(source, table) {
-			k.end(t)
+		if t.key.In(source, table) {
+			k.closeTier(t)
 		}
 	}
 }
 
-// Figures returns how many keys were remembered, and how many had to be asked for.
+// Figures implements [cache.Companion].
 func (k *sharedKeys) Figures() (found, missed uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.found, k.asked
+	return k.found, k.missed
 }
 
-// Shed gives all its memory back, unless somebody is at work in it.
-func (k *sharedKeys) Shed() {
+// Evict implements [cache.Companion]. It does nothing while the cache is in use.
+func (k *sharedKeys) Evict() {
 	if k.mu.TryLock() {
 		defer k.mu.Unlock()
-		k.cache.shed()
+		k.cache.evict()
 	}
 }
 
-func (t *sharedTier) find(s *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch) {
+// find implements [keyStore].
+func (t *sharedTier) find(arena *rows.Arena, keys *keyList) ([]rowRange, []arrow.RecordBatch) {
 	k := t.keys
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	places, records := t.tier.find(s, keys)
-	for _, p := range places {
+	ranges, records := t.tier.find(arena, keys)
+	for _, p := range ranges {
 		if p.record >= 0 {
 			k.found++
 		} else {
-			k.asked++
+			k.missed++
 		}
 	}
-	return places, records
+	return ranges, records
 }
 
-func (t *sharedTier) remember(keys *keyList, numbers, starts []int32, rows rows.Set) {
+// put implements [keyStore].
+func (t *sharedTier) put(keys *keyList, numbers, starts []int32, rows rows.Set) {
 	t.keys.mu.Lock()
 	defer t.keys.mu.Unlock()
-	if !t.over {
-		t.tier.remember(keys, numbers, starts, rows)
+	if !t.closed {
+		t.tier.put(keys, numbers, starts, rows)
 	}
 }
 
-// shared returns what streams remember together of the look-ups of an access; nil
-// where there is no cache for it, or the version of the table is unknown.
-func (l *Loader) shared(ctx context.Context, a *keyAccess) keyStore {
-	if !l.caching.Active() {
+// sharedStore returns the key store that streams share for an access. It returns
+// nil if there is no cache, or if the source cannot plan the access and so its
+// version is unknown.
+func (l *Loader) sharedStore(ctx context.Context, a *keyAccess) keyStore {
+	if !l.cacheUse.Active() {
 		return nil
 	}
-	if t, ok := l.tiers[a]; ok {
+	if t, ok := l.sharedTiers[a]; ok {
 		return t
 	}
 	var store keyStore
-	if q, ok := a.cacheKey(l.caching); ok {
-		keys := l.caching.Cache.Companion(newSharedKeys).(*sharedKeys)
-		version, known := keys.version(q.Digest)
+	if key, ok := a.cacheKey(l.cacheUse); ok {
+		keys := l.cacheUse.Cache.Companion(newSharedKeys).(*sharedKeys)
+		version, known := keys.version(key.Digest)
 		var err error
 		if !known || version != "" {
 			version, err = l.versionOf(ctx, a)
 		}
 		if err == nil {
-			store = keys.open(q, version, a.schema, l.caching.Refreshes())
+			store = keys.openTier(key, version, a.schema, l.cacheUse.Refreshes())
 		}
 	}
-	l.tiers[a] = store
+	l.sharedTiers[a] = store
 	return store
 }
 
+// versionOf returns the current version of the table's data.
 func (l *Loader) versionOf(ctx context.Context, a *keyAccess) (string, error) {
 	session, err := l.session(ctx, a.table)
 	if err != nil {
 		return "", err
 	}
-	plan, err := session.Plan(ctx, &a.asked)
+	plan, err := session.Plan(ctx, &a.pushed)
 	if err != nil {
 		return "", err
 	}
 	return plan.Version, nil
 }
 
-// cacheKey is the key of everything that the rows of a look-up key depend on.
+// cacheKey identifies everything that the rows of a look-up key depend on. It
+// returns false if that has no encoding.
 func (a *keyAccess) cacheKey(u cache.Use) (query.Key, bool) {
-	q := a.asked
+	q := a.pushed
 	q.OrderBy, q.Keys = a.order, &sources.Keys{Columns: a.key, LimitPerKey: a.limit}
-	return query.LookupKey(u.SourceID, u.Cache.TableFingerprint(a.table), &q, a.rest, a.types, a.schema)
+	return query.LookupKey(u.SourceID, u.Cache.TableFingerprint(a.table), &q, a.residual, a.keyTypes, a.schema)
 }
