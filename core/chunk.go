@@ -12,16 +12,16 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Chunk is what a stream yields.
+// Chunk is a run of consecutive rows that a stream yields.
 type Chunk struct {
-	// Record has the chunk's rows under [Stream.Schema]: at least one row. It
-	// belongs to the stream and is valid in its iteration of the loop: Retain it
-	// to keep it longer, and Release it then. Its bytes are the stream's until
-	// they are released.
+	// Record has the chunk's rows, at least one, under [Stream.Schema]. It belongs
+	// to the stream and is valid in its iteration of the loop; call Retain to keep
+	// it longer, and Release then. A retained record counts toward the stream's
+	// memory limit until it is released.
 	Record arrow.RecordBatch
-	// Token is the place behind this chunk, for [Query.After]. It is empty unless
-	// [Options.Tokens] is set, and where the table has neither cursors nor an order
-	// of its own to find the place again.
+	// Token resumes the stream after this chunk, see [Query.After]. It is empty
+	// unless [Options.Tokens] is set, and if the table can neither resume a scan
+	// nor repeat it in the same order.
 	Token Token
 
 	related *relation.Columns
@@ -44,15 +44,15 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 	return c.related.Column(ctx, name)
 }
 
-// rechunk makes chunks of pages, as large as the governor says. A chunk that lies
-// within one page is a slice of it, without a copy; one that spans several is
-// copied together, or where there is no room for the copy given in pieces. What
-// came before an error is given before it. A chunk has no cursor: it may end
-// within a page.
-func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, g *budget.Backpressure, l *budget.Accounts) sources.Batches {
+// rechunk divides pages into chunks of the size that pressure allows. A chunk within
+// one page is a slice of that page, without a copy. A chunk that spans pages is a
+// copy of their rows; if there is no room for the copy, the part of each page
+// becomes a chunk. Rows that precede an error are yielded before it. Chunks have no
+// cursors, since they may end within a page.
+func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, pressure *budget.Backpressure, accounts *budget.Accounts) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		c := rechunker{schema: schema, mem: mem, yield: yield, pressure: g, accounts: l}
-		defer c.drop()
+		c := rechunker{schema: schema, mem: mem, yield: yield, pressure: pressure, accounts: accounts}
+		defer c.release()
 		for page, err := range pages {
 			if err != nil {
 				if c.rows == 0 || c.emit() {
@@ -60,7 +60,7 @@ func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, 
 				}
 				return
 			}
-			if !c.page(page) {
+			if !c.addPage(page) {
 				return
 			}
 		}
@@ -70,6 +70,7 @@ func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, 
 	}
 }
 
+// rechunker collects the parts of the next chunk.
 type rechunker struct {
 	schema   *arrow.Schema
 	mem      memory.Allocator
@@ -78,32 +79,33 @@ type rechunker struct {
 	accounts *budget.Accounts
 
 	parts  []chunkPart // of the next chunk
-	rows   int64       // in parts
-	bytes  int64       // in parts
-	chunks int64       // yielded
+	rows   int64       // rows in parts
+	bytes  int64       // size of parts, in bytes
+	chunks int64       // chunks yielded so far
 }
 
-// chunkPart is a slice of a page, which it keeps.
+// chunkPart is a slice of a page, with a reference of its own.
 type chunkPart struct {
 	arrow.RecordBatch
-	counted func()
+	endHold func() // removes the slice from the account of pages
 }
 
-// page deals out one page, and reports whether the loop goes on.
-func (c *rechunker) page(page sources.Batch) bool {
+// addPage adds a page to the next chunk, yields the chunks that it completes, and
+// reports whether the consumer wants more.
+func (c *rechunker) addPage(page sources.Batch) bool {
 	total := page.Record.NumRows()
 	for from := int64(0); from < total; {
-		mostRows, mostBytes := c.pressure.NextChunk()
-		if c.rows >= mostRows { // the size has shrunk since
+		maxRows, maxBytes := c.pressure.NextChunk()
+		if c.rows >= maxRows { // the allowed size has shrunk
 			if !c.emit() {
 				return false
 			}
 			continue
 		}
-		to := min(total, from+mostRows-c.rows)
+		to := min(total, from+maxRows-c.rows)
 		slice := page.Record.NewSlice(from, to)
 		bytes := sources.Size(slice)
-		if c.rows > 0 && c.bytes+bytes > mostBytes {
+		if c.rows > 0 && c.bytes+bytes > maxBytes {
 			slice.Release()
 			if !c.emit() {
 				return false
@@ -114,24 +116,25 @@ func (c *rechunker) page(page sources.Batch) bool {
 		c.rows += to - from
 		c.bytes += bytes
 		from = to
-		if c.rows >= mostRows && !c.emit() {
+		if c.rows >= maxRows && !c.emit() {
 			return false
 		}
 	}
 	return true
 }
 
-// emit yields what is held as one chunk, and reports whether the loop goes on.
+// emit yields the collected parts as one chunk if memory allows, and reports whether
+// the consumer wants more.
 func (c *rechunker) emit() bool {
 	if len(c.parts) < 2 {
-		return c.give(c.parts)
+		return c.emitPart(c.parts)
 	}
-	// The refusal is one of the budget's, and leaves nothing behind.
-	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.join(c.parts), nil })
+	// If the budget refuses memory for the copy, Call returns that as an error.
+	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.concat(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
-		c.pressure.SetLevel(budget.Degraded, "chunks cannot be copied together: "+budget.RefusalText(err))
+		c.pressure.SetLevel(budget.Degraded, "no memory to join pages into a chunk: "+budget.RefusalText(err))
 		for len(c.parts) > 0 {
-			if !c.give(c.parts[:1]) {
+			if !c.emitPart(c.parts[:1]) {
 				return false
 			}
 		}
@@ -142,26 +145,28 @@ func (c *rechunker) emit() bool {
 		return false
 	}
 	defer joined.Release()
-	return c.pass(joined, c.parts)
+	return c.emitRecord(joined, c.parts)
 }
 
-// give yields one part, or no rows where there is none.
-func (c *rechunker) give(parts []chunkPart) bool {
+// emitPart yields a part as a chunk, or a chunk without rows if parts is empty. It
+// takes at most one part.
+func (c *rechunker) emitPart(parts []chunkPart) bool {
 	if len(parts) == 0 {
 		record := rows.Empty(c.schema)
 		defer record.Release()
-		return c.pass(record, nil)
+		return c.emitRecord(record, nil)
 	}
 	record := parts[0].RecordBatch
 	record.Retain()
 	defer record.Release()
-	return c.pass(record, parts)
+	return c.emitRecord(record, parts)
 }
 
-// pass yields a chunk that was made of the first parts, which are gone then.
-func (c *rechunker) pass(record arrow.RecordBatch, parts []chunkPart) bool {
+// emitRecord yields the chunk that was made of parts, the first ones of c.parts,
+// after releasing them.
+func (c *rechunker) emitRecord(record arrow.RecordBatch, parts []chunkPart) bool {
 	for _, p := range parts {
-		p.drop()
+		p.release()
 	}
 	c.parts = append(c.parts[:0], c.parts[len(parts):]...)
 	c.rows, c.bytes = 0, 0
@@ -174,8 +179,8 @@ func (c *rechunker) pass(record arrow.RecordBatch, parts []chunkPart) bool {
 	return c.yield(sources.Batch{Record: record}, nil)
 }
 
-// join copies parts together.
-func (c *rechunker) join(parts []chunkPart) arrow.RecordBatch {
+// concat returns one record with the rows of all parts.
+func (c *rechunker) concat(parts []chunkPart) arrow.RecordBatch {
 	records := make([]arrow.RecordBatch, len(parts))
 	for i, p := range parts {
 		records[i] = p.RecordBatch
@@ -183,14 +188,16 @@ func (c *rechunker) join(parts []chunkPart) arrow.RecordBatch {
 	return rows.Concat(c.mem, c.schema, records)
 }
 
-func (p chunkPart) drop() {
-	p.counted()
+// release releases the slice and ends its account.
+func (p chunkPart) release() {
+	p.endHold()
 	p.Release()
 }
 
-func (c *rechunker) drop() {
+// release releases the parts that were not yielded.
+func (c *rechunker) release() {
 	for _, p := range c.parts {
-		p.drop()
+		p.release()
 	}
 	c.parts = nil
 }

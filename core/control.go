@@ -10,34 +10,36 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Status is how a stream is getting on, for whoever watches it.
+// Status is the state of a stream.
 type Status string
 
 // The statuses of a stream.
 const (
-	StatusOpen      Status = "open"      // its loop has not begun
+	StatusOpen      Status = "open"      // its loop has not started
 	StatusRunning   Status = "running"   // its loop runs
-	StatusDegraded  Status = "degraded"  // it runs, short of memory
-	StatusPaused    Status = "paused"    // it waits: for memory, or for Resume
-	StatusCompleted Status = "completed" // every row was handed out
+	StatusDegraded  Status = "degraded"  // its loop runs, short of memory
+	StatusPaused    Status = "paused"    // it waits for memory, or for Resume
+	StatusCompleted Status = "completed" // it has yielded every row
 	StatusFailed    Status = "failed"    // an error ended it
-	StatusCanceled  Status = "cancelled" // somebody ended it: its context, Cancel, Close, or its own consumer
+	StatusCanceled  Status = "cancelled" // its context, Cancel, Close or its consumer ended it
 )
 
-// Ended reports whether nothing more will come.
+// Ended reports whether s is a status of a stream that has ended.
 func (s Status) Ended() bool {
 	return s == StatusCompleted || s == StatusFailed || s == StatusCanceled
 }
 
-// errCanceled is the cause of a stream that was cancelled by Cancel without one.
-var errCanceled = errors.New("the stream was cancelled")
+// errCanceled is the cause of a stream that Cancel ended without a cause.
+var errCanceled = errors.New("the stream was canceled")
 
-// gate holds a stream's loop between two chunks. It is safe for concurrent use.
+// gate stops a stream's loop between two chunks while it is closed. The zero value is
+// open. It is safe for concurrent use.
 type gate struct {
 	mu   sync.Mutex
-	shut chan struct{} // closed when it opens; nil while it is open
+	shut chan struct{} // non-nil while the gate is closed; opening the gate closes it
 }
 
+// close closes the gate, and reports whether it was open.
 func (g *gate) close() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -48,6 +50,7 @@ func (g *gate) close() bool {
 	return true
 }
 
+// open opens the gate, and reports whether it was closed.
 func (g *gate) open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,7 +68,7 @@ func (g *gate) closed() bool {
 	return g.shut != nil
 }
 
-// wait returns when the gate is open, or the context has ended.
+// wait returns once the gate is open or the context has ended.
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
@@ -82,19 +85,18 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// Pause holds the stream's loop before the next chunk until [Stream.Resume]; the
-// chunk that the consumer has stays good. What is read ahead stays where it is,
-// and nothing more is fetched. It reports whether the stream was not paused
-// before.
+// Pause makes the stream's loop wait before the next chunk until [Stream.Resume], and
+// reports whether the stream was not paused before. The chunk that the consumer has
+// stays valid. Pages that were read ahead stay in memory.
 func (s *Stream) Pause() bool { return s.gate.close() }
 
-// Resume lets the loop go on, and reports whether it was held.
+// Resume undoes [Stream.Pause], and reports whether the stream was paused.
 func (s *Stream) Resume() bool { return s.gate.open() }
 
-// Cancel ends the stream with an error of kind [sources.Canceled] whose cause is
-// this one; nil says that it was cancelled. It does not wait for the end, which
-// comes when the consumer comes back to its loop. A stream whose loop has not
-// begun has to be closed by its owner all the same.
+// Cancel makes the stream's loop end with an error of kind [sources.Canceled] that
+// wraps cause; a nil cause stands for a default one. Cancel does not wait: the loop
+// ends when the consumer asks for the next chunk. A canceled stream must still be
+// closed if its loop never starts.
 func (s *Stream) Cancel(cause error) {
 	if cause == nil {
 		cause = errCanceled
@@ -102,10 +104,10 @@ func (s *Stream) Cancel(cause error) {
 	s.stop(cause)
 }
 
-// Name is the stream's, as [Options.Name] says.
+// Name returns the stream's name, [Options.Name].
 func (s *Stream) Name() string { return s.name }
 
-// Status says how the stream is getting on.
+// Status returns the stream's current status.
 func (s *Stream) Status() Status {
 	s.mu.Lock()
 	state, complete, kind := s.state, s.receipt.Complete, s.failure
@@ -134,26 +136,28 @@ func (s *Stream) Status() Status {
 	return StatusRunning
 }
 
-// Progress is how far a stream has come. Its JSON names are stable.
+// Progress tells how far a stream has come. Its JSON names are stable.
 type Progress struct {
-	Rows  int64 `json:"rows"`  // handed out
-	Bytes int64 `json:"bytes"` // of them, as [sources.Size] counts
-	Read  int64 `json:"read"`  // rows that the source gave
-	// Estimate is how many the source is expected to give in all; -1 where nobody
-	// knows.
+	Rows  int64 `json:"rows"`  // rows yielded to the consumer
+	Bytes int64 `json:"bytes"` // size of these rows, as [sources.Size] counts
+	Read  int64 `json:"read"`  // rows that the source has yielded
+	// Estimate is the number of rows that the source is expected to yield in all; -1
+	// if unknown.
 	Estimate int64 `json:"estimate"`
-	// Fraction is how much of the whole is done, from 0 to 1; -1 where nobody knows.
+	// Fraction is the part of the work that is done, from 0 to 1; -1 if unknown.
 	Fraction float64 `json:"part"`
-	// Remaining is how long the rest takes at the speed so far, in nanoseconds; -1 where
-	// nobody knows.
+	// Remaining is the time to the end at the average speed so far, in nanoseconds; -1
+	// if unknown.
 	Remaining time.Duration `json:"left_ns"`
-	Elapsed   time.Duration `json:"elapsed_ns"` // since the stream was opened, or until it ended
-	// RowsPerSecond and BytesPerSecond are the averages since the stream was opened.
+	// Elapsed is the time from opening the stream to its end, or to now, in
+	// nanoseconds.
+	Elapsed time.Duration `json:"elapsed_ns"`
+	// RowsPerSecond and BytesPerSecond are averages over Elapsed.
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
 }
 
-// Progress says how far the stream has come.
+// Progress returns how far the stream has come.
 func (s *Stream) Progress() Progress {
 	s.mu.Lock()
 	r := s.receipt
@@ -172,7 +176,7 @@ func (s *Stream) Progress() Progress {
 	case p.Estimate > 0:
 		p.Fraction = min(float64(p.Read)/float64(p.Estimate), 0.999)
 	}
-	if s.limit > 0 { // whichever comes first
+	if s.limit > 0 { // the stream ends at the limit or at the end of the table
 		p.Fraction = max(p.Fraction, min(float64(r.Rows)/float64(s.limit), 0.999))
 	}
 	if p.Fraction > 0 {
@@ -181,8 +185,8 @@ func (s *Stream) Progress() Progress {
 	return p
 }
 
-// estimate is how many rows the source is expected to give: by its plan, where
-// one was made, else by its catalogue, where every row is asked for.
+// estimate returns how many rows the source is expected to yield in all, by its plan
+// if there is one, else by its catalog; -1 if unknown.
 func (s *Stream) estimate() int64 {
 	if planned := s.source.Planned(); planned >= 0 {
 		return planned

@@ -14,29 +14,30 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Explanation says how a stream would go about a query. Its JSON names are
-// stable. An estimate that nobody can make is nil.
+// Explanation describes how a stream would execute a query. Its JSON names are
+// stable. Estimates are nil if unknown.
 type Explanation struct {
 	Table     string `json:"table"`
 	Strategy  string `json:"strategy"`
 	MaxDepth  int    `json:"max_depth"`
-	ChunkRows int64  `json:"chunk_rows"` // of a chunk, which the figures for each are about
-	// Sessions is 2 where the source reads one thing at a time in each.
+	ChunkRows int64  `json:"chunk_rows"` // rows of a chunk, which the figures of relations assume
+	// Sessions is how many sessions the stream begins: 2 if a table it reads does not
+	// allow a look-up beside the scan in one session, else 1.
 	Sessions int `json:"sessions"`
-	// Parallel is how many of the table's Partitions are read at once; both are 0
-	// where it is read in one scan.
+	// Parallel is how many of the table's Partitions are read at once. Both are 0 if
+	// the table is read in one scan.
 	Parallel   int             `json:"parallel,omitempty"`
 	Partitions int             `json:"partitions,omitempty"`
-	Source     query.Work      `json:"source"` // what the table is asked for
-	Engine     query.Work      `json:"engine"` // what the engine does itself
-	Rows       *int64          `json:"rows"`   // of the whole scan
-	Bytes      *int64          `json:"bytes"`  // of the whole scan
-	Detail     string          `json:"detail,omitempty"`
+	Source     query.Work      `json:"source"`           // the part of the query that the table does
+	Engine     query.Work      `json:"engine"`           // the part that the engine does
+	Rows       *int64          `json:"rows"`             // estimated rows of the whole scan
+	Bytes      *int64          `json:"bytes"`            // estimated bytes of the whole scan
+	Detail     string          `json:"detail,omitempty"` // the source's own description of the scan
 	Relations  []relation.Plan `json:"relations"`
 }
 
-// Explain returns how a stream of the query would work, without reading any row.
-// Its errors are those of [Open].
+// Explain returns how a stream of a query would execute, without reading any rows. It
+// begins a session of the source and closes it. Its errors are those of [Open].
 func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e *Explanation, err error) {
 	o, err = o.checked(q, Resources{})
 	if err != nil {
@@ -63,7 +64,8 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 	return p.explain(ctx, session)
 }
 
-// explain asks the session for the plans of the query's scan and look-ups.
+// explain returns the explanation of p, with the session's plans of the scan and of
+// the look-ups.
 func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanation, error) {
 	scan, err := sources.GuardCall("plan", p.table.Name, func() (*sources.Plan, error) { return session.Plan(ctx, p.pushed) })
 	if err != nil {
@@ -71,7 +73,7 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 	}
 	e := &Explanation{
 		Table: p.table.Name, Strategy: p.tree.Strategy.String(), MaxDepth: p.tree.MaxDepth, ChunkRows: p.options.ChunkRows, Sessions: 1,
-		Source: query.WorkOf(p.pushed), Engine: p.rest.Work(p.table, p.pushed.Columns != nil, p.tree.Shown), Detail: scan.Detail,
+		Source: query.WorkOf(p.pushed), Engine: p.residual.Work(p.table, p.pushed.Columns != nil, p.tree.Shown), Detail: scan.Detail,
 	}
 	if e.ChunkRows == 0 {
 		e.ChunkRows = budget.DefaultChunkRows
@@ -83,7 +85,7 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 		e.Partitions, e.Parallel = len(scan.Parts), min(p.parallel.workers, len(scan.Parts))
 	}
 	rows, bytes := scan.Rows, scan.Bytes
-	if rows < 0 && p.pushed.Where == nil && p.rest.Where == nil {
+	if rows < 0 && p.pushed.Where == nil && p.residual.Where == nil {
 		rows = p.table.Rows
 	}
 	if rows >= 0 && p.query.Limit > 0 {
@@ -101,7 +103,7 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 	return e, err
 }
 
-// String writes the explanation as a tree, for people.
+// String returns the explanation as a tree of lines, for people to read.
 func (e *Explanation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", e.Table, query.FormatAmount(e.Rows, e.Bytes))

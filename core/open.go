@@ -13,14 +13,16 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Open returns the stream of a query: it compiles the query against the source's
-// catalog, waits until there is room for the stream's smallest step, and begins a
-// session. It reads no rows before the first chunk is asked for.
+// Open returns a stream of the rows of a query. It compiles the query against the
+// source's catalog, waits until there is memory for the stream's smallest step, and
+// begins a session if the rows are not in the cache. It reads no rows before the
+// consumer ranges over the stream.
 //
-// The context is the stream's: when it ends, the stream ends with an error of kind
-// [sources.Canceled]. A fault of the query or the options is an error of kind
-// [sources.Invalid] or [sources.NotFound]; other kinds come from the source. The
-// caller closes the stream, and the source after it.
+// The stream lives as long as ctx: when ctx ends, the stream ends with an error of
+// kind [sources.Canceled]. A fault of the query or the options is an error of kind
+// [sources.Invalid] or [sources.NotFound]. An error of kind [sources.Exhausted] means
+// that there was no memory for the stream within [budget.Pressure.MaxWait]. Other
+// errors come from the source. The caller closes the stream before the source.
 func Open(ctx context.Context, source sources.Source, q Query, o Options, r Resources) (*Stream, error) {
 	started := time.Now()
 	o, err := o.checked(q, r)
@@ -55,8 +57,8 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	return s, nil
 }
 
-// admit returns the stream's budget once it has its floor: with that, the stream
-// can always take its smallest step.
+// admit returns the stream's budget once its floor is reserved, the memory with which
+// the stream can always take its smallest step.
 func (p *plan) admit(ctx context.Context, parent *budget.Budget) (*budget.Budget, error) {
 	mem, err := budget.New("stream "+p.table.Name, p.limit, parent)
 	if err != nil {
@@ -69,7 +71,8 @@ func (p *plan) admit(ctx context.Context, parent *budget.Budget) (*budget.Budget
 	return mem, nil
 }
 
-// connection is what a stream reads with. Everything in it ends with the stream.
+// connection has the parts of the engine that a stream reads through. The stream owns
+// all of them.
 type connection struct {
 	table    string
 	budget   *budget.Budget
@@ -81,8 +84,7 @@ type connection struct {
 	reader   *cache.Reader // nil until connect
 }
 
-// prepare makes the parts of a connection. None of them asks the source for
-// anything before connect.
+// prepare returns a connection whose parts do not call the source until connect.
 func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) *connection {
 	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
@@ -94,7 +96,8 @@ func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources
 	return &connection{table: p.table.Name, budget: mem, source: source, session: session, accounts: accounts, pressure: pressure, loader: loader}
 }
 
-// connect begins the sessions that the stream needs.
+// connect looks the query up in the cache and begins the sessions that the stream
+// needs.
 func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err error) {
 	scan := func(ctx context.Context, q *sources.Query) sources.Batches {
 		return sources.Guard("scan", q.Table, c.session.Scan(ctx, q))
@@ -112,7 +115,7 @@ func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err err
 	return c.loader.Connect(ctx)
 }
 
-// close gives back everything.
+// close ends the sessions and releases the memory of the connection.
 func (c *connection) close() error {
 	faults := []error{c.loader.Close()}
 	if c.reader != nil {
@@ -123,17 +126,17 @@ func (c *connection) close() error {
 	return errors.Join(append(faults, err)...)
 }
 
-// chain links the hops of a stream, as in ARCHITECTURE.md. The guard is for what
-// the engine's own hops are refused; the source has a guard of its own, and the
-// consumer's panics pass through both.
+// chain links the stages of a stream, in the order of ARCHITECTURE.md. Its guard turns
+// a budget's refusal within these stages into an error; the source has a guard of its
+// own. A panic of the consumer passes through both.
 func (p *plan) chain(s *Stream) sources.Batches {
 	c := s.connection
 	scanning, stop := context.WithCancel(s.ctx)
-	pages := s.counted(c.reader.Batches(scanning))
+	pages := s.countRead(c.reader.Batches(scanning))
 	pages = throttle(s.ctx, pages, c.pressure, c.accounts, p.options.ReadAhead, stop)
-	pages = query.PostProcess(pages, p.rest, c.budget, c.accounts, p.parallel.page)
+	pages = query.PostProcess(pages, p.residual, c.budget, c.accounts, p.parallel.page)
 	if s.tracker != nil {
-		pages = s.tracker.behind(p.table.Name, pages)
+		pages = s.tracker.skipDelivered(p.table.Name, pages)
 	}
 	chunks := c.loader.Load(rechunk(pages, p.scanned, c.budget, c.pressure, c.accounts))
 	return sources.Guard("read", p.table.Name, chunks)

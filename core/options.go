@@ -18,60 +18,61 @@ const DefaultMemory = 500_000_000
 type Options struct {
 	// Name names the stream in receipts and in the logs of its source.
 	Name string
-	// Memory is the most that the stream holds at once, in bytes, for everything
-	// that it does; 0 means [DefaultMemory]. A smaller limit of [Resources.Budget]
-	// applies instead.
+	// Memory is the stream's memory limit, in bytes; 0 means [DefaultMemory]. It
+	// covers everything that the stream allocates. A smaller limit of
+	// [Resources.Budget] applies instead.
 	Memory int64
-	// Pressure configures when the stream slows down, and how long it waits for
-	// memory.
+	// Pressure configures at which use of memory the stream slows down, and how long
+	// it waits for memory.
 	Pressure budget.Pressure
-	// ChunkRows is the most rows that a chunk has. 0 starts with
-	// [budget.DefaultChunkRows], and lets chunks grow while there is room. When memory is
-	// short, chunks have fewer rows in either case.
+	// ChunkRows is the maximum number of rows of a chunk. 0 starts with
+	// [budget.DefaultChunkRows] and lets chunks grow while there is memory. When memory
+	// is short, chunks have fewer rows in either case.
 	ChunkRows int64
 	// ReadAhead fetches the next page while the consumer has this one, if there is
-	// room for both. The source then runs on another goroutine than the consumer;
-	// that goroutine ends with the loop.
+	// memory for both. The source then runs on another goroutine than the consumer.
+	// That goroutine ends with the loop.
 	ReadAhead bool
 	// Parallel is how many partitions of the table to read at once. 0 leaves the
 	// choice to the engine, which reads the table in one scan; 1 always does.
 	//
-	// A table without partitions, an order or a limit that the table keeps, and
-	// Tokens also lead to one scan. Each partition costs a scan of the source on a
+	// The table is also read in one scan if it has no partitions, if it handles the
+	// query's order or limit, and with Tokens. Each partition read at once takes a
 	// goroutine that ends with the loop, and memory for at least three pages. Rows
-	// come partition by partition in the order of the source's plan, or, with
-	// Unordered, page by page as they arrive.
+	// arrive partition by partition in the order of the source's plan, or, with
+	// Unordered, page by page as they are read.
 	Parallel  int
 	Unordered bool
-	// Strategy and MaxDepth configure how relations are loaded: when, and how many
-	// may follow one another. 0 means [query.Selective] and [query.DefaultMaxDepth].
+	// Strategy configures when relations are loaded, and MaxDepth limits the length of
+	// a path of relations. 0 means [query.Selective] and [query.DefaultMaxDepth].
 	Strategy query.Strategy
 	MaxDepth int
-	// Caching configures how the stream uses the cache of its Resources.
+	// Caching configures how the stream uses [Resources.Cache].
 	Caching cache.Policy
-	// Retry and Timeouts configure when the source is tried again after a fault, and
-	// how long the stream waits for it.
+	// Retry configures when a faulty source is tried again, and Timeouts how long the
+	// stream waits for the source.
 	Retry    retry.Policy
 	Timeouts retry.Timeouts
-	// Tokens gives every chunk a token, at the cost of a checksum over the rows
-	// since the last page.
+	// Tokens sets [Chunk.Token] of every chunk, at the cost of a checksum over the
+	// rows.
 	Tokens bool
 }
 
-// Resources are what a stream uses without owning it, mostly together with other
-// streams. The zero value is none: the stream stands alone.
+// Resources has what a stream uses but does not own, and usually shares with other
+// streams. It must outlive the stream. The zero value is a stream that shares nothing.
 type Resources struct {
-	// Budget is the parent of the stream's own budget, as a host's over all its
-	// streams; nil for none.
+	// Budget is the parent of the stream's own budget, such as a host's budget for all
+	// its streams; nil for none.
 	Budget *budget.Budget
 	// Breaker is shared by all streams of the source; nil for none. It keeps its own
 	// options.
 	Breaker *retry.Breaker
-	// Cache remembers the stream's rows and answers from what it remembers; nil for
-	// none. SourceID is then the identity of the source, see [query.Identify]: two sources
-	// with the same identity must give the same answers.
+	// Cache stores the stream's rows and supplies those that it has; nil for none. It
+	// needs SourceID, the identity of the source, see [query.Identify]. Two sources
+	// with the same identity must yield the same rows.
 	Cache    *cache.Cache
 	SourceID query.Fingerprint
+	// Observer is called as the stream works.
 	Observer Observer
 }
 
@@ -85,10 +86,10 @@ type Observer struct {
 	// done with it.
 	Chunk func(rows, bytes int64)
 	// Fault is called for each fault that does not end the stream. It may be called
-	// from any goroutine, and must not block.
+	// from any goroutine, also concurrently, and must not block.
 	Fault func(retry.Fault)
-	// End is called with the receipt once the stream has released everything. A
-	// stream whose loop never started calls it from Close.
+	// End is called with the final receipt once the stream has released everything. If
+	// the loop never started, Close calls it.
 	End func(Receipt)
 }
 
@@ -113,7 +114,7 @@ func (o Options) checked(q Query, r Resources) (Options, error) {
 			faults = append(faults, sources.WithOp("stream", q.Table, err))
 		}
 	}
-	o.Tokens = o.Tokens || q.After != "" // both need the rows in one order
+	o.Tokens = o.Tokens || q.After != "" // resuming needs the rows in the same order
 	o.Pressure = o.Pressure.OrDefault()
 	return o, errors.Join(faults...)
 }

@@ -8,30 +8,32 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// parallelScan is how a stream reads several partitions of its table at once: so many
-// goroutines, each with a scan of one partition after the other. The zero value
-// reads the table as one.
+// parallelScan configures how a stream reads several partitions of its table at
+// once. Each worker is a goroutine that scans one partition after another. The zero
+// value reads the table in one scan.
 type parallelScan struct {
 	workers   int
 	unordered bool
 	page      sources.Limits
-	maxQueued int // pages that wait for the consumer at most, beside the one in each worker's hands
+	maxQueued int // pages that may wait for the consumer, beside one for each worker
 }
 
-// pagesPerWorker is how many pages a worker may take up that nobody waits for yet: the
-// one that is being read, twice, since a builder that grows has two buffers; and
-// the one that it has read.
+// pagesPerWorker is the memory that a worker needs beside the queues, in pages: two
+// for the page it reads, since a growing builder has two buffers, and one for the
+// page it has read.
 const pagesPerWorker = 3
 
-// maxQueuedPerWorker is how many pages wait for each worker at most. Without an order few
-// wait; in order, what the later workers have read waits for the first.
+// maxQueuedPerWorker limits the queued pages, as a multiple of the workers. In order,
+// the pages of later partitions wait for the end of the first; without an order, few
+// pages wait.
 const maxQueuedPerWorker = 16
 
-// planParallel returns how many partitions a query's table is read in at once, and
-// what pages have then. An order or a limit that the table keeps to is for one
-// scan, and so is a place to go on from; and a table that has no partitions, or
-// takes one scan at a time.
-func planParallel(o Options, t *sources.Table, asked *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
+// planParallel returns how many partitions of a table to read at once, and how large
+// their pages are. It plans one scan for a query with an order, a limit or a cursor
+// that the table handles, for tokens, and for a table that has no partitions or
+// allows too few scans. lookups reserves one of the table's scans for look-ups;
+// limit is the stream's memory limit in bytes.
+func planParallel(o Options, t *sources.Table, pushed *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
 	n := o.Parallel
 	if t.MaxScans > 0 {
 		if lookups {
@@ -40,7 +42,7 @@ func planParallel(o Options, t *sources.Table, asked *sources.Query, lookups boo
 			n = min(n, t.MaxScans)
 		}
 	}
-	if n < 2 || !t.Capabilities.Has(sources.CapPartition) || len(asked.OrderBy) > 0 || asked.Limit > 0 || o.Tokens || asked.After != nil {
+	if n < 2 || !t.Capabilities.Has(sources.CapPartition) || len(pushed.OrderBy) > 0 || pushed.Limit > 0 || o.Tokens || pushed.After != nil {
 		return parallelScan{page: page}
 	}
 	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
@@ -48,46 +50,49 @@ func planParallel(o Options, t *sources.Table, asked *sources.Query, lookups boo
 	return parallelScan{workers: n, unordered: o.Unordered, page: page, maxQueued: max(int(most), 1)}
 }
 
-// scans is what a session must be able to run at once; 0 is no more than any
-// session can.
-func (l parallelScan) scans(lookups bool) int {
+// scans returns how many scans the session must run at once, see
+// [sources.Env.MaxScans]. 0 is the default of sessions.
+func (p parallelScan) scans(lookups bool) int {
 	switch {
-	case l.workers < 2:
+	case p.workers < 2:
 		return 0
 	case lookups:
-		return l.workers + 1
+		return p.workers + 1
 	}
-	return l.workers
+	return p.workers
 }
 
-// floor is what the workers may hold at once, which the stream sets aside for as
-// long as it is open: they cannot wait for memory one by one.
-func (l parallelScan) floor() int64 {
-	if l.workers < 2 {
+// floor returns the memory that all workers together may hold, in bytes. The stream
+// reserves it while it is open, since workers that waited for memory one by one could
+// wait for each other.
+func (p parallelScan) floor() int64 {
+	if p.workers < 2 {
 		return 0
 	}
-	return int64(l.workers*pagesPerWorker+l.maxQueued) * l.page.Bytes
+	return int64(p.workers*pagesPerWorker+p.maxQueued) * p.page.Bytes
 }
 
-// scanParallel is the hop that reads several partitions of a scan at once: the rows of
-// each in the order that it has, one partition after the other in the order of
-// the plan, or page by page as they come. The goroutines are this loop's: they
-// end with it. Its pages have no cursor. scan must give a guarded scan.
-func scanParallel(ctx context.Context, l parallelScan, session sources.Session, asked *sources.Query, calm func() bool, accounts *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
-	if l.workers < 2 {
-		return scan(ctx, asked)
+// scanParallel reads the partitions of a query at once, as parallel configures. Pages
+// arrive partition by partition in the order of the source's plan, or, if unordered,
+// as they are read; within a partition they keep their order. They have no cursors.
+//
+// scan scans one partition and must be guarded, see [sources.Guard]. calm reports
+// whether there is memory to queue pages. The goroutines end when the loop ends.
+func scanParallel(ctx context.Context, parallel parallelScan, session sources.Session, pushed *sources.Query, calm func() bool, accounts *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
+	if parallel.workers < 2 {
+		return scan(ctx, pushed)
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		plan, err := sources.GuardCall("plan", asked.Table, func() (*sources.Plan, error) { return session.Plan(ctx, asked) })
+		plan, err := sources.GuardCall("plan", pushed.Table, func() (*sources.Plan, error) { return session.Plan(ctx, pushed) })
 		if err != nil {
 			yield(sources.Batch{}, err)
 			return
 		}
 		if len(plan.Parts) < 2 {
-			scan(ctx, asked)(yield)
+			scan(ctx, pushed)(yield)
 			return
 		}
-		r := &parallelReader{parallelScan: l, parts: plan.Parts, asked: asked, calm: calm, accounts: accounts, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
+		r := &parallelReader{parallelScan: parallel, parts: plan.Parts, pushed: pushed, calm: calm, accounts: accounts, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
 		r.changed.L = &r.mu
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -95,35 +100,35 @@ func scanParallel(ctx context.Context, l parallelScan, session sources.Session, 
 			cancel()
 			r.stop()
 			group.Wait()
-			r.drop()
+			r.releaseQueued()
 		}()
-		for range min(l.workers, len(plan.Parts)) {
+		for range min(parallel.workers, len(plan.Parts)) {
 			group.Go(func() { r.worker(ctx) })
 		}
 		r.loop(yield)
 	}
 }
 
-// parallelReader is what the workers and the loop share.
+// parallelReader is the state that the workers and the consumer's loop share.
 type parallelReader struct {
 	parallelScan
 	parts    []sources.Part
-	asked    *sources.Query
-	calm     func() bool // there is memory to read ahead
+	pushed   *sources.Query
+	calm     func() bool // reports whether there is memory to queue pages
 	accounts *budget.Accounts
 	scan     func(context.Context, *sources.Query) sources.Batches
 
 	mu      sync.Mutex
 	changed sync.Cond
 	next    int             // the first partition that no worker has taken
-	turn    int             // the first one that the loop has not seen the end of
-	queues  [][]fetchedPage // by partition: what waits for the loop
-	done    []bool          // by partition: no more will come
-	waiting int             // in all queues
-	stopped bool
+	current int             // the first partition that the loop has not finished
+	queues  [][]fetchedPage // by partition: pages that wait for the loop
+	done    []bool          // by partition: it is read to its end
+	queued  int             // pages in all queues
+	stopped bool            // the loop has ended
 }
 
-// worker reads one partition after the other until there are none, or one fails.
+// worker reads one partition after another until none is left or one fails.
 func (r *parallelReader) worker(ctx context.Context) {
 	for {
 		r.mu.Lock()
@@ -136,18 +141,19 @@ func (r *parallelReader) worker(ctx context.Context) {
 	}
 }
 
-// read reads one partition, and reports whether it was read to its end.
+// read queues the pages of one partition, or its error, and reports whether it
+// reached the partition's end.
 func (r *parallelReader) read(ctx context.Context, i int) bool {
-	q := *r.asked
+	q := *r.pushed
 	q.Part = r.parts[i]
 	for page, err := range r.scan(ctx, &q) {
 		f := fetchedPage{err: err, more: true}
 		if err == nil {
 			page.Record.Retain()
-			page.Cursor = nil // of the partition, and so of no use for the whole
-			f.page, f.counted = page, r.accounts.Hold(budget.ReadAhead, page.Record)
+			page.Cursor = nil // it is a cursor of the partition, not of the table
+			f.page, f.endHold = page, r.accounts.Hold(budget.ReadAhead, page.Record)
 		}
-		if !r.put(i, f) || err != nil {
+		if !r.enqueue(i, f) || err != nil {
 			return false
 		}
 	}
@@ -158,62 +164,62 @@ func (r *parallelReader) read(ctx context.Context, i int) bool {
 	return true
 }
 
-// put gives a page to the loop once there is room for it, and reports whether
-// the loop still runs.
-func (r *parallelReader) put(i int, f fetchedPage) bool {
+// enqueue queues a page once there is room for it, and reports whether the loop still
+// runs.
+func (r *parallelReader) enqueue(i int, f fetchedPage) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.stopped && !r.room(i) {
+	for !r.stopped && !r.hasRoom(i) {
 		r.changed.Wait()
 	}
 	if r.stopped {
 		if f.page.Record != nil {
-			f.counted()
+			f.endHold()
 			f.page.Record.Release()
 		}
 		return false
 	}
 	r.queues[i] = append(r.queues[i], f)
-	r.waiting++
+	r.queued++
 	r.changed.Broadcast()
 	return true
 }
 
-// room reports whether a page of a partition may wait for the loop: always the
-// one that the loop waits for, others while there are few and memory is not
-// short.
-func (r *parallelReader) room(i int) bool {
-	if r.wanted(i) {
-		return len(r.queues[i]) == 0 || r.waiting < r.maxQueued && r.calm()
+// hasRoom reports whether a page of a partition may be queued. The page that the loop
+// waits for always may; others may while few are queued and there is memory.
+func (r *parallelReader) hasRoom(i int) bool {
+	if r.isNext(i) {
+		return len(r.queues[i]) == 0 || r.queued < r.maxQueued && r.calm()
 	}
-	return r.waiting < r.maxQueued && r.calm()
+	return r.queued < r.maxQueued && r.calm()
 }
 
-// wanted reports whether the loop takes what comes from a partition next.
-func (r *parallelReader) wanted(i int) bool { return i == r.turn || r.unordered && r.waiting == 0 }
+// isNext reports whether the loop waits for the next page of a partition.
+func (r *parallelReader) isNext(i int) bool { return i == r.current || r.unordered && r.queued == 0 }
 
-// take returns the next page, or false at the end of all partitions.
-func (r *parallelReader) take() (fetchedPage, bool) {
+// dequeue waits for the next page and returns it, or false at the end of all
+// partitions.
+func (r *parallelReader) dequeue() (fetchedPage, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		for r.turn < len(r.parts) && r.done[r.turn] && len(r.queues[r.turn]) == 0 {
-			r.turn++
+		for r.current < len(r.parts) && r.done[r.current] && len(r.queues[r.current]) == 0 {
+			r.current++
 			r.changed.Broadcast()
 		}
-		if r.turn == len(r.parts) {
+		if r.current == len(r.parts) {
 			return fetchedPage{}, false
 		}
-		last := r.turn
+		last := r.current
 		if r.unordered {
 			last = len(r.parts) - 1
 		}
-		for i := r.turn; i <= last; i++ {
+		for i := r.current; i <= last; i++ {
 			if queue := r.queues[i]; len(queue) > 0 {
 				f := queue[0]
 				queue[0] = fetchedPage{}
 				r.queues[i] = queue[1:]
-				r.waiting--
+				r.queued--
 				r.changed.Broadcast()
 				return f, true
 			}
@@ -222,10 +228,10 @@ func (r *parallelReader) take() (fetchedPage, bool) {
 	}
 }
 
-// loop yields what the workers read.
+// loop yields the pages that the workers read.
 func (r *parallelReader) loop(yield func(sources.Batch, error) bool) {
 	for {
-		f, ok := r.take()
+		f, ok := r.dequeue()
 		if !ok {
 			return
 		}
@@ -233,19 +239,20 @@ func (r *parallelReader) loop(yield func(sources.Batch, error) bool) {
 			yield(sources.Batch{}, f.err)
 			return
 		}
-		if !r.give(f, yield) {
+		if !r.deliver(f, yield) {
 			return
 		}
 	}
 }
 
-func (r *parallelReader) give(f fetchedPage, yield func(sources.Batch, error) bool) bool {
-	f.counted()
+// deliver yields a page and then releases it.
+func (r *parallelReader) deliver(f fetchedPage, yield func(sources.Batch, error) bool) bool {
+	f.endHold()
 	defer f.page.Record.Release()
 	return yield(f.page, nil)
 }
 
-// stop tells the workers that nobody takes pages any more.
+// stop makes the workers end at their next page.
 func (r *parallelReader) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,12 +260,13 @@ func (r *parallelReader) stop() {
 	r.changed.Broadcast()
 }
 
-// drop gives back what nobody took, once the workers have ended.
-func (r *parallelReader) drop() {
+// releaseQueued releases the pages that the loop did not take. The workers must have
+// ended.
+func (r *parallelReader) releaseQueued() {
 	for _, queue := range r.queues {
 		for _, f := range queue {
 			if f.page.Record != nil {
-				f.counted()
+				f.endHold()
 				f.page.Record.Release()
 			}
 		}

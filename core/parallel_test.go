@@ -12,16 +12,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// parted is a table "items" of n rows in three partitions, whose scans change
-// makes other scans of; nil leaves them.
+// parted returns a source of a table "items" of n rows in three partitions. change,
+// if not nil, replaces its scans.
 func parted(t *testing.T, n int, change testkit.Change) sources.Source {
 	t.Helper()
-	source, err := testkit.NewMemory([]testkit.MemoryTable{{Name: "items", Schema: itemSchema, Key: []string{"id"}, Rows: func(yield func([]any) bool) {
-		for row, err := range upTo(n, nil) {
+	source, err := testkit.NewMemory([]testkit.MemoryTable{{Name: "items", Schema: coretest.ItemSchema, Key: []string{"id"}, Rows: func(yield func([]any) bool) {
+		for row, err := range coretest.ItemRows(n, nil) {
 			if err != nil || !yield(row.Values) {
 				return
 			}
@@ -36,42 +37,43 @@ func parted(t *testing.T, n int, change testkit.Change) sources.Source {
 	return testkit.Wrap(source, change)
 }
 
-// TestPartsInOrder: read in partitions, a table has the rows that it has read as
-// one, in their order; without an order it has the same rows.
+// TestPartsInOrder tests that reading partitions in parallel yields the rows of a
+// single scan in the same order, or, if unordered, the same rows.
 func TestPartsInOrder(t *testing.T) {
-	budget, source := parent(t), parted(t, 6_000, nil)
-	one := open(t, source, core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: budget})
-	if _, err := ids(one); err != nil {
+	budget, source := coretest.NewBudget(t), parted(t, 6_000, nil)
+	one := coretest.Open(t, source, core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: budget})
+	if _, err := coretest.IDs(one); err != nil {
 		t.Fatal(err)
 	}
 	for _, parallel := range []int{1, 2, 3, 8} {
 		for _, ahead := range []bool{false, true} {
 			for _, memory := range []int64{1 << 20, 32 << 20} {
 				o := core.Options{Parallel: parallel, Memory: memory, ReadAhead: ahead}
-				got := open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget})
-				if _, err := ids(got); err != nil {
+				got := coretest.Open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget})
+				if _, err := coretest.IDs(got); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(one.Receipt(), got.Receipt(), ignored); diff != "" {
 					t.Errorf("%d at once: %s", parallel, diff)
 				}
 				if r := got.Receipt(); r.PeakBytes > memory {
-					t.Errorf("%d at once: %d bytes were held of %d", parallel, r.PeakBytes, memory)
+					t.Errorf("%d at once: held %d bytes, limit %d", parallel, r.PeakBytes, memory)
 				}
 				o.Unordered = true
-				all, err := ids(open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget}))
+				all, err := coretest.IDs(coretest.Open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget}))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if slices.Sort(all); !slices.Equal(all, count(0, 6_000)) {
-					t.Errorf("%d at once, without an order: %d rows are others", parallel, len(all))
+				if slices.Sort(all); !slices.Equal(all, coretest.IDRange(0, 6_000)) {
+					t.Errorf("%d at once, unordered: got %d rows that differ", parallel, len(all))
 				}
 			}
 		}
 	}
 }
 
-// TestPartsAtOnce: each scan waits until as many run as there should be.
+// TestPartsAtOnce tests that partitions are scanned in parallel: each scan waits
+// until three run.
 func TestPartsAtOnce(t *testing.T) {
 	for _, unordered := range []bool{false, true} {
 		var running sync.WaitGroup
@@ -79,7 +81,7 @@ func TestPartsAtOnce(t *testing.T) {
 		source := parted(t, 3000, func(_ context.Context, env sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
 			return func(yield func(sources.Batch, error) bool) {
 				if q.Part == nil || env.MaxScans != 3 {
-					yield(sources.Batch{}, fmt.Errorf("a session of %d scans is asked for the part %q", env.MaxScans, q.Part))
+					yield(sources.Batch{}, fmt.Errorf("Env.Scans is %d and the query's part %q, want 3 scans and a part", env.MaxScans, q.Part))
 					return
 				}
 				running.Done()
@@ -87,14 +89,15 @@ func TestPartsAtOnce(t *testing.T) {
 				scan(yield)
 			}
 		})
-		got, err := ids(open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Unordered: unordered}, core.Resources{Budget: parent(t)}))
+		got, err := coretest.IDs(coretest.Open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Unordered: unordered}, core.Resources{Budget: coretest.NewBudget(t)}))
 		if err != nil || len(got) != 3000 {
-			t.Errorf("%d rows, %v", len(got), err)
+			t.Errorf("got %d rows, error: %v", len(got), err)
 		}
 	}
 }
 
-// TestPartsAreBounded: lanes that nobody takes anything from stop.
+// TestPartsAreBounded tests that workers stop reading while the consumer does not
+// take pages.
 func TestPartsAreBounded(t *testing.T) {
 	const memory = 1 << 20
 	var pages atomic.Int64
@@ -108,22 +111,22 @@ func TestPartsAreBounded(t *testing.T) {
 			}
 		}
 	})
-	stream := open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Memory: memory, ChunkRows: 100}, core.Resources{Budget: parent(t)})
+	stream := coretest.Open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Memory: memory, ChunkRows: 100}, core.Resources{Budget: coretest.NewBudget(t)})
 	for range stream.Chunks() {
 		break
 	}
 	if r := stream.Receipt(); r.PeakBytes > memory || r.Complete {
 		t.Errorf("%+v", r)
 	}
-	// The table has some 60 pages of the 21 KiB that three lanes have in this
-	// memory. One lane has one in its hands, six wait, and few were taken.
+	// With this memory, three workers read pages of 21 KiB, of which the table has
+	// about 60. Each worker holds one page, six are queued, and few were taken.
 	if n := pages.Load(); n > 3+6+5 {
-		t.Errorf("%d pages were read for the first chunk", n)
+		t.Errorf("read %d pages for the first chunk", n)
 	}
 }
 
-// TestPartsFail: an error of one partition ends the stream after the rows that
-// come before it; so do a panic, and the end of the context.
+// TestPartsFail tests that an error or a panic of one partition, or the end of the
+// context, ends the stream after the rows that precede it.
 func TestPartsFail(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind sources.Kind
@@ -143,34 +146,35 @@ func TestPartsFail(t *testing.T) {
 			defer cancel()
 			source := parted(t, 3000, func(_ context.Context, _ sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
 				return func(yield func(sources.Batch, error) bool) {
-					if q.Part[0] != 0 { // where it begins
+					if q.Part[0] != 0 { // the first row of the partition
 						c.do(cancel, yield)
 						return
 					}
 					scan(yield)
 				}
 			})
-			stream, err := core.Open(ctx, source, core.Query{Table: "items"}, core.Options{Parallel: 2}, core.Resources{Budget: parent(t)})
+			stream, err := core.Open(ctx, source, core.Query{Table: "items"}, core.Options{Parallel: 2}, core.Resources{Budget: coretest.NewBudget(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := ids(stream)
-			if sources.KindOf(err) != c.kind || c.kind != sources.Canceled && !slices.Equal(got, count(0, 1000)) {
-				t.Errorf("%d rows, then %v", len(got), err)
+			got, err := coretest.IDs(stream)
+			if sources.KindOf(err) != c.kind || c.kind != sources.Canceled && !slices.Equal(got, coretest.IDRange(0, 1000)) {
+				t.Errorf("got %d rows, error: %v", len(got), err)
 			}
 			if stream.Receipt().Complete {
-				t.Error("the receipt says that it is complete")
+				t.Error("the receipt is complete")
 			}
 		})
 	}
 }
 
-// TestPartsAndThePanicOfTheConsumer: it passes through, and nothing is left.
+// TestPartsAndThePanicOfTheConsumer tests that a panic of the consumer is not
+// changed and leaves no memory in use.
 func TestPartsAndThePanicOfTheConsumer(t *testing.T) {
-	stream := open(t, parted(t, 3000, nil), core.Query{Table: "items"}, core.Options{Parallel: 3}, core.Resources{Budget: parent(t)})
+	stream := coretest.Open(t, parted(t, 3000, nil), core.Query{Table: "items"}, core.Options{Parallel: 3}, core.Resources{Budget: coretest.NewBudget(t)})
 	defer func() {
 		if r := recover(); r != "mine" {
-			t.Errorf("the panic became %v", r)
+			t.Errorf("recovered %v", r)
 		}
 	}()
 	for range stream.Chunks() {
@@ -178,18 +182,19 @@ func TestPartsAndThePanicOfTheConsumer(t *testing.T) {
 	}
 }
 
-// TestPartsNotDivided: what one scan must answer is asked of one.
+// TestPartsNotDivided tests that a query whose order or limit the table handles is
+// read in one scan.
 func TestPartsNotDivided(t *testing.T) {
 	for name, q := range map[string]core.Query{
 		"order": {Table: "items", OrderBy: []sources.Sort{{Column: "id", Desc: true}}}, "limit": {Table: "items", Limit: 5},
 	} {
 		source := parted(t, 3000, func(_ context.Context, _ sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
 			if q.Part != nil {
-				t.Errorf("%s: a part is asked for", name)
+				t.Errorf("%s: the query has a part", name)
 			}
 			return scan
 		})
-		if _, err := ids(open(t, source, q, core.Options{Parallel: 3}, core.Resources{Budget: parent(t)})); err != nil {
+		if _, err := coretest.IDs(coretest.Open(t, source, q, core.Options{Parallel: 3}, core.Resources{Budget: coretest.NewBudget(t)})); err != nil {
 			t.Error(err)
 		}
 	}

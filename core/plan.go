@@ -8,19 +8,18 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// plan is a query compiled against a catalog: what a stream of it and an
-// explanation both need before anything is read.
+// plan is a query compiled against a catalog. Open and Explain both start from it.
 type plan struct {
 	query    Query
 	options  Options
 	table    *sources.Table
-	pushed   *sources.Query // what the table is asked for
-	rest     query.Residual // what is left to the engine
-	tree     *relation.Tree // the relations
-	scanned  *arrow.Schema  // of the rows without relations
-	from     resumePoint    // where the stream resumes; zero at the beginning
-	limit    int64          // of memory, in bytes
-	parallel parallelScan   // the partitions that are read at once, and the size of pages
+	pushed   *sources.Query // the part that the table does
+	residual query.Residual // the part that the engine does
+	tree     *relation.Tree // the relations to load
+	scanned  *arrow.Schema  // the columns of the rows, without relations
+	start    resumePoint    // where the stream resumes; zero is the first row
+	limit    int64          // memory limit, in bytes
+	parallel parallelScan   // partitions to read at once, and the page size
 }
 
 // compile checks a query against a catalog and divides the work between the table
@@ -36,38 +35,39 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 		return nil, err
 	}
 	if q.Columns != nil {
-		q.Columns = tree.Scanned // with those that relations need
+		q.Columns = tree.Scanned // including those that relations need
 	}
-	_, pushed, rest, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit})
+	_, pushed, residual, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit})
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{query: q, options: o, table: table, pushed: pushed, rest: rest, tree: tree, scanned: table.ScanSchema(rest.Columns), limit: limit}
+	p := &plan{query: q, options: o, table: table, pushed: pushed, residual: residual, tree: tree, scanned: table.ScanSchema(residual.Columns), limit: limit}
 	if err := p.resume(); err != nil {
 		return nil, err
 	}
-	// A growing builder holds two buffers, and pages whose size does not follow that
-	// of the chunks can be cached and resumed.
+	// The limit has room for several pages, each twice, since a growing builder has
+	// two buffers. Pages do not depend on the size of chunks: that way they can be
+	// cached and resumed.
 	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
 	p.parallel = planParallel(o, table, pushed, p.related(), page, limit)
 	return p, nil
 }
 
-// resume makes the plan start behind the query's token.
+// resume makes the plan start after the chunk that the query's token marks.
 func (p *plan) resume() error {
 	if !p.options.Tokens {
 		return nil
 	}
-	from, err := resumeFrom(p.table, p.query)
+	start, err := resumeFrom(p.table, p.query)
 	if err != nil {
 		return sources.WithOp("query", p.table.Name, err)
 	}
-	p.from, p.pushed.After = from, from.cursor
-	if p.query.Limit > 0 { // the rows since the cursor are read once more
-		if p.rest.Limit > 0 {
-			p.rest.Limit += from.since
+	p.start, p.pushed.After = start, start.cursor
+	if p.query.Limit > 0 { // rows between the cursor and the token are read again
+		if p.residual.Limit > 0 {
+			p.residual.Limit += start.rowsAfter
 		} else {
-			p.pushed.Limit += from.since
+			p.pushed.Limit += start.rowsAfter
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func (p *plan) resume() error {
 // related reports whether the query loads relations.
 func (p *plan) related() bool { return len(p.tree.Nodes) > 0 }
 
-// expected returns how many rows the catalog expects the source to give, or -1.
+// expected returns the catalog's estimate of the rows to read, or -1 if unknown.
 func (p *plan) expected() int64 {
 	if p.pushed.Where == nil && p.query.After == "" {
 		return p.table.Rows

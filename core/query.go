@@ -5,26 +5,26 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Query is what a stream is asked for. Unlike a [sources.Query] it may ask
-// anything of any table: what the table does not do by itself, the engine does.
-// Streams keep no reference to a Query.
+// Query selects the rows of a stream. Unlike a [sources.Query], it does not depend on
+// the table's abilities: the engine does what the table does not. The slices and
+// predicates of a Query must not change while a stream of it is open.
 type Query struct {
 	Table string
-	// Columns are the result's, in this order, each once; nil is all of them.
+	// Columns are the columns of the result, in this order, each once. Nil is all
+	// columns of the table.
 	Columns []string
-	// Where keeps the rows for which it is true. It may name any column. A
-	// literal may have any type that is [sources.Comparable] with its column.
+	// Where keeps the rows for which it is true. It may name any column of the table.
+	// A literal may have any type that is [sources.Comparable] with its column.
 	Where sources.Predicate
-	// OrderBy is the order of the rows; nil leaves it to the table. An order that
-	// the table does not take needs memory for all rows of the result, or for
-	// Limit of them.
+	// OrderBy sorts the rows. Nil keeps the table's order. If the table cannot sort,
+	// the engine does, in memory: it holds all rows of the result, or Limit of them.
 	OrderBy []sources.Sort
-	// Limit is the number of rows at most; 0 is no limit.
+	// Limit is the maximum number of rows. 0 is no limit.
 	Limit int64
-	// After goes on right behind the chunk that had this token: all else but Limit
-	// is what it was then, and Limit counts only the rows that are still to come.
-	// Empty is the beginning.
+	// After resumes after the chunk that had this token. Fields other than Limit must
+	// match the query of that stream. Limit counts only rows after the token. Empty
+	// starts at the first row.
 	After Token
-	// Load says which relations come along.
+	// Load selects the relations to load with the rows.
 	Load query.Load
 }

@@ -7,78 +7,82 @@ import (
 	"github.com/penstock-data/penstock/core/retry"
 )
 
-// Receipt is what a stream reports of itself. Its JSON names are stable.
+// Receipt has the figures and the outcome of a stream. Its JSON names are stable.
 type Receipt struct {
-	Name  string `json:"name,omitempty"` // as [Options.Name] says
+	Name  string `json:"name,omitempty"` // [Options.Name]
 	Table string `json:"table"`
-	// Complete is true once every row was handed out. It is false while the
-	// stream runs, after an error, and after a loop that was left early.
+	// Complete is true once the consumer has received every row. It is false while the
+	// stream runs, after an error, and if the consumer left the loop early.
 	Complete bool `json:"complete"`
-	// Error is the error that ended the stream; empty where there was none.
+	// Error is the text of the error that ended the stream; empty for none.
 	Error string `json:"error,omitempty"`
 
-	Rows   int64 `json:"rows"`
-	Chunks int64 `json:"chunks"`
-	// Bytes are those of the rows as [sources.Size] counts them: they do not
-	// depend on how the rows were divided into chunks.
+	Rows   int64 `json:"rows"`   // rows yielded to the consumer
+	Chunks int64 `json:"chunks"` // chunks that these rows came in
+	// Bytes is the size of these rows, as [sources.Size] counts it. It does not depend
+	// on how the rows were divided into chunks.
 	Bytes int64 `json:"bytes"`
-	// PeakBytes is the most memory that the stream held at once, LimitBytes what
-	// it could have held.
+	// PeakBytes is the most memory that the stream held at any time, and LimitBytes
+	// its memory limit.
 	PeakBytes  int64 `json:"peak_bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
-	// SandboxPeakBytes is the most private memory that the process or module of
-	// the source held, IsolateLimitBytes its cap; 0 where it runs in this process.
+	// SandboxPeakBytes is the most private memory that the source's process or module
+	// held at any time, and SandboxLimitBytes its limit. Both are 0 if the source runs
+	// in this process.
 	SandboxPeakBytes  int64 `json:"isolate_peak_bytes,omitempty"`
 	SandboxLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
-	// Skipped is how many records the source could not read and, as it was told,
-	// left out; SkippedFirst are the places and faults of the first ones. Records
-	// that were skipped do not make a result incomplete: somebody chose that.
+	// Skipped counts the records that the source could not read and was configured to
+	// skip. SkippedFirst has the locations and faults of the first of them. A stream
+	// that skipped records can be complete.
 	Skipped      int64    `json:"skipped,omitempty"`
 	SkippedFirst []string `json:"skipped_first,omitempty"`
-	// Events are the changes of the stream's level, the first 64 of them;
-	// LevelChanges is how many there were, and Paused how long it waited for
-	// memory, in nanoseconds.
+	// Events are the first 64 changes of the stream's [budget.Level], and LevelChanges
+	// counts all of them. Paused is the time that the stream waited for memory, in
+	// nanoseconds.
 	Events       []budget.Event `json:"events,omitempty"`
 	LevelChanges int            `json:"level_changes,omitempty"`
 	Paused       time.Duration  `json:"paused_ns,omitempty"`
-	// Retries is how often the source failed and was tried again, Stalls how often
-	// it gave nothing for half of [retry.Timeouts.Stall]; Faults are the first 64 of both.
+	// Retries counts the faults of the source that were retried, and Stalls how often
+	// it yielded nothing for half of [retry.Timeouts.Stall]. Faults are the first 64 of
+	// both.
 	Retries int64         `json:"retries,omitempty"`
 	Stalls  int64         `json:"stalls,omitempty"`
 	Faults  []retry.Fault `json:"faults,omitempty"`
-	// Token is where a stream of the same query goes on: behind the last chunk that
-	// the consumer is done with, which is the one after which it came back to its
-	// loop. Empty where [Options.Tokens] is not set, or there is no such place.
+	// Token resumes after the last chunk that the consumer is done with, see
+	// [Query.After]. A consumer is done with a chunk when it asks for the next one.
+	// Before the first chunk, Token is the query's own. See [Chunk.Token] for when it
+	// is empty.
 	Token Token `json:"token,omitempty"`
 	// Cache is how the cache was used: [cache.Hit], [cache.Miss], [cache.Shared] or
-	// [cache.Bypassed]; empty where there is none. CacheAge is how long ago the
-	// source was asked for what the cache gave, in nanoseconds.
+	// [cache.Bypassed]; empty without a cache. CacheAge is the age of the cached rows,
+	// in nanoseconds.
 	Cache    string        `json:"cache,omitempty"`
 	CacheAge time.Duration `json:"cache_age_ns,omitempty"`
-	// Lookups is how many look-ups the relations took together.
+	// Lookups counts the look-ups of all relations.
 	Lookups int64 `json:"lookups,omitempty"`
-	// Relations says what each relation of the load took, parents first.
+	// Relations has the figures of each relation of the load, parents first.
 	Relations []RelationReceipt `json:"relations,omitempty"`
-	// Checksum is over the columns' names, types and values and the order of the
-	// rows, never over how they were divided; empty until the stream has ended.
+	// Checksum covers the names and types of the columns, and the values and order of
+	// the rows, but not how they were divided into chunks. It is empty until the stream
+	// has ended.
 	Checksum string `json:"checksum,omitempty"`
 	// Elapsed is the time from opening the stream to its end, or to now, in
-	// nanoseconds: the consumer's time is in it.
+	// nanoseconds. It includes the time that the consumer takes.
 	Elapsed time.Duration `json:"elapsed_ns"`
 }
 
-// RelationReceipt is what one relation took. Its JSON names are stable.
+// RelationReceipt has the figures of one relation. Its JSON names are stable.
 type RelationReceipt struct {
-	Path string `json:"path"` // as in lines.product
-	// Lookups is how many questions were asked: to the related table, and to the
-	// one that a many_to_many goes through. A part of their keys was remembered.
+	Path string `json:"path"` // names from the stream's table on, as in lines.product
+	// Lookups counts look-ups in the related table and in the table that a
+	// many_to_many relation goes through.
 	Lookups    int64 `json:"lookups"`
-	Keys       int64 `json:"keys"`       // that chunks had, each once a chunk
-	Remembered int64 `json:"remembered"` // of those, the ones that needed no look-up
-	Rows       int64 `json:"rows"`       // that look-ups gave
-	// Skipped is how many records a look-up left out, as the source was told to:
-	// the most of any.
+	Keys       int64 `json:"keys"`       // distinct keys of each chunk, summed over chunks
+	Remembered int64 `json:"remembered"` // keys among Keys that needed no look-up
+	Rows       int64 `json:"rows"`       // rows that look-ups yielded
+	// Skipped is the number of records that the source skipped in a look-up, the
+	// largest of all look-ups.
 	Skipped int64 `json:"skipped,omitempty"`
-	// Dangling is how many rows hold a key that leads nowhere.
+	// Dangling counts rows with a key that no related row has.
 	Dangling int64 `json:"dangling"`
 }

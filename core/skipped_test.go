@@ -12,8 +12,8 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// TestSkipped: what a source left out is in the receipt, and a count that makes
-// no sense is an error.
+// TestSkipped tests that the receipt has the records that the source skipped, and
+// that a negative count is an error.
 func TestSkipped(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "t", Schema: schema, Rows: -1}}}
@@ -56,7 +56,7 @@ func TestSkipped(t *testing.T) {
 			}
 			r := s.Receipt()
 			if last != nil && sources.KindOf(last) != c.kind || (last == nil) != (c.kind == 0) || r.Skipped != c.want {
-				t.Errorf("%v, and %d are skipped, want %d", last, r.Skipped, c.want)
+				t.Errorf("error: %v; skipped %d records, want %d", last, r.Skipped, c.want)
 			}
 			if want := []string{"0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "1.0", "1.1", "1.2"}; c.kind == 0 {
 				if diff := cmp.Diff(want, r.SkippedFirst); diff != "" {

@@ -18,46 +18,46 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Stream reads one table of one source. It is a chain of sequences, each
-// ranging over the one before it, and works only while its consumer ranges over
-// [Stream.Chunks]: blocking in the loop holds the source back, leaving the loop
-// stops it.
+// Stream reads the rows of a query. [Open] returns one. It works only while its
+// consumer ranges over [Stream.Chunks]: a consumer that blocks in the loop holds the
+// source back, and one that leaves the loop stops it.
 //
-// One goroutine ranges; every method may be called from any.
+// Methods are safe for concurrent use; the loop itself is for one goroutine.
 type Stream struct {
 	*connection
 	ctx      context.Context
 	stop     context.CancelCauseFunc
 	name     string
-	limit    int64        // of rows, from the query
-	expected int64        // rows that the catalog expects the source to give; -1 if unknown
-	read     atomic.Int64 // rows that the source gave
+	limit    int64        // maximum number of rows, from the query; 0 is none
+	expected int64        // rows that the source will yield, by its catalog; -1 if unknown
+	read     atomic.Int64 // rows that the source has yielded
 	gate     gate
 	observer Observer
 	chunks   sources.Batches
 	tracker  *tokenTracker // nil without tokens
 
-	done     chan struct{} // closed once everything is given back
+	done     chan struct{} // closed once everything is released
 	closeErr error         // set before done is closed
 
 	mu       sync.Mutex
 	state    state
-	failure  sources.Kind // of the receipt's error
+	failure  sources.Kind // kind of receipt.Error
 	receipt  Receipt
 	checksum *rows.Checksum
 	started  time.Time
 }
 
-// state is how far a stream is: only an idle one starts a loop, and only what
-// takes it to its end gives back what it held.
+// state is the state of a stream's loop. A loop starts only from idle. Whoever moves
+// the stream to ended releases what it holds.
 type state uint8
 
 const (
-	idle state = iota
-	running
-	ended
+	idle    state = iota // the loop has not started
+	running              // the loop runs
+	ended                // the loop has ended, or the stream was closed without one
 )
 
+// newStream returns the stream of a plan, still without its context and its chain.
 func newStream(p *plan, c *connection, r Resources, started time.Time) *Stream {
 	s := &Stream{
 		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: r.Observer,
@@ -65,30 +65,31 @@ func newStream(p *plan, c *connection, r Resources, started time.Time) *Stream {
 		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After},
 	}
 	if p.options.Tokens {
-		s.tracker = newTokenTracker(p.from, p.table, p.scanned, p.tree.Shown)
+		s.tracker = newTokenTracker(p.start, p.table, p.scanned, p.tree.Shown)
 	}
 	return s
 }
 
-// Schema is the schema of every chunk's record.
+// Schema returns the schema of every chunk's record.
 func (s *Stream) Schema() *arrow.Schema { return s.loader.Schema }
 
-// Chunks are the stream's rows, each once and in order. An error comes once and
-// last, with a nil chunk: without one, the loop saw every row. An empty result
-// is a loop without an iteration. When the loop ends, in whatever way, the
-// session is closed and all that the stream held is back, but for the records
-// that the consumer retained.
+// Chunks returns an iterator over the rows of the stream, each exactly once and in
+// order, in chunks of at least one row. If the stream fails, the last pair is a nil
+// chunk and the error; without an error, the loop has seen every row.
 //
-// The sequence is single use: ranging over it again, or after Close, yields an
-// error of kind [sources.Invalid].
+// When the loop ends, in whatever way, the stream closes its sessions and releases
+// its memory, except for records that the consumer retained.
+//
+// The iterator is single-use: ranging over it again, or after Close, yields an error
+// of kind [sources.Invalid].
 func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 	return func(yield func(*Chunk, error) bool) {
-		if !s.enter(running, idle) {
-			yield(nil, &sources.Error{Op: "read", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream was ranged over or closed already")})
+		if !s.transition(idle, running) {
+			yield(nil, &sources.Error{Op: "read", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream was already ranged over or closed: open another one")})
 			return
 		}
 		defer func() {
-			s.enter(ended, running)
+			s.transition(running, ended)
 			s.end()
 		}()
 		s.gate.wait(s.ctx)
@@ -104,7 +105,7 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 			case batch.Record.NumRows() == 0:
 				continue
 			}
-			s.count(batch.Record)
+			s.countChunk(batch.Record)
 			token := s.tokenAfter(batch.Record)
 			if !s.deliver(batch.Record, token, yield) {
 				return
@@ -119,25 +120,26 @@ func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 	}
 }
 
-// deliver gives a chunk to the consumer for its iteration.
+// deliver yields a chunk to the consumer. The chunk ends with the iteration.
 func (s *Stream) deliver(record arrow.RecordBatch, token Token, yield func(*Chunk, error) bool) bool {
 	record.Retain()
-	handed := s.accounts.Track(record)
-	defer handed.Release()
-	related := s.loader.Related(handed)
+	tracked := s.accounts.Track(record)
+	defer tracked.Release()
+	related := s.loader.Related(tracked)
 	defer related.Close()
-	return yield(&Chunk{Record: handed, Token: token, related: related}, nil)
+	return yield(&Chunk{Record: tracked, Token: token, related: related}, nil)
 }
 
-// tokenAfter is the token behind a chunk that is about to be handed out.
+// tokenAfter returns the token of the next chunk, or an empty one without tokens. It
+// must be called once for each chunk.
 func (s *Stream) tokenAfter(record arrow.RecordBatch) Token {
 	if s.tracker == nil {
 		return ""
 	}
-	return s.tracker.chunk(record)
+	return s.tracker.advance(record)
 }
 
-// consumed notes the token of a chunk that the consumer is done with.
+// consumed records the token of a chunk that the consumer is done with.
 func (s *Stream) consumed(token Token) {
 	if s.tracker == nil {
 		return
@@ -147,18 +149,20 @@ func (s *Stream) consumed(token Token) {
 	s.receipt.Token = token
 }
 
-// MemoryByOwner says who holds how much of the stream's memory now.
+// MemoryByOwner returns the stream's current memory, in bytes, by owner.
 func (s *Stream) MemoryByOwner() budget.Breakdown { return s.accounts.Breakdown() }
 
-// Level says how the stream goes about memory now.
+// Level returns the stream's current degree of backpressure.
 func (s *Stream) Level() budget.Level { return s.pressure.Level() }
 
-// Allocator is the stream's budget for those who write its chunks: what they
-// allocate is of the stream's limit, and counts as theirs. They release it before
-// the stream ends or soon after.
+// Allocator returns an allocator for writers of the stream's chunks. What they
+// allocate counts toward the stream's memory limit, under the owner [budget.Output].
+// They free it before the stream ends or soon after. Like all allocators of a budget,
+// it panics with an error of kind [sources.Exhausted] if the limit is reached. It is
+// safe for concurrent use.
 func (s *Stream) Allocator() memory.Allocator { return s.accounts.Allocator(budget.Output) }
 
-// Receipt says how far the stream has come, and once it has ended how it ended.
+// Receipt returns the stream's figures so far, or its final ones once it has ended.
 func (s *Stream) Receipt() Receipt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,34 +187,36 @@ func (s *Stream) Receipt() Receipt {
 // relation. A relation that does not exist is an error of kind [sources.NotFound].
 func (s *Stream) RelatedField(name string) (arrow.Field, error) { return s.loader.Field(name) }
 
-// Budget is what the stream holds memory from: its figures say how much of the
-// limit is in use. The records of chunks that were retained are part of it.
+// Budget returns the budget from which the stream allocates its memory. It includes
+// retained records.
 func (s *Stream) Budget() *budget.Budget { return s.budget }
 
-// Done is closed when the stream has ended and given back what it held.
+// Done returns a channel that is closed once the stream has ended and released what
+// it held.
 func (s *Stream) Done() <-chan struct{} { return s.done }
 
-// Close ends the stream, if its loop has not done so, and returns what went
-// wrong when the session was closed. While a loop runs, Close only tells it to
-// stop: the loop gives back what is held when it ends, and [Stream.Done] says
-// when. Close may be called from any goroutine, and more than once.
+// Close ends the stream and returns the error of closing its sessions, if any. While
+// a loop runs, Close returns nil at once: it makes the loop stop, which then releases
+// what the stream holds; [Stream.Done] signals that. Close may be called more than
+// once.
 func (s *Stream) Close() error {
-	if s.enter(ended, idle) {
+	if s.transition(idle, ended) {
 		s.end()
 	}
 	s.stop(nil)
 	s.mu.Lock()
-	loops := s.state == running
+	looping := s.state == running
 	s.mu.Unlock()
-	if loops {
+	if looping {
 		return nil
 	}
 	<-s.done
 	return s.closeErr
 }
 
-// enter takes the stream from one state to another, if it is in the one.
-func (s *Stream) enter(to, from state) bool {
+// transition moves the stream from one state to another and reports whether it was in
+// the first.
+func (s *Stream) transition(from, to state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != from {
@@ -220,7 +226,7 @@ func (s *Stream) enter(to, from state) bool {
 	return true
 }
 
-// end gives back everything.
+// end releases everything and completes the receipt.
 func (s *Stream) end() {
 	s.stop(nil)
 	s.closeErr = s.connection.close()
@@ -235,21 +241,21 @@ func (s *Stream) end() {
 	close(s.done)
 }
 
-// counted counts the rows that come from the source, and the records that it
-// skipped. A resumed scan yields no page twice, so nothing is counted twice. It
-// ends with the stream's context, whatever the pages come from.
-func (s *Stream) counted(pages sources.Batches) sources.Batches {
+// countRead counts the rows that the source yields and the records that it skips. It
+// sees each page once, even if a scan was resumed. It ends with the stream's context,
+// even if the pages come from the cache.
+func (s *Stream) countRead(pages sources.Batches) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		for page, err := range pages {
 			if err == nil {
 				err = sources.ContextError(s.ctx, "scan", s.table)
 			}
 			if err != nil {
-				yield(sources.Batch{}, placed(err, s.read.Load()))
+				yield(sources.Batch{}, locateRefusal(err, s.read.Load()))
 				return
 			}
 			s.read.Add(page.Record.NumRows())
-			s.skip(page.Skipped)
+			s.addSkipped(page.Skipped)
 			if !yield(page, nil) {
 				return
 			}
@@ -257,18 +263,19 @@ func (s *Stream) counted(pages sources.Batches) sources.Batches {
 	}
 }
 
-// placed says of what did not fit where it stands: the row after those that have
-// come from the source, or one of the next page's.
-func placed(err error, rows int64) error {
+// locateRefusal adds to a budget's refusal which rows did not fit in memory: those
+// after the ones that the source has yielded. It returns other errors unchanged.
+func locateRefusal(err error, rows int64) error {
 	var refusal *budget.Refusal
 	e, ok := err.(*sources.Error)
 	if !ok || e.Kind != sources.Exhausted || !errors.As(err, &refusal) {
 		return err
 	}
-	return &sources.Error{Op: e.Op, Table: e.Table, Kind: e.Kind, Err: fmt.Errorf("what follows row %d does not fit: %w; give it more memory", rows, refusal)}
+	return &sources.Error{Op: e.Op, Table: e.Table, Kind: e.Kind, Err: fmt.Errorf("the rows after row %d do not fit in memory: %w; raise the memory limit", rows, refusal)}
 }
 
-func (s *Stream) count(record arrow.RecordBatch) {
+// countChunk adds a chunk to the receipt and the checksum.
+func (s *Stream) countChunk(record arrow.RecordBatch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.receipt.Rows += record.NumRows()
@@ -277,9 +284,8 @@ func (s *Stream) count(record arrow.RecordBatch) {
 	s.checksum.Add(record)
 }
 
-// skip counts what the source left out. A resumed scan has no page twice, so
-// neither is anything counted twice.
-func (s *Stream) skip(more sources.Skipped) {
+// addSkipped adds records that the source skipped to the receipt.
+func (s *Stream) addSkipped(more sources.Skipped) {
 	if more.Records == 0 {
 		return
 	}
@@ -290,12 +296,14 @@ func (s *Stream) skip(more sources.Skipped) {
 	s.receipt.Skipped, s.receipt.SkippedFirst = sum.Records, slices.Clone(sum.Locations)
 }
 
+// fail records the error that ends the stream.
 func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.receipt.Error, s.failure = err.Error(), sources.KindOf(err)
 }
 
+// complete records that every row was yielded.
 func (s *Stream) complete() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

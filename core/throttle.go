@@ -7,64 +7,64 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// throttle has room made for each page before it is fetched. With ahead it fetches
-// the next page on a goroutine of its own while this one is consumed, as long as
-// there is room for both: the only hop with a goroutine. It ends with the loop:
-// stop is called when the loop is left, and must make the fetching end.
-func throttle(ctx context.Context, pages sources.Batches, g *budget.Backpressure, l *budget.Accounts, ahead bool, stop func()) sources.Batches {
+// throttle waits for room in memory before it fetches each page. With ahead, it
+// fetches the next page on another goroutine while the consumer has this one, if
+// there is room for both. That goroutine ends with the loop: when the consumer
+// leaves the loop, throttle calls stop, which must end the fetch.
+func throttle(ctx context.Context, pages sources.Batches, pressure *budget.Backpressure, accounts *budget.Accounts, ahead bool, stop func()) sources.Batches {
 	if ahead {
 		return func(yield func(sources.Batch, error) bool) {
-			r := aheadReader{pressure: g, accounts: l, ask: make(chan struct{}), pages: make(chan fetchedPage)}
+			r := aheadReader{pressure: pressure, accounts: accounts, requests: make(chan struct{}), pages: make(chan fetchedPage)}
 			go r.run(pages)
-			defer r.end(stop)
+			defer r.close(stop)
 			r.loop(ctx, yield)
 		}
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		if err := g.Admit(ctx); err != nil {
+		if err := pressure.Admit(ctx); err != nil {
 			yield(sources.Batch{}, err)
 			return
 		}
-		l.BeginFetch()
-		defer l.EndFetch()
+		accounts.BeginFetch()
+		defer accounts.EndFetch()
 		for page, err := range pages {
-			l.EndFetch()
+			accounts.EndFetch()
 			if !yield(page, err) || err != nil {
 				return
 			}
-			if err := g.Admit(ctx); err != nil {
+			if err := pressure.Admit(ctx); err != nil {
 				yield(sources.Batch{}, err)
 				return
 			}
-			l.BeginFetch()
+			accounts.BeginFetch()
 		}
 	}
 }
 
-// fetchedPage is a page that the goroutine has read, with a reference of its own; or
-// the error that ended the scan, or neither at its end.
+// fetchedPage is what a goroutine hands to the consumer's loop: a page, or the error
+// that ended the scan. The zero value marks the end of the scan.
 type fetchedPage struct {
-	page    sources.Batch
+	page    sources.Batch // with a reference of its own
 	err     error
-	more    bool
-	counted func() // ends its count as a page read ahead
+	more    bool   // a page or an error is set
+	endHold func() // removes the page from the account of pages read ahead
 }
 
-// aheadReader is the goroutine that reads ahead and what the loop knows of it. It
-// fetches a page for each time that it is asked, never more.
+// aheadReader fetches pages on a goroutine, one for each request. Its fields below
+// pages belong to the consumer's loop.
 type aheadReader struct {
 	pressure *budget.Backpressure
 	accounts *budget.Accounts
-	ask      chan struct{} // closed when nothing is wanted any more
+	requests chan struct{} // closed when no more pages are wanted
 	pages    chan fetchedPage
-	asked    bool // a page is on its way
-	settled  bool // the goroutine has said that it is done
+	pending  bool // a page was requested and has not been received
+	finished bool // the goroutine reached the end of the scan
 }
 
-// run ranges over the pages.
+// run is the goroutine: it sends one page for each request.
 func (r *aheadReader) run(pages sources.Batches) {
 	defer close(r.pages)
-	if _, wanted := <-r.ask; !wanted {
+	if _, ok := <-r.requests; !ok {
 		return
 	}
 	for page, err := range pages {
@@ -73,25 +73,25 @@ func (r *aheadReader) run(pages sources.Batches) {
 			return
 		}
 		page.Record.Retain()
-		r.pages <- fetchedPage{page: page, more: true, counted: r.accounts.Hold(budget.ReadAhead, page.Record)}
-		if _, wanted := <-r.ask; !wanted {
+		r.pages <- fetchedPage{page: page, more: true, endHold: r.accounts.Hold(budget.ReadAhead, page.Record)}
+		if _, ok := <-r.requests; !ok {
 			return
 		}
 	}
 }
 
-// request asks for one page.
+// request requests one page.
 func (r *aheadReader) request() {
-	r.asked = true
+	r.pending = true
 	r.accounts.BeginFetch()
-	r.ask <- struct{}{}
+	r.requests <- struct{}{}
 }
 
-// loop yields what comes. The next page is asked for before this one is yielded
-// where there is room, else afterwards.
+// loop yields the pages. It requests the next page before it yields this one if
+// there is room for both, and after it otherwise.
 func (r *aheadReader) loop(ctx context.Context, yield func(sources.Batch, error) bool) {
 	for {
-		if !r.asked {
+		if !r.pending {
 			if err := r.pressure.Admit(ctx); err != nil {
 				yield(sources.Batch{}, err)
 				return
@@ -99,24 +99,26 @@ func (r *aheadReader) loop(ctx context.Context, yield func(sources.Batch, error)
 			r.request()
 		}
 		f := <-r.pages
-		r.asked = false
+		r.pending = false
 		r.accounts.EndFetch()
 		switch {
 		case !f.more:
-			r.settled = true
+			r.finished = true
 			return
 		case f.err != nil:
 			yield(sources.Batch{}, f.err)
 			return
 		}
-		f.counted()
-		if !r.give(f.page, yield) {
+		f.endHold()
+		if !r.deliver(f.page, yield) {
 			return
 		}
 	}
 }
 
-func (r *aheadReader) give(page sources.Batch, yield func(sources.Batch, error) bool) bool {
+// deliver yields a page and then releases it. If memory allows, it requests the next
+// page first.
+func (r *aheadReader) deliver(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
 	if r.pressure.MayReadAhead() {
 		r.request()
@@ -124,24 +126,24 @@ func (r *aheadReader) give(page sources.Batch, yield func(sources.Batch, error) 
 	return yield(page, nil)
 }
 
-// end waits for the goroutine: what it is still reading is cancelled, and given
-// back.
-func (r *aheadReader) end(stop func()) {
-	if r.settled {
+// close stops the goroutine, waits for its end, and releases the pages that the loop
+// did not take.
+func (r *aheadReader) close(stop func()) {
+	if r.finished {
 		return
 	}
 	stop()
-	if !r.asked {
-		close(r.ask)
+	if !r.pending {
+		close(r.requests)
 	}
 	for f := range r.pages {
 		if f.page.Record != nil {
-			f.counted()
+			f.endHold()
 			f.page.Record.Release()
 		}
-		if f.more && r.asked {
-			r.asked = false
-			close(r.ask)
+		if f.more && r.pending {
+			r.pending = false
+			close(r.requests)
 		}
 	}
 }

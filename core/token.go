@@ -18,57 +18,59 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Token is a place between two chunks of a stream's rows, as a text: a stream of
-// the same query goes on right there ([Query.After]), also in another process,
-// and long after. It is bound to the query, but for its Limit, and to the table
-// as the catalogue had it. It holds no rows and no secret, but where the source's
-// cursor does: PostgreSQL's has the values of the order's columns in one row.
+// Token marks the end of a chunk. A stream of the same query resumes there, see
+// [Query.After], also in another process and at a later time. A token is bound to the
+// query, except for its Limit, and to the table's description in the catalog. It is
+// printable ASCII without spaces. It contains no rows and no secrets other than those
+// of the source's cursor: that of PostgreSQL has the values of the order's columns in
+// one row.
 //
-// Chunks end within pages. So a token is the cursor of the last page that was
-// given whole, how many rows were given since, and their checksum: they are read
-// once more, and must be the same.
+// Since chunks may end within a page, a token has the cursor of the last page that
+// the consumer received in full, the number of rows received after it, and their
+// checksum. Resuming reads these rows again and fails if they differ.
 type Token string
 
-// tokenVersion is the first byte of every token. The format is not append only: a
-// token of another version is refused.
+// tokenVersion is the first byte of every token. A token of another version is
+// rejected.
 const tokenVersion = 1
 
 const (
-	bindingBytes  = 8 // of the digest of a query or a table
-	checksumBytes = 16
+	bindingBytes  = 8  // leading bytes of the digest of a query or a table
+	checksumBytes = 16 // bytes of a checksum
 )
 
-// binding is what a token belongs to.
+// binding identifies the query and the table that a token belongs to.
 type binding struct {
 	query, table [bindingBytes]byte
 }
 
-// resumePoint is what a token says.
+// resumePoint is the content of a token.
 type resumePoint struct {
 	binding
-	cursor sources.Cursor // nil: the beginning
-	since  int64          // rows given since, after shaping
-	sum    []byte         // of those; nil where there are none
+	cursor    sources.Cursor // nil is the start of the table
+	rowsAfter int64          // rows after the cursor that the consumer received
+	sum       []byte         // checksum of these rows; nil if rowsAfter is 0
 }
 
-// bind digests a query without its limit and its place, and its table. It is
-// false where the query holds what cannot be encoded, and so has no tokens.
+// bind returns the binding of a query, without its limit and its token, and of a
+// table. It returns false if the query has a value that cannot be encoded: such a
+// query has no tokens.
 func bind(table *sources.Table, q Query) (b binding, ok bool) {
-	shape := query.TableFingerprint(table)
-	copy(b.table[:], shape[:])
-	asked, ok := query.KeyFrom(query.Fingerprint{}, query.Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
-	copy(b.query[:], asked.Digest[:])
+	fingerprint := query.TableFingerprint(table)
+	copy(b.table[:], fingerprint[:])
+	key, ok := query.KeyFrom(query.Fingerprint{}, query.Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
+	copy(b.query[:], key.Digest[:])
 	return b, ok
 }
 
-// token writes the bookmark as a text.
+// token encodes the resume point.
 func (p resumePoint) token() Token {
 	b := make([]byte, 0, 64+len(p.cursor))
 	b = append(b, tokenVersion)
 	b = append(b, p.query[:]...)
 	b = append(b, p.table[:]...)
-	b = binary.AppendUvarint(b, uint64(p.since))
-	if p.since > 0 {
+	b = binary.AppendUvarint(b, uint64(p.rowsAfter))
+	if p.rowsAfter > 0 {
 		b = append(b, p.sum...)
 	}
 	if p.cursor != nil {
@@ -80,48 +82,49 @@ func (p resumePoint) token() Token {
 	return Token(base64.RawURLEncoding.EncodeToString(b))
 }
 
-var errToken = errors.New("this is no token, or a part of it is missing")
+var errMalformedToken = errors.New("not a valid token, or part of it is missing")
 
-// parseToken reads what token wrote.
+// parseToken decodes a token. It is the inverse of resumePoint.token.
 func parseToken(t Token) (resumePoint, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(string(t))
 	if err != nil || len(b) < 4 || binary.BigEndian.Uint32(b[len(b)-4:]) != uint32(xxh3.Hash(b[:len(b)-4])) {
-		return resumePoint{}, errToken
+		return resumePoint{}, errMalformedToken
 	}
 	in := bytes.NewReader(b[:len(b)-4])
 	if version, err := in.ReadByte(); err == nil && version != tokenVersion {
-		return resumePoint{}, fmt.Errorf("the token is of version %d, this program's are of version %d: read from the start", version, tokenVersion)
+		return resumePoint{}, fmt.Errorf("the token has version %d, but this program supports version %d: read from the start", version, tokenVersion)
 	}
 	var p resumePoint
 	_, err1 := io.ReadFull(in, p.query[:])
 	_, err2 := io.ReadFull(in, p.table[:])
-	since, err3 := binary.ReadUvarint(in)
-	if errors.Join(err1, err2, err3) != nil || since > math.MaxInt64 {
-		return resumePoint{}, errToken
+	rowsAfter, err3 := binary.ReadUvarint(in)
+	if errors.Join(err1, err2, err3) != nil || rowsAfter > math.MaxInt64 {
+		return resumePoint{}, errMalformedToken
 	}
-	if p.since = int64(since); since > 0 {
+	if p.rowsAfter = int64(rowsAfter); rowsAfter > 0 {
 		p.sum = make([]byte, checksumBytes)
 		if _, err := io.ReadFull(in, p.sum); err != nil {
-			return resumePoint{}, errToken
+			return resumePoint{}, errMalformedToken
 		}
 	}
 	switch has, err := in.ReadByte(); {
 	case err != nil || has > 1 || has == 0 && in.Len() > 0:
-		return resumePoint{}, errToken
+		return resumePoint{}, errMalformedToken
 	case has == 1:
 		p.cursor = make([]byte, in.Len())
-		_, _ = io.ReadFull(in, p.cursor) // a reader of bytes has as many
+		_, _ = io.ReadFull(in, p.cursor) // cannot fail: in has Len bytes left
 	}
 	return p, nil
 }
 
-// resumeFrom reads a query's token and holds it against what is asked. An error is of
-// kind [sources.Invalid] and says why the token does not fit.
+// resumeFrom returns the resume point of a query's token, or the start of the table
+// without one. A token that does not belong to the query and the table is an error of
+// kind [sources.Invalid].
 func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	now, ok := bind(table, q)
 	switch {
 	case !ok:
-		return resumePoint{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens cannot be bound to")}
+		return resumePoint{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens do not support: read without tokens")}
 	case q.After == "":
 		return resumePoint{binding: now}, nil
 	}
@@ -130,9 +133,9 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	switch {
 	case err != nil:
 	case p.query != now.query:
-		err = errors.New("the token belongs to another query: ask for the same table, columns, conditions and order as then")
+		err = errors.New("the token belongs to another query: use the same table, columns, conditions and order")
 	case p.table != now.table:
-		err = errors.New("the table is not what it was when the token was made: its columns, their types, its key or its abilities have changed; read from the start")
+		err = errors.New("the table has changed since the token was made (its columns, types, key or abilities): read from the start")
 	}
 	if err != nil {
 		return p, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("after: %w", err)}
@@ -140,40 +143,43 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	return p, nil
 }
 
-// tokenTracker follows a stream's rows and knows the token behind each chunk. It is
-// for the goroutine that ranges over the stream.
+// tokenTracker computes the token of each chunk from the pages that the chunks are
+// made of. It is for one goroutine, the one that ranges over the stream.
 type tokenTracker struct {
-	at     resumePoint        // behind the last chunk
-	able   sources.Capability // of the table
-	schema *arrow.Schema      // of the columns that are compared: the result's, without relations
-	sum    *rows.Checksum     // of the rows since the cursor
-	marks  []pageEnd          // of pages that were not given whole yet
-	passed int64              // rows that came through
-	given  int64              // rows that the consumer got
-	resume resumePoint        // where the stream began
+	start     resumePoint        // where the stream began
+	last      resumePoint        // the end of the last chunk
+	abilities sources.Capability // of the table
+	schema    *arrow.Schema      // columns of the result without relations, which the checksum covers
+	sum       *rows.Checksum     // of the rows between the cursor and the end of the last chunk
+	pageEnds  []pageEnd          // of pages whose last row is not in a chunk yet
+	received  int64              // rows in pages, after those that were skipped
+	delivered int64              // rows in chunks
 }
 
-// pageEnd is the end of a page with a cursor.
+// pageEnd is the end of a page that has a cursor.
 type pageEnd struct {
-	rows   int64 // that came up to it
+	rows   int64 // rows received up to the end of the page
 	cursor sources.Cursor
 }
 
-func newTokenTracker(from resumePoint, table *sources.Table, scanned *arrow.Schema, shown int) *tokenTracker {
-	t := &tokenTracker{at: from, resume: from, able: table.Capabilities, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
+// newTokenTracker returns a tracker for a stream that begins at start. The result has
+// the first shown columns of scanned.
+func newTokenTracker(start resumePoint, table *sources.Table, scanned *arrow.Schema, shown int) *tokenTracker {
+	t := &tokenTracker{start: start, last: start, abilities: table.Capabilities, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
 	t.sum = rows.NewChecksum(t.schema)
 	return t
 }
 
-var errNotTheSame = errors.New("the rows before the token are not those that were given then: the data has changed; read from the start")
+var errDataChanged = errors.New("the rows before the token differ from those that were read when it was made: the data has changed; read from the start")
 
-// behind passes over the rows that were given since the token's cursor, after
-// holding them against its checksum, and notes where pages end.
-func (t *tokenTracker) behind(table string, pages sources.Batches) sources.Batches {
+// skipDelivered yields pages without the rows between the cursor and the token, which
+// an earlier stream delivered, and records where pages end. If the checksum of the
+// skipped rows differs from that of the token, it yields an error instead.
+func (t *tokenTracker) skipDelivered(table string, pages sources.Batches) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		left := t.resume.since
+		left := t.start.rowsAfter
 		fail := func() {
-			yield(sources.Batch{}, &sources.Error{Op: "scan", Table: table, Kind: sources.Invalid, Err: errNotTheSame})
+			yield(sources.Batch{}, &sources.Error{Op: "scan", Table: table, Kind: sources.Invalid, Err: errDataChanged})
 		}
 		for page, err := range pages {
 			if err != nil {
@@ -181,18 +187,18 @@ func (t *tokenTracker) behind(table string, pages sources.Batches) sources.Batch
 				return
 			}
 			if left > 0 {
-				known := min(left, page.Record.NumRows())
-				t.sum.AddSlice(page.Record, 0, known)
-				if left -= known; left == 0 && t.sum.Sum() != hex.EncodeToString(t.resume.sum) {
+				skip := min(left, page.Record.NumRows())
+				t.sum.AddSlice(page.Record, 0, skip)
+				if left -= skip; left == 0 && t.sum.Sum() != hex.EncodeToString(t.start.sum) {
 					fail()
 					return
 				}
-				if !t.rest(page, known, yield) {
+				if !t.yieldFrom(page, skip, yield) {
 					return
 				}
 				continue
 			}
-			if !t.rest(page, 0, yield) {
+			if !t.yieldFrom(page, 0, yield) {
 				return
 			}
 		}
@@ -202,37 +208,38 @@ func (t *tokenTracker) behind(table string, pages sources.Batches) sources.Batch
 	}
 }
 
-// rest yields a page without its first rows.
-func (t *tokenTracker) rest(page sources.Batch, known int64, yield func(sources.Batch, error) bool) bool {
-	if known > 0 {
-		page.Record = page.Record.NewSlice(known, page.Record.NumRows())
+// yieldFrom yields a page without its first skip rows.
+func (t *tokenTracker) yieldFrom(page sources.Batch, skip int64, yield func(sources.Batch, error) bool) bool {
+	if skip > 0 {
+		page.Record = page.Record.NewSlice(skip, page.Record.NumRows())
 		defer page.Record.Release()
 	}
-	t.passed += page.Record.NumRows()
-	if page.Cursor != nil && t.able.Has(sources.CapResume) {
-		t.marks = append(t.marks, pageEnd{t.passed, bytes.Clone(page.Cursor)})
+	t.received += page.Record.NumRows()
+	if page.Cursor != nil && t.abilities.Has(sources.CapResume) {
+		t.pageEnds = append(t.pageEnds, pageEnd{t.received, bytes.Clone(page.Cursor)})
 	}
 	return yield(page, nil)
 }
 
-// chunk returns the token behind the next chunk, or an empty one where there is
-// no way to come back there.
-func (t *tokenTracker) chunk(record arrow.RecordBatch) Token {
+// advance moves to the end of the next chunk and returns its token. The token is empty
+// if the table cannot resume there: it has no cursor yet, and a new scan could yield
+// other rows.
+func (t *tokenTracker) advance(record arrow.RecordBatch) Token {
 	n := record.NumRows()
 	from := int64(0)
-	for len(t.marks) > 0 && t.marks[0].rows <= t.given+n {
-		from = t.marks[0].rows - t.given
-		t.at.cursor, t.at.since = t.marks[0].cursor, 0
+	for len(t.pageEnds) > 0 && t.pageEnds[0].rows <= t.delivered+n {
+		from = t.pageEnds[0].rows - t.delivered
+		t.last.cursor, t.last.rowsAfter = t.pageEnds[0].cursor, 0
 		t.sum = rows.NewChecksum(t.schema)
-		t.marks = t.marks[1:]
+		t.pageEnds = t.pageEnds[1:]
 	}
-	t.given += n
-	if t.at.since += n - from; t.at.since > 0 {
+	t.delivered += n
+	if t.last.rowsAfter += n - from; t.last.rowsAfter > 0 {
 		t.sum.AddSlice(record, from, n)
-		t.at.sum, _ = hex.DecodeString(t.sum.Sum())
+		t.last.sum, _ = hex.DecodeString(t.sum.Sum())
 	}
-	if t.at.cursor == nil && !t.able.Has(sources.CapStable) {
+	if t.last.cursor == nil && !t.abilities.Has(sources.CapStable) {
 		return ""
 	}
-	return t.at.token()
+	return t.last.token()
 }

@@ -11,10 +11,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// idsByName reads a stream whose columns may be in any order.
+// idsByName reads a stream to its end and returns the values of its column "id", at
+// whatever index it is, and its error.
 func idsByName(stream *core.Stream) (got []int64, err error) {
 	for chunk, err := range stream.Chunks() {
 		if err != nil {
@@ -25,12 +27,13 @@ func idsByName(stream *core.Stream) (got []int64, err error) {
 	return got, nil
 }
 
+// idColumn returns the values of the column "id" of a record.
 func idColumn(r arrow.RecordBatch) []int64 {
 	return r.Column(r.Schema().FieldIndices("id")[0]).(*array.Int64).Int64Values()
 }
 
-// TestTokens: from behind every chunk, a new stream gives the rest, whatever the
-// table does by itself and however the chunks are cut.
+// TestTokens tests that a stream resumed by the token of any chunk yields exactly
+// the remaining rows, for tables of different abilities and for chunks of any size.
 func TestTokens(t *testing.T) {
 	const rows = 3000
 	const all = ^sources.Capability(0)
@@ -53,18 +56,18 @@ func TestTokens(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			source := humbled(t, numbered(t, rows), func(table *sources.Table) {
+			source := coretest.Restrict(t, coretest.Numbered(t, rows), func(table *sources.Table) {
 				table.Capabilities &= c.can
 				table.Filters = nil
 			})
 			c.q.Table = "items"
-			type cut struct {
+			type chunkEnd struct {
 				token core.Token
 				rows  int
 			}
-			var cuts []cut
+			var ends []chunkEnd
 			var want []int64
-			stream := open(t, source, c.q, small(core.Options{Tokens: true, ChunkRows: 170}), core.Resources{Budget: parent(t)})
+			stream := coretest.Open(t, source, c.q, coretest.SmallMemory(core.Options{Tokens: true, ChunkRows: 170}), core.Resources{Budget: coretest.NewBudget(t)})
 			for chunk, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)
@@ -73,23 +76,23 @@ func TestTokens(t *testing.T) {
 					t.Fatal("a chunk has no token")
 				}
 				want = append(want, idColumn(chunk.Record)...)
-				cuts = append(cuts, cut{chunk.Token, len(want)})
+				ends = append(ends, chunkEnd{chunk.Token, len(want)})
 			}
-			if last := cuts[len(cuts)-1]; stream.Receipt().Token != last.token {
-				t.Error("the receipt's token is not that of the last chunk")
+			if last := ends[len(ends)-1]; stream.Receipt().Token != last.token {
+				t.Error("the receipt does not have the last chunk's token")
 			}
-			for i, at := range cuts {
+			for i, at := range ends {
 				for _, limit := range []int64{0, 1, 40} {
 					q := c.q
 					q.After, q.Limit = at.token, limit
-					again := open(t, source, q, small(core.Options{ChunkRows: int64(50 + 70*i)}), core.Resources{Budget: parent(t)})
+					again := coretest.Open(t, source, q, coretest.SmallMemory(core.Options{ChunkRows: int64(50 + 70*i)}), core.Resources{Budget: coretest.NewBudget(t)})
 					got, err := idsByName(again)
 					rest := want[at.rows:]
 					if limit > 0 {
 						rest = rest[:min(int(limit), len(rest))]
 					}
 					if err != nil || !slices.Equal(got, rest) {
-						t.Fatalf("behind %d rows, limit %d: %d rows, want %d; %v", at.rows, limit, len(got), len(rest), err)
+						t.Fatalf("after %d rows, limit %d: got %d rows, want %d; error: %v", at.rows, limit, len(got), len(rest), err)
 					}
 				}
 			}
@@ -97,11 +100,11 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestTokenOfALoopThatWasLeft: a chunk that the consumer did not come back from is
-// not passed over.
+// TestTokenOfALoopThatWasLeft tests that the receipt's token does not skip the chunk
+// in which the consumer left the loop.
 func TestTokenOfALoopThatWasLeft(t *testing.T) {
-	source := numbered(t, 3000)
-	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Tokens: true, ChunkRows: 100}), core.Resources{Budget: parent(t)})
+	source := coretest.Numbered(t, 3000)
+	stream := coretest.Open(t, source, core.Query{Table: "items"}, coretest.SmallMemory(core.Options{Tokens: true, ChunkRows: 100}), core.Resources{Budget: coretest.NewBudget(t)})
 	chunks := 0
 	for _, err := range stream.Chunks() {
 		if err != nil {
@@ -111,67 +114,68 @@ func TestTokenOfALoopThatWasLeft(t *testing.T) {
 			break
 		}
 	}
-	got, err := ids(open(t, source, core.Query{Table: "items", After: stream.Receipt().Token}, core.Options{}, core.Resources{Budget: parent(t)}))
+	got, err := coretest.IDs(coretest.Open(t, source, core.Query{Table: "items", After: stream.Receipt().Token}, core.Options{}, core.Resources{Budget: coretest.NewBudget(t)}))
 	if err != nil || len(got) != 2800 || got[0] != 200 {
-		t.Errorf("%d rows from %v, %v", len(got), got[:1], err)
+		t.Errorf("got %d rows from id %v on, error: %v", len(got), got[:1], err)
 	}
 }
 
-// TestTokensThatDoNotFit: each is refused, and says why.
+// TestTokensThatDoNotFit tests that an invalid token is rejected with the reason.
 func TestTokensThatDoNotFit(t *testing.T) {
-	source := numbered(t, 3000)
+	source := coretest.Numbered(t, 3000)
 	token := func(source sources.Source, q core.Query) core.Token {
 		t.Helper()
 		q.Limit = 150
-		stream := open(t, source, q, small(core.Options{Tokens: true}), core.Resources{Budget: parent(t)})
+		stream := coretest.Open(t, source, q, coretest.SmallMemory(core.Options{Tokens: true}), core.Resources{Budget: coretest.NewBudget(t)})
 		if _, err := idsByName(stream); err != nil {
 			t.Fatal(err)
 		}
 		return stream.Receipt().Token
 	}
 	whole := token(source, core.Query{Table: "items"})
-	stable := humbled(t, source, func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
+	stable := coretest.Restrict(t, source, func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
 	ofStable := token(stable, core.Query{Table: "items"})
 	raw, err := base64.RawURLEncoding.DecodeString(string(whole))
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw[3] ^= 1
-	changed := humbled(t, source, func(table *sources.Table) { table.Key = nil })
-	moved := humbled(t, shifted(t, 3000, 1), func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
+	changed := coretest.Restrict(t, source, func(table *sources.Table) { table.Key = nil })
+	moved := coretest.Restrict(t, coretest.NumberedFrom(t, 3000, 1), func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
 	cases := []struct {
 		name   string
 		source sources.Source
 		q      core.Query
 		want   string
 	}{
-		{"no token", source, core.Query{After: "nonsense"}, "query items: invalid: after: this is no token, or a part of it is missing"},
-		{"a part of one", source, core.Query{After: whole[:len(whole)-3]}, "a part of it is missing"},
-		{"one with a fault", source, core.Query{After: core.Token(base64.RawURLEncoding.EncodeToString(raw))}, "a part of it is missing"},
+		{"no token", source, core.Query{After: "nonsense"}, "query items: invalid: after: not a valid token, or part of it is missing"},
+		{"a part of one", source, core.Query{After: whole[:len(whole)-3]}, "part of it is missing"},
+		{"one with a fault", source, core.Query{After: core.Token(base64.RawURLEncoding.EncodeToString(raw))}, "part of it is missing"},
 		{"of another order", source, core.Query{After: whole, OrderBy: []sources.Sort{{Column: "id"}}}, "belongs to another query"},
 		{"of other columns", source, core.Query{After: whole, Columns: []string{"id"}}, "belongs to another query"},
 		{"of another condition", source, core.Query{After: whole, Where: sources.IsNull{Column: "text"}}, "belongs to another query"},
-		{"of another table", changed, core.Query{After: whole}, "the table is not what it was"},
-		{"of other data", moved, core.Query{After: ofStable}, "the rows before the token are not those that were given then"},
+		{"of another table", changed, core.Query{After: whole}, "the table has changed since the token was made"},
+		{"of other data", moved, core.Query{After: ofStable}, "the rows before the token differ from those that were read when it was made"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			c.q.Table = "items"
-			stream, err := core.Open(t.Context(), c.source, c.q, small(core.Options{}), core.Resources{Budget: parent(t)})
+			stream, err := core.Open(t.Context(), c.source, c.q, coretest.SmallMemory(core.Options{}), core.Resources{Budget: coretest.NewBudget(t)})
 			if err == nil {
-				_, err = ids(stream)
+				_, err = coretest.IDs(stream)
 			}
 			if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("the error is %v, want %q", err, c.want)
+				t.Errorf("error: %v, want one that contains %q", err, c.want)
 			}
 		})
 	}
 }
 
-// TestNoToken: where there is no way back there is no token.
+// TestNoToken tests that chunks have no tokens if the table can neither resume a
+// scan nor repeat it in the same order.
 func TestNoToken(t *testing.T) {
-	source := humbled(t, numbered(t, 3000), func(table *sources.Table) { table.Capabilities &^= sources.CapResume | sources.CapStable })
-	stream := open(t, source, core.Query{Table: "items"}, small(core.Options{Tokens: true}), core.Resources{Budget: parent(t)})
+	source := coretest.Restrict(t, coretest.Numbered(t, 3000), func(table *sources.Table) { table.Capabilities &^= sources.CapResume | sources.CapStable })
+	stream := coretest.Open(t, source, core.Query{Table: "items"}, coretest.SmallMemory(core.Options{Tokens: true}), core.Resources{Budget: coretest.NewBudget(t)})
 	for chunk, err := range stream.Chunks() {
 		if err != nil || chunk.Token != "" {
 			t.Fatalf("%q, %v", chunk.Token, err)
@@ -179,25 +183,24 @@ func TestNoToken(t *testing.T) {
 	}
 }
 
-// FuzzToken: whatever a token is, it is refused or read, and what is read goes on
-// within the rows.
+// FuzzToken tests that any text is either a valid token or an error of kind Invalid.
 func FuzzToken(f *testing.F) {
-	source := numbered(f, 300)
+	source := coretest.Numbered(f, 300)
 	for _, limit := range []int64{1, 299} {
-		stream, err := core.Open(f.Context(), source, core.Query{Table: "items", Limit: limit}, small(core.Options{Tokens: true, ChunkRows: 10}), core.Resources{})
+		stream, err := core.Open(f.Context(), source, core.Query{Table: "items", Limit: limit}, coretest.SmallMemory(core.Options{Tokens: true, ChunkRows: 10}), core.Resources{})
 		if err != nil {
 			f.Fatal(err)
 		}
-		if _, err := ids(stream); err != nil {
+		if _, err := coretest.IDs(stream); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(string(stream.Receipt().Token))
 	}
 	f.Add("")
 	f.Fuzz(func(t *testing.T, token string) {
-		stream, err := core.Open(t.Context(), source, core.Query{Table: "items", After: core.Token(token)}, small(core.Options{}), core.Resources{})
+		stream, err := core.Open(t.Context(), source, core.Query{Table: "items", After: core.Token(token)}, coretest.SmallMemory(core.Options{}), core.Resources{})
 		if err == nil {
-			_, err = ids(stream)
+			_, err = coretest.IDs(stream)
 		}
 		if err != nil && sources.KindOf(err) != sources.Invalid {
 			t.Error(fmt.Errorf("%q: %w", token, err))

@@ -1,4 +1,4 @@
-package core_test
+package cache_test
 
 import (
 	"context"
@@ -7,11 +7,12 @@ import (
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// BenchmarkCacheHit is a stream of 100 rows of nine columns that the cache has.
+// BenchmarkCacheHit reads 100 rows of nine columns from the cache.
 func BenchmarkCacheHit(b *testing.B) {
 	shop, err := testkit.Shop{Seed: 7, Orders: 100}.Memory()
 	if err != nil {
@@ -21,13 +22,13 @@ func BenchmarkCacheHit(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	answers, err := cache.New(cache.Options{Budget: budget})
+	testCache, err := cache.New(cache.Options{Budget: budget})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer answers.Close()
+	defer testCache.Close()
 	read := func() core.Receipt {
-		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{}, core.Resources{Budget: budget, Cache: answers, SourceID: identity})
+		stream, err := core.Open(b.Context(), silent{shop}, core.Query{Table: "orders"}, core.Options{}, core.Resources{Budget: budget, Cache: testCache, SourceID: coretest.SourceID})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -47,7 +48,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	}
 }
 
-// silent is a source that tells no versions.
+// silent is a source whose plans have no version.
 type silent struct{ sources.Source }
 
 func (s silent) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {

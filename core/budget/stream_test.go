@@ -1,4 +1,4 @@
-package core_test
+package budget_test
 
 import (
 	"context"
@@ -17,13 +17,13 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// wide is a source of rows of some 1000 bytes, which compress badly into little
-// memory.
+// wide returns a source of n rows of about 1000 bytes.
 func wide(n int) sources.Source {
-	return items(func(yield func(sources.Row, error) bool) {
+	return coretest.Items(func(yield func(sources.Row, error) bool) {
 		for i := range n {
 			if !yield(sources.Row{Values: []any{i, strings.Repeat("w", 1000)}}, nil) {
 				return
@@ -32,8 +32,8 @@ func wide(n int) sources.Source {
 	})
 }
 
-// TestChunksGrow: while there is room, chunks grow from 1000 rows to as many as a
-// 16th of the limit holds; pinned ones do not.
+// TestChunksGrow tests that, while there is memory, chunks grow from 1000 rows to a
+// 16th of the limit, unless ChunkRows is set.
 func TestChunksGrow(t *testing.T) {
 	for _, c := range []struct {
 		rows, memory, first, most int64
@@ -41,7 +41,7 @@ func TestChunksGrow(t *testing.T) {
 		{0, 32 << 20, 1000, 64 << 10},
 		{700, 32 << 20, 700, 700},
 	} {
-		stream := open(t, items(upTo(300_000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: c.rows, Memory: c.memory}, core.Resources{Budget: parent(t)})
+		stream := coretest.Open(t, coretest.Items(coretest.ItemRows(300_000, nil)), core.Query{Table: "items"}, core.Options{ChunkRows: c.rows, Memory: c.memory}, core.Resources{Budget: coretest.NewBudget(t)})
 		var first, largest int64
 		for chunk, err := range stream.Chunks() {
 			if err != nil {
@@ -52,7 +52,7 @@ func TestChunksGrow(t *testing.T) {
 			}
 			largest = max(largest, chunk.Record.NumRows())
 			if size := sources.Size(chunk.Record); size > c.memory/16 {
-				t.Fatalf("a chunk of %d bytes", size)
+				t.Fatalf("got a chunk of %d bytes", size)
 			}
 		}
 		if first != c.first || largest > c.most || largest < min(c.most, 16_000) {
@@ -61,11 +61,11 @@ func TestChunksGrow(t *testing.T) {
 	}
 }
 
-// TestConsumerThatRetainsEverything is told so, and does not hang: nobody else
-// can give back what it holds.
+// TestConsumerThatRetainsEverything tests that a stream whose consumer retains all
+// chunks ends with an error that says so, after the longest wait.
 func TestConsumerThatRetainsEverything(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
-		mem := parent(t)
+		mem := coretest.NewBudget(t)
 		synctest.Test(t, func(t *testing.T) {
 			stream, err := core.Open(t.Context(), wide(100_000), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, ReadAhead: ahead}, core.Resources{Budget: mem})
 			if err != nil {
@@ -84,18 +84,18 @@ func TestConsumerThatRetainsEverything(t *testing.T) {
 			}
 			var shortage *budget.Shortage
 			if sources.KindOf(last) != sources.Exhausted || !errors.As(last, &shortage) {
-				t.Fatalf("the error is %v", last)
+				t.Fatalf("error: %v", last)
 			}
-			// What was there before the error is given before it.
+			// The rows that precede the error are yielded before it.
 			if n := int64(len(kept)); shortage.Chunks < n-1 || shortage.Chunks > n || shortage.Held[budget.Consumer] < 4<<20 || !strings.HasSuffix(last.Error(), "release them") {
-				t.Errorf("%d chunks were kept; the error is %v", len(kept), last)
+				t.Errorf("%d chunks were kept; error: %v", len(kept), last)
 			}
 			if waited := time.Since(begun); waited != budget.DefaultMaxWait {
-				t.Errorf("it waited for %s", waited)
+				t.Errorf("waited %s", waited)
 			}
 			r := stream.Receipt()
 			if r.Complete || r.PeakBytes > 8<<20 || r.Paused != budget.DefaultMaxWait {
-				t.Errorf("the receipt is %+v", r)
+				t.Errorf("receipt: %+v", r)
 			}
 			var levels []string
 			for _, e := range r.Events {
@@ -111,11 +111,11 @@ func TestConsumerThatRetainsEverything(t *testing.T) {
 	}
 }
 
-// TestPausedUntilReleased: a stream waits for chunks that another goroutine has,
-// and goes on when they are released.
+// TestPausedUntilReleased tests that a stream waits for chunks that another
+// goroutine retains, and continues once they are released.
 func TestPausedUntilReleased(t *testing.T) {
 	const rows = 30_000
-	mem := parent(t)
+	mem := coretest.NewBudget(t)
 	synctest.Test(t, func(t *testing.T) {
 		var events []budget.Event
 		stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"},
@@ -148,7 +148,7 @@ func TestPausedUntilReleased(t *testing.T) {
 			t.Errorf("%d rows, %v, %+v", got, err, r)
 		}
 		if r.PeakBytes > 8<<20 || r.Paused == 0 || r.LevelChanges != len(events) || len(events) < 3 {
-			t.Errorf("%d events, the receipt is %+v", len(events), r)
+			t.Errorf("%d events, receipt: %+v", len(events), r)
 		}
 		if e := events[0]; e.From != budget.Normal || e.Rows < budget.MinChunkRows || e.Held[budget.Consumer] == 0 || e.Why == "" {
 			t.Errorf("the first event is %+v", e)
@@ -156,12 +156,12 @@ func TestPausedUntilReleased(t *testing.T) {
 	})
 }
 
-// TestConsumerAtTheLine: one that holds from 79 to 81 % of the limit does not
-// make the stream go to and fro.
+// TestConsumerAtTheLine tests that the level of a stream does not flap if the use of
+// memory stays close to a threshold.
 func TestConsumerAtTheLine(t *testing.T) {
-	budget := parent(t)
+	budget := coretest.NewBudget(t)
 	const limit = 32 << 20
-	stream := open(t, wide(40_000), core.Query{Table: "items"}, core.Options{Memory: limit, ChunkRows: 100}, core.Resources{Budget: budget})
+	stream := coretest.Open(t, wide(40_000), core.Query{Table: "items"}, core.Options{Memory: limit, ChunkRows: 100}, core.Resources{Budget: budget})
 	ballast := stream.Allocator().Allocate(limit / 4 * 3)
 	defer func() { stream.Allocator().Free(ballast) }()
 	var kept []arrow.RecordBatch
@@ -171,7 +171,7 @@ func TestConsumerAtTheLine(t *testing.T) {
 		}
 		chunk.Record.Retain()
 		kept = append(kept, chunk.Record)
-		if len(kept) > 15 { // of 100 KB, and the pages that they lie in: from 78 to 84 %
+		if len(kept) > 15 { // of 100 KB each, and the pages they are slices of: 78 to 84 % of the limit
 			for _, record := range kept {
 				record.Release()
 			}
@@ -187,8 +187,9 @@ func TestConsumerAtTheLine(t *testing.T) {
 	}
 }
 
-// TestStreamsWaitForTheirFloor: of more streams than there are floors some wait,
-// and all end. With no wait allowed they are refused.
+// TestStreamsWaitForTheirFloor tests that streams wait in Open while the host has no
+// memory for their floor, and complete in the end. If they must not wait, Open
+// fails.
 func TestStreamsWaitForTheirFloor(t *testing.T) {
 	host, err := budget.New("host", 16<<20, nil)
 	if err != nil {
@@ -212,7 +213,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 			}
 			r := stream.Receipt()
 			if !r.Complete || r.Rows != rows {
-				t.Errorf("the receipt is %+v", r)
+				t.Errorf("receipt: %+v", r)
 			}
 			mu.Lock()
 			checksums[r.Checksum]++
@@ -230,7 +231,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 		t.Errorf("%d bytes are held", held)
 	}
 
-	var open []*core.Stream
+	var opened []*core.Stream
 	refused := error(nil)
 	for range streams {
 		stream, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20, Pressure: budget.Pressure{MaxWait: -1}}, core.Resources{Budget: host})
@@ -238,25 +239,25 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 			refused = err
 			break
 		}
-		open = append(open, stream)
+		opened = append(opened, stream)
 	}
-	if len(open) != 16 || sources.KindOf(refused) != sources.Exhausted || !strings.Contains(fmt.Sprint(refused), "no room for another stream: host holds 16.0 MiB of its 16.0 MiB") {
-		t.Errorf("%d streams were let in, then %v", len(open), refused)
+	if len(opened) != 16 || sources.KindOf(refused) != sources.Exhausted || !strings.Contains(fmt.Sprint(refused), "no room for another stream: host holds 16.0 MiB of its 16.0 MiB") {
+		t.Errorf("opened %d streams, then: %v", len(opened), refused)
 	}
-	for _, stream := range open {
+	for _, stream := range opened {
 		if err := stream.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// TestAdmissionIsCancelled: who waits to be let in can give up.
+// TestAdmissionIsCancelled tests that the end of the context ends the wait in Open.
 func TestAdmissionIsCancelled(t *testing.T) {
 	host, err := budget.New("host", 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := open(t, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
+	first := coretest.Open(t, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
 	_ = first
 	taken := host.Allocate(768 << 10)
 	defer host.Free(host.Allocate(64 << 10))
@@ -265,11 +266,11 @@ func TestAdmissionIsCancelled(t *testing.T) {
 	time.AfterFunc(time.Millisecond, cancel)
 	_, err = core.Open(ctx, wide(1), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
 	if sources.KindOf(err) != sources.Canceled {
-		t.Errorf("the error is %v", err)
+		t.Errorf("error: %v", err)
 	}
 }
 
-// TestPressureIsChecked names what is wrong.
+// TestPressureIsChecked tests that inconsistent thresholds are rejected by name.
 func TestPressureIsChecked(t *testing.T) {
 	for _, p := range []budget.Pressure{{Degrade: 0.99}, {Recover: 0.9}, {Pause: 1.2}, {Recover: -1}} {
 		_, err := core.Open(t.Context(), wide(1), core.Query{Table: "items"}, core.Options{Pressure: p}, core.Resources{})
@@ -279,7 +280,8 @@ func TestPressureIsChecked(t *testing.T) {
 	}
 }
 
-// TestHoldingAsJSON: by name, and back.
+// TestHoldingAsJSON tests that a Breakdown is encoded by the names of owners, and
+// decoded again.
 func TestHoldingAsJSON(t *testing.T) {
 	h := budget.Breakdown{budget.Page: 5, budget.Consumer: 7, budget.Sandboxes: 100}
 	b, err := json.Marshal(h)
@@ -291,12 +293,13 @@ func TestHoldingAsJSON(t *testing.T) {
 		t.Errorf("%v, %v", again, err)
 	}
 	if err := json.Unmarshal([]byte(`{"nobody":1}`), &again); err == nil {
-		t.Error("a holder that is none was taken")
+		t.Error("an unknown owner was accepted")
 	}
 }
 
-// TestAnyStreams: whatever rows, limits and consumers there are, each stream ends,
-// stays under its limit, and gives every row once and in order, or an error.
+// TestAnyStreams tests, for random rows, limits and consumers, that each stream
+// ends, stays within its limit, and yields every row exactly once and in order or an
+// error.
 func TestAnyStreams(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hostLimit := rapid.Int64Range(1<<20, 24<<20).Draw(t, "host")
@@ -315,7 +318,7 @@ func TestAnyStreams(t *testing.T) {
 				ReadAhead: rapid.Bool().Draw(t, "ahead"),
 				Pressure:  budget.Pressure{MaxWait: 20 * time.Millisecond},
 			}
-			source := items(func(yield func(sources.Row, error) bool) {
+			source := coretest.Items(func(yield func(sources.Row, error) bool) {
 				for i := range rows {
 					if !yield(sources.Row{Values: []any{i, strings.Repeat("x", (i*7919)%(width+1))}}, nil) {
 						return
@@ -330,13 +333,13 @@ func TestAnyStreams(t *testing.T) {
 		}
 		wait.Wait()
 		if host.Held() != 0 || host.Peak() > hostLimit {
-			t.Errorf("the host holds %d, and held %d of %d", host.Held(), host.Peak(), hostLimit)
+			t.Errorf("the host holds %d bytes, its peak is %d, its limit %d", host.Held(), host.Peak(), hostLimit)
 		}
 	})
 }
 
-// drain reads a stream as a consumer that keeps the last chunks for a while, and
-// returns what it did wrong. Failing for want of memory is not wrong.
+// drain reads a stream as a consumer that retains the last keep chunks, and returns
+// what is wrong with the result. An error of kind Exhausted is not wrong.
 func drain(source sources.Source, o core.Options, host *budget.Budget, rows, keep int) (fault error) {
 	stream, err := core.Open(context.Background(), source, core.Query{Table: "items"}, o, core.Resources{Budget: host})
 	if err != nil {
@@ -351,7 +354,7 @@ func drain(source sources.Source, o core.Options, host *budget.Budget, rows, kee
 			record.Release()
 		}
 		if live := stream.Budget().Live(); live != 0 {
-			fault = errors.Join(fault, fmt.Errorf("%d bytes live", live))
+			fault = errors.Join(fault, fmt.Errorf("%d bytes are still live", live))
 		}
 	}()
 	got, failed := 0, false
@@ -363,9 +366,9 @@ func drain(source sources.Source, o core.Options, host *budget.Budget, rows, kee
 			}
 			continue
 		}
-		for _, id := range idsOf(chunk.Record) {
+		for _, id := range coretest.RecordIDs(chunk.Record) {
 			if id != int64(got) {
-				return fmt.Errorf("row %d came as number %d", id, got)
+				return fmt.Errorf("got row %d at position %d", id, got)
 			}
 			got++
 		}
@@ -378,9 +381,9 @@ func drain(source sources.Source, o core.Options, host *budget.Budget, rows, kee
 	r := stream.Receipt()
 	switch {
 	case r.PeakBytes > r.LimitBytes:
-		return fmt.Errorf("it held %d of %d bytes", r.PeakBytes, r.LimitBytes)
+		return fmt.Errorf("held %d bytes, limit %d", r.PeakBytes, r.LimitBytes)
 	case r.Complete == failed, !failed && got != rows, r.Rows != int64(got):
-		return fmt.Errorf("%d of %d rows came, failed %t, %+v", got, rows, failed, r)
+		return fmt.Errorf("got %d of %d rows, failed: %t, receipt: %+v", got, rows, failed, r)
 	}
 	return nil
 }

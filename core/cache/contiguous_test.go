@@ -1,4 +1,4 @@
-package core_test
+package cache_test
 
 import (
 	"strings"
@@ -11,13 +11,14 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// TestEveryTypeIsRemembered: whole records and slices of them, with NULLs and
-// without, come out as they went in, and take little more than their rows.
+// TestEveryTypeIsRemembered tests that records of every type, and slices of them,
+// with and without NULLs, are the same after they were stored.
 func TestEveryTypeIsRemembered(t *testing.T) {
 	const rows = `[
 		{"b": true, "i": 1, "s": "one", "d": "1.50", "l": [1, null, 3], "ls": [{"x": "a", "y": [1]}], "st": {"x": "p", "y": [1, 2]}, "f": [1, 2], "m": [{"key": "k", "value": 1}], "dict": "red", "lt": "long", "bin": "AAEC", "n": null, "ts": 1767323045000006},
@@ -43,18 +44,18 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := newCache(t, cache.Options{})
-	q := query.Key{Digest: query.Identify("key"), Source: identity, Table: "t"}
+	testCache := coretest.NewCache(t, cache.Options{})
+	key := query.Key{Digest: query.Identify("key"), Source: coretest.SourceID, Table: "t"}
 	for from := int64(0); from <= 4; from++ {
 		for to := from; to <= 4; to++ {
 			slice := whole.NewSlice(from, to)
 			page := sources.Batch{Record: slice, Cursor: sources.Cursor("here"), Skipped: sources.Skipped{Records: 1, Locations: []string{"line 3"}}}
-			put := &cache.Entry{Key: q, Version: "v", At: time.Now(), Expires: time.Now().Add(time.Hour), Schema: schema, Pages: []sources.Batch{page, page}}
-			if !answers.Put(put) {
-				t.Fatalf("[%d,%d) was not kept", from, to)
+			put := &cache.Entry{Key: key, Version: "v", At: time.Now(), Expires: time.Now().Add(time.Hour), Schema: schema, Pages: []sources.Batch{page, page}}
+			if !testCache.Put(put) {
+				t.Fatalf("[%d,%d) was not stored", from, to)
 			}
-			got := answers.Get(q, schema)
-			if got == nil || len(got.Pages) != 2 || got.Version != "v" || got.Key != q {
+			got := testCache.Get(key, schema)
+			if got == nil || len(got.Pages) != 2 || got.Version != "v" || got.Key != key {
 				t.Fatalf("[%d,%d): got %+v", from, to, got)
 			}
 			for _, p := range got.Pages {
@@ -65,20 +66,21 @@ func TestEveryTypeIsRemembered(t *testing.T) {
 			got.Release()
 		}
 	}
-	put := &cache.Entry{Key: q, At: time.Now(), Expires: time.Now(), Schema: schema, Pages: []sources.Batch{{Record: whole}}}
-	if answers.Put(put) || answers.Put(&cache.Entry{Key: q, Expires: time.Now().Add(time.Hour)}) {
-		t.Error("an expired answer, or one without pages, was kept")
+	put := &cache.Entry{Key: key, At: time.Now(), Expires: time.Now(), Schema: schema, Pages: []sources.Batch{{Record: whole}}}
+	if testCache.Put(put) || testCache.Put(&cache.Entry{Key: key, Expires: time.Now().Add(time.Hour)}) {
+		t.Error("an expired entry, or one without pages, was stored")
 	}
 }
 
-// TestTheShopIsRemembered: every table of the generated data.
+// TestTheShopIsRemembered tests that every table of the generated shop is the same
+// after it was stored, in at most 1.25 times the memory of its rows.
 func TestTheShopIsRemembered(t *testing.T) {
 	shop, err := testkit.Shop{Seed: 7, Orders: 3000}.Memory()
 	if err != nil {
 		t.Fatal(err)
 	}
-	budget := parent(t)
-	cache := newCache(t, cache.Options{Budget: budget})
+	budget := coretest.NewBudget(t)
+	cache := coretest.NewCache(t, cache.Options{Budget: budget})
 	catalog, err := shop.Catalog(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +88,7 @@ func TestTheShopIsRemembered(t *testing.T) {
 	for _, table := range catalog.Tables {
 		var sums []string
 		for range 2 {
-			stream := open(t, shop, core.Query{Table: table.Name}, core.Options{}, cached(cache, budget))
+			stream := coretest.Open(t, shop, core.Query{Table: table.Name}, core.Options{}, coretest.WithCache(cache, budget))
 			for _, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)
@@ -101,6 +103,6 @@ func TestTheShopIsRemembered(t *testing.T) {
 	s := cache.Stats()
 	t.Logf("%d bytes of rows in %d bytes", s.Payload, s.Bytes)
 	if float64(s.Bytes) > 1.25*float64(s.Payload) {
-		t.Errorf("%d bytes of rows take %d bytes", s.Payload, s.Bytes)
+		t.Errorf("%d bytes of rows take %d bytes of memory", s.Payload, s.Bytes)
 	}
 }

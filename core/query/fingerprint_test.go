@@ -1,4 +1,4 @@
-package core_test
+package query_test
 
 import (
 	"math"
@@ -8,15 +8,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// TestQuestionsDiffer: no two of these have the same fingerprint, least of all
-// those that are the same when their texts are put together.
+// TestQuestionsDiffer tests that different sources, tables and queries have
+// different fingerprints, in particular if their texts are equal when concatenated.
 func TestQuestionsDiffer(t *testing.T) {
 	table := func(change func(*sources.Table)) *sources.Table {
-		t := &sources.Table{Name: "t", Schema: itemSchema, Rows: 5}
+		t := &sources.Table{Name: "t", Schema: coretest.ItemSchema, Rows: 5}
 		if change != nil {
 			change(t)
 		}
@@ -45,10 +46,10 @@ func TestQuestionsDiffer(t *testing.T) {
 	add := func(n int, source query.Fingerprint, table *sources.Table, q sources.Query) {
 		got, ok := query.KeyOf(source, table, &q)
 		if !ok {
-			t.Fatalf("question %d cannot be encoded", n)
+			t.Fatalf("query %d cannot be encoded", n)
 		}
 		if before, twice := all[got.Digest]; twice {
-			t.Errorf("questions %d and %d have the same fingerprint", before, n)
+			t.Errorf("queries %d and %d have the same fingerprint", before, n)
 		}
 		all[got.Digest] = n
 	}
@@ -72,7 +73,7 @@ func TestQuestionsDiffer(t *testing.T) {
 		field(arrow.Field{Name: "a", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}}),
 		field(arrow.Field{Name: "a", Type: structOf("ab", "c")}), field(arrow.Field{Name: "a", Type: structOf("a", "bc")}),
 	} {
-		add(n, identity, table, sources.Query{Table: "t"})
+		add(n, coretest.SourceID, table, sources.Query{Table: "t"})
 		n++
 	}
 	for _, q := range []sources.Query{
@@ -96,33 +97,33 @@ func TestQuestionsDiffer(t *testing.T) {
 		{Table: "t", Where: sources.Or{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.And{eq("a", "b"), eq("c", "d")}}, {Table: "t", Where: sources.Or{}},
 		{Table: "t", Keys: keys()}, {Table: "t", Keys: keys(1, 2)}, {Table: "t", Keys: keys(2, 1)}, {Table: "t", Keys: keys(12)},
 	} {
-		add(n, identity, table(nil), q)
+		add(n, coretest.SourceID, table(nil), q)
 		n++
 	}
 }
 
-// TestQuestionsAgree: what says the same is the same.
+// TestQuestionsAgree tests that equivalent queries have equal fingerprints.
 func TestQuestionsAgree(t *testing.T) {
 	a, b := sources.IsNull{Column: "a"}, sources.Like{Column: "b", Pattern: "%"}
-	table := sources.Table{Name: "t", Schema: itemSchema}
+	table := sources.Table{Name: "t", Schema: coretest.ItemSchema}
 	other := table
 	other.Rows, other.Comment = 77, "counted again"
 	for i, pair := range [][2]sources.Predicate{
 		{nil, sources.And{}}, {sources.And{a, b}, sources.And{b, a, b}}, {sources.Or{a, b}, sources.Or{b, a}},
 		{sources.In{Column: "a", Values: []sources.Value{sources.Int(1), sources.Int(2)}}, sources.In{Column: "a", Values: []sources.Value{sources.Int(2), sources.Int(1), sources.Int(1)}}},
 	} {
-		one, ok := query.KeyOf(identity, &table, &sources.Query{Table: "t", Where: pair[0]})
-		two, ok2 := query.KeyOf(identity, &other, &sources.Query{Table: "t", Where: pair[1]})
+		one, ok := query.KeyOf(coretest.SourceID, &table, &sources.Query{Table: "t", Where: pair[0]})
+		two, ok2 := query.KeyOf(coretest.SourceID, &other, &sources.Query{Table: "t", Where: pair[1]})
 		if one != two || !ok || !ok2 {
-			t.Errorf("pair %d differs", i)
+			t.Errorf("the keys of pair %d differ", i)
 		}
 	}
-	if f, ok := query.ParseFingerprint(identity.String()); !ok || f != identity {
-		t.Errorf("%s is parsed as %s", identity, f)
+	if f, ok := query.ParseFingerprint(coretest.SourceID.String()); !ok || f != coretest.SourceID {
+		t.Errorf("%s was parsed as %s", coretest.SourceID, f)
 	}
-	for _, bad := range []string{"", "00", identity.String() + "00", "zz" + identity.String()[2:]} {
+	for _, bad := range []string{"", "00", coretest.SourceID.String() + "00", "zz" + coretest.SourceID.String()[2:]} {
 		if _, ok := query.ParseFingerprint(bad); ok {
-			t.Errorf("%q is a fingerprint", bad)
+			t.Errorf("%q was parsed as a fingerprint", bad)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package core_test
+package relation_test
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// dated is a source whose plans say a version.
+// dated is a source whose plans have the version that a function returns.
 type dated struct {
 	sources.Source
 	version func() string
@@ -40,9 +41,9 @@ func (s datedSession) Plan(ctx context.Context, q *sources.Query) (*sources.Plan
 	return plan, err
 }
 
-// TestLookupsAreRemembered: streams of different orders, whose customers are the
-// same, ask for a customer once. With and without versions, until the version
-// changes, somebody says that they are old, or asks afresh.
+// TestLookupsAreRemembered tests that streams of different orders look up each of
+// their common customers once, with and without versions, until the version changes,
+// the table is invalidated, or a stream bypasses or refreshes the cache.
 func TestLookupsAreRemembered(t *testing.T) {
 	shop, err := testkit.Shop{Seed: 7, Orders: 60}.Memory()
 	if err != nil {
@@ -52,15 +53,15 @@ func TestLookupsAreRemembered(t *testing.T) {
 		t.Run("version "+version, func(t *testing.T) {
 			version := version
 			source := dated{shop, func() string { return version }}
-			answers := newCache(t, cache.Options{})
-			load := parseLoad(t, "customer")
-			read := func(from int64, mode cache.Mode) (asked int64) {
+			testCache := coretest.NewCache(t, cache.Options{})
+			load := coretest.ParseLoad(t, "customer")
+			read := func(from int64, mode cache.Mode) (lookedUp int64) {
 				t.Helper()
 				where := sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}
 				q := core.Query{Table: "orders", Where: where, Load: query.Load{Required: load}}
-				want, _ := readObjects(t, source, q, core.Options{})
+				want, _ := coretest.ReadObjects(t, source, q, core.Options{})
 				o := core.Options{Caching: cache.Policy{Mode: mode}}
-				got, receipt := readObjectsWith(t, source, q, o, cached(answers, nil))
+				got, receipt := coretest.ReadObjectsWith(t, source, q, o, coretest.WithCache(testCache, nil))
 				if diff := gocmp.Diff(want, got); diff != "" {
 					t.Fatalf("orders after %d (-want +got):\n%s", from, diff)
 				}
@@ -68,39 +69,40 @@ func TestLookupsAreRemembered(t *testing.T) {
 			}
 			first := read(0, cache.ModeUse)
 			if again := read(3, cache.ModeUse); first == 0 || again != 0 {
-				t.Errorf("%d keys were asked for, then %d", first, again)
+				t.Errorf("looked up %d keys, then %d", first, again)
 			}
-			if s := answers.Stats(); s.KeysFound == 0 || s.KeysAsked != uint64(first) {
+			if s := testCache.Stats(); s.KeysFound == 0 || s.KeysAsked != uint64(first) {
 				t.Errorf("%+v", s)
 			}
 			if bypassed := read(3, cache.ModeBypass); bypassed == 0 {
-				t.Error("a bypass asked for nothing")
+				t.Error("no look-ups with bypass")
 			}
 			if fresh := read(3, cache.ModeRefresh); fresh == 0 {
-				t.Error("a refresh asked for nothing")
+				t.Error("no look-ups with refresh")
 			}
 			if again := read(7, cache.ModeUse); again != 0 {
-				t.Errorf("%d keys were asked for after a refresh of them all", again)
+				t.Errorf("looked up %d keys after a refresh of all", again)
 			}
-			answers.Invalidate(identity, "customers")
+			testCache.Invalidate(coretest.SourceID, "customers")
 			if again := read(7, cache.ModeUse); again == 0 {
-				t.Error("nothing was asked for of what is old")
+				t.Error("no look-ups after Invalidate")
 			}
 			if version != "" {
 				version = "2"
 				if again := read(7, cache.ModeUse); again == 0 {
-					t.Error("nothing was asked for of another version")
+					t.Error("no look-ups after a change of version")
 				}
 			}
-			answers.Clear()
-			if held := answers.Budget().Held(); held != 0 {
+			testCache.Clear()
+			if held := testCache.Budget().Held(); held != 0 {
 				t.Errorf("%d bytes are held after Clear", held)
 			}
 		})
 	}
 }
 
-// TestLookupsExpire: also those that are asked for all the time.
+// TestLookupsExpire tests that rows of look-ups expire, even if they are used all
+// the time.
 func TestLookupsExpire(t *testing.T) {
 	shop, err := testkit.Shop{Seed: 7, Orders: 60}.Memory()
 	if err != nil {
@@ -108,10 +110,10 @@ func TestLookupsExpire(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		source := dated{shop, func() string { return "" }}
-		cache := newCache(t, cache.Options{TTL: time.Minute})
-		read := func(from int64) (asked int64) {
-			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}, Load: query.Load{Required: parseLoad(t, "customer")}}
-			stream := open(t, source, q, core.Options{}, core.Resources{Cache: cache, SourceID: identity})
+		cache := coretest.NewCache(t, cache.Options{TTL: time.Minute})
+		read := func(from int64) (lookedUp int64) {
+			q := core.Query{Table: "orders", Where: sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}, Load: query.Load{Required: coretest.ParseLoad(t, "customer")}}
+			stream := coretest.Open(t, source, q, core.Options{}, core.Resources{Cache: cache, SourceID: coretest.SourceID})
 			for _, err := range stream.Chunks() {
 				if err != nil {
 					t.Fatal(err)
@@ -123,30 +125,30 @@ func TestLookupsExpire(t *testing.T) {
 		first := read(0)
 		for i := range 5 {
 			if again := read(int64(1 + i)); again != 0 {
-				t.Errorf("%d keys were asked for after %d seconds", again, 10*i)
+				t.Errorf("looked up %d keys after %d seconds", again, 10*i)
 			}
 			time.Sleep(10 * time.Second)
 		}
 		time.Sleep(10 * time.Second)
 		if again := read(0); again != first {
-			t.Errorf("%d keys were asked for after a minute, want %d", again, first)
+			t.Errorf("looked up %d keys after a minute, want %d", again, first)
 		}
 		if again := read(9); again != 0 {
-			t.Errorf("%d keys were asked for right afterwards", again)
+			t.Errorf("looked up %d keys right afterwards", again)
 		}
 	})
 }
 
-// TestStreamsShareLookups at the same time, while memory is short and what is
-// remembered is dropped.
+// TestStreamsShareLookups tests streams that use the rows of each other's look-ups
+// at the same time, while memory is short and entries are dropped.
 func TestStreamsShareLookups(t *testing.T) {
 	shop, err := testkit.Shop{Seed: 7, Orders: 200}.Memory()
 	if err != nil {
 		t.Fatal(err)
 	}
 	source := dated{shop, func() string { return "" }}
-	cache := newCache(t, cache.Options{MaxBytes: 200 << 10, TTL: time.Hour})
-	q := core.Query{Table: "orders", Load: query.Load{Required: parseLoad(t, "customer,order_lines.product")}}
+	cache := coretest.NewCache(t, cache.Options{MaxBytes: 200 << 10, TTL: time.Hour})
+	q := core.Query{Table: "orders", Load: query.Load{Required: coretest.ParseLoad(t, "customer,order_lines.product")}}
 	sum := func(r core.Resources, from int64) (string, error) {
 		q := q
 		q.Where = sources.Comparison{Column: "id", Op: sources.OpGt, Value: sources.Int(from)}
@@ -171,13 +173,13 @@ func TestStreamsShareLookups(t *testing.T) {
 	for i := range want {
 		all.Go(func() {
 			for j := range 6 {
-				got, err := sum(cached(cache, nil), int64(i))
+				got, err := sum(coretest.WithCache(cache, nil), int64(i))
 				if err != nil || got != want[i] {
-					t.Errorf("%s and %v, want %s", got, err, want[i])
+					t.Errorf("checksum %s, error: %v, want checksum %s", got, err, want[i])
 				}
 				switch (i + j) % 4 {
 				case 1:
-					cache.Invalidate(identity, []string{"customers", "products", "order_lines", "orders"}[j%4])
+					cache.Invalidate(coretest.SourceID, []string{"customers", "products", "order_lines", "orders"}[j%4])
 				case 2:
 					cache.Clear()
 				}

@@ -1,4 +1,4 @@
-package core_test
+package cache_test
 
 import (
 	"context"
@@ -15,93 +15,97 @@ import (
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 )
 
-// reading is what one reader does: it waits, opens a stream, and reads it to the
-// end, or for some chunks.
+// reading is what one reader does: it waits, opens a stream, and reads some chunks
+// or all.
 type reading struct {
 	wait   time.Duration
 	mode   cache.Mode
 	memory int64
 	ahead  bool
 	pause  time.Duration // between chunks
-	chunks int           // and then it leaves, or cancels; 0 is all
-	cancel bool
+	chunks int           // chunks to read before leaving the loop; 0 is all
+	cancel bool          // cancel the context instead of leaving the loop
 }
 
-// meddling is what happens meanwhile.
-type meddling struct {
+// disturbance is one change that happens while readers read.
+type disturbance struct {
 	wait time.Duration
-	what int
+	what int // one of the kinds below
 }
 
-// What meddlers do.
+// The kinds of changes.
 const (
-	change = iota // the table
-	invalidate
-	clearAll
-	press // for memory
-	fail  // scans, from now on
-	mend
-	meddlings
+	change     = iota // the table gets a new version
+	invalidate        // the table's entries are invalidated
+	clearAll          // the cache is cleared
+	press             // another budget needs memory
+	fail              // scans fail from now on
+	mend              // scans succeed again
+	changeKinds
 )
 
-// TestCachedAnswersAreTheSources: with readers that come and go, a table that
-// changes, faults, memory that is short, and time, whoever reads to the end was
-// given the whole table as it was at one moment: of its own time where the source
-// tells versions, else no longer ago than answers live, and not before it was told
-// that they are old. Nobody waits for ever, and nothing is left.
+// TestCachedAnswersAreTheSources tests, with random readers, changes of the table,
+// faults, shortage of memory and delays, that a stream which completes has the whole
+// table as it was in a single version. If the source has versions, it is a version
+// of the time since the stream was opened. Otherwise it may be older by the TTL at
+// most, and not older than the last invalidation. Every stream ends, and no memory
+// stays in use.
 func TestCachedAnswersAreTheSources(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		span := rapid.Map(rapid.IntRange(0, 60), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
+		delay := rapid.Map(rapid.IntRange(0, 60), func(n int) time.Duration { return time.Duration(n) * time.Millisecond })
 		readings := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) reading {
 			return reading{
-				wait: span.Draw(rt, "wait"), mode: rapid.SampledFrom([]cache.Mode{cache.ModeUse, cache.ModeUse, cache.ModeUse, cache.ModeRefresh, cache.ModeBypass}).Draw(rt, "mode"),
+				wait: delay.Draw(rt, "wait"), mode: rapid.SampledFrom([]cache.Mode{cache.ModeUse, cache.ModeUse, cache.ModeUse, cache.ModeRefresh, cache.ModeBypass}).Draw(rt, "mode"),
 				memory: rapid.SampledFrom([]int64{256 << 10, 4 << 20}).Draw(rt, "memory"), ahead: rapid.Bool().Draw(rt, "ahead"),
-				pause: span.Draw(rt, "pause"), chunks: rapid.IntRange(0, 3).Draw(rt, "chunks"), cancel: rapid.Bool().Draw(rt, "cancel"),
+				pause: delay.Draw(rt, "pause"), chunks: rapid.IntRange(0, 3).Draw(rt, "chunks"), cancel: rapid.Bool().Draw(rt, "cancel"),
 			}
 		}), 2, 12).Draw(rt, "readings")
-		meddlings := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) meddling {
-			return meddling{wait: span.Draw(rt, "wait"), what: rapid.IntRange(0, meddlings-1).Draw(rt, "what")}
-		}), 0, 8).Draw(rt, "meddlings")
+		changes := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) disturbance {
+			return disturbance{wait: delay.Draw(rt, "wait"), what: rapid.IntRange(0, changeKinds-1).Draw(rt, "what")}
+		}), 0, 8).Draw(rt, "changes")
 		silent := rapid.Bool().Draw(rt, "silent")
-		large := rapid.SampledFrom([]int64{1 << 20, 20 << 10}).Draw(rt, "answer")
+		maxEntry := rapid.SampledFrom([]int64{1 << 20, 20 << 10}).Draw(rt, "max entry")
 		ttl := rapid.SampledFrom([]time.Duration{20 * time.Millisecond, time.Second}).Draw(rt, "ttl")
 		var err error
-		synctest.Test(t, func(*testing.T) { err = meddle(readings, meddlings, silent, large, ttl) })
+		synctest.Test(t, func(*testing.T) { err = runWorld(readings, changes, silent, maxEntry, ttl) })
 		if err != nil {
 			rt.Fatal(err)
 		}
 	})
 }
 
-// moment is when a version of the table began, or when answers were dropped.
-type moment struct {
+// versionStart is when a version of the table began.
+type versionStart struct {
 	at      time.Time
 	version int64
 }
 
+// world is what readers and changes share.
 type world struct {
 	source   *counted
 	cache    *cache.Cache
 	budget   *budget.Budget
 	ttl      time.Duration
 	mu       sync.Mutex
-	versions []moment
+	versions []versionStart
 	dropped  []time.Time
 	faults   []error
 }
 
+// fault records what went wrong.
 func (w *world) fault(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.faults = append(w.faults, fmt.Errorf(format, args...))
 }
 
-// at is the version that the table had at a time. Where it changed at that very
-// time it is the one before.
-func (w *world) at(when time.Time) int64 {
+// versionAt returns the version that the table had at a time, the earlier one if it
+// changed at that very time.
+func (w *world) versionAt(when time.Time) int64 {
 	version := int64(1)
 	for _, m := range w.versions {
 		if m.at.Before(when) {
@@ -111,12 +115,13 @@ func (w *world) at(when time.Time) int64 {
 	return version
 }
 
-func meddle(readings []reading, meddlings []meddling, silent bool, large int64, ttl time.Duration) error {
+// runWorld runs readers and changes concurrently, and returns what went wrong.
+func runWorld(readings []reading, changes []disturbance, silent bool, maxEntry int64, ttl time.Duration) error {
 	budget, err := budget.New("host", 8<<20, nil)
 	if err != nil {
 		return err
 	}
-	cache, err := cache.New(cache.Options{Budget: budget, MaxBytes: 2 << 20, MaxEntryBytes: large, TTL: ttl})
+	cache, err := cache.New(cache.Options{Budget: budget, MaxBytes: 2 << 20, MaxEntryBytes: maxEntry, TTL: ttl})
 	if err != nil {
 		return err
 	}
@@ -133,7 +138,7 @@ func meddle(readings []reading, meddlings []meddling, silent bool, large int64, 
 	for _, r := range readings {
 		all.Go(func() { w.read(r) })
 	}
-	all.Go(func() { w.meddle(meddlings) })
+	all.Go(func() { w.change(changes) })
 	all.Wait()
 	if open := w.source.open.Load(); open != 0 {
 		w.fault("%d sessions are open", open)
@@ -148,20 +153,21 @@ func meddle(readings []reading, meddlings []meddling, silent bool, large int64, 
 	return errors.Join(w.faults...)
 }
 
-func (w *world) meddle(meddlings []meddling) {
-	for _, m := range meddlings {
+// change makes the changes one after another.
+func (w *world) change(changes []disturbance) {
+	for _, m := range changes {
 		time.Sleep(m.wait)
 		switch m.what {
 		case change:
 			w.mu.Lock()
 			version := w.source.version.Add(1)
-			w.versions = append(w.versions, moment{time.Now(), version})
+			w.versions = append(w.versions, versionStart{time.Now(), version})
 			w.mu.Unlock()
 		case invalidate, clearAll:
 			if m.what == clearAll {
 				w.cache.Clear()
 			} else {
-				w.cache.Invalidate(identity, "items")
+				w.cache.Invalidate(coretest.SourceID, "items")
 			}
 			w.mu.Lock()
 			w.dropped = append(w.dropped, time.Now())
@@ -172,7 +178,7 @@ func (w *world) meddle(meddlings []meddling) {
 				w.fault("%v", err)
 				return
 			}
-			// What streams hold cannot be given; what the cache does can.
+			// The cache can release memory; streams cannot.
 			buffer, err := sources.GuardCall("allocate", "", func() ([]byte, error) { return hungry.Allocate(3 << 20), nil })
 			if err == nil {
 				time.Sleep(time.Millisecond)
@@ -187,14 +193,14 @@ func (w *world) meddle(meddlings []meddling) {
 	}
 }
 
-// read reads as a reader does, and holds what it was given to the table.
+// read reads as r describes, and compares the rows with the table's.
 func (w *world) read(r reading) {
 	time.Sleep(r.wait)
 	opened := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	o := core.Options{Memory: r.memory, ReadAhead: r.ahead, ChunkRows: 150, Caching: cache.Policy{Mode: r.mode}}
-	stream, err := core.Open(ctx, w.source, core.Query{Table: "items"}, o, cached(w.cache, w.budget))
+	stream, err := core.Open(ctx, w.source, core.Query{Table: "items"}, o, coretest.WithCache(w.cache, w.budget))
 	if err != nil {
 		w.fault("%+v: %v", r, err)
 		return
@@ -212,7 +218,7 @@ func (w *world) read(r reading) {
 			}
 			return
 		}
-		for i, id := range idsOf(chunk.Record) {
+		for i, id := range coretest.RecordIDs(chunk.Record) {
 			if id != rows+int64(i) {
 				w.fault("%+v: row %d is %d", r, rows+int64(i), id)
 				return
@@ -238,15 +244,15 @@ func (w *world) read(r reading) {
 	if w.source.silent && r.mode == cache.ModeUse {
 		earliest = opened.Add(-w.ttl)
 		for _, at := range w.dropped {
-			// What was dropped in the very moment may have been taken before.
+			// An entry that was dropped at the time of opening may have been used before.
 			if at.Before(opened) && at.After(earliest) {
 				earliest = at
 			}
 		}
 	}
-	least, most := w.at(earliest), w.source.version.Load()
+	oldest, newest := w.versionAt(earliest), w.source.version.Load()
 	w.mu.Unlock()
-	if rows != 300+130*version || version < least || version > most || !stream.Receipt().Complete {
-		w.fault("%+v: %d rows of version %d, want one from %d to %d: %+v", r, rows, version, least, most, stream.Receipt())
+	if rows != 300+130*version || version < oldest || version > newest || !stream.Receipt().Complete {
+		w.fault("%+v: %d rows of version %d, want one from %d to %d: %+v", r, rows, version, oldest, newest, stream.Receipt())
 	}
 }

@@ -1,4 +1,4 @@
-package core_test
+package query_test
 
 import (
 	"strings"
@@ -10,6 +10,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
+// TestParseLoad tests the syntax of loads.
 func TestParseLoad(t *testing.T) {
 	tests := []struct {
 		text string
@@ -40,6 +41,7 @@ func TestParseLoad(t *testing.T) {
 	}
 }
 
+// TestParseLoadFaults tests that errors tell the position and the cause.
 func TestParseLoadFaults(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                           `"", character 1: the name of a relation is missing`,
@@ -69,6 +71,8 @@ func TestParseLoadFaults(t *testing.T) {
 	}
 }
 
+// TestMergeLoads tests that a merged load has the branches and options of both, and
+// that contradictory options are an error.
 func TestMergeLoads(t *testing.T) {
 	a := query.Load{Required: []query.Branch{{Name: "a", Limit: 3}}}
 	b := query.Load{Required: []query.Branch{{Name: "b"}, {Name: "a", Columns: []string{"x"}}}, Optional: []query.Branch{{Name: "c"}}}
@@ -84,11 +88,12 @@ func TestMergeLoads(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if _, err := a.Merge(query.Load{Required: []query.Branch{{Name: "a", Limit: 4}}}); sources.KindOf(err) != sources.Invalid || err == nil {
-		t.Errorf("two limits: %v", err)
+		t.Errorf("merge of two limits: %v", err)
 	}
 }
 
-// FuzzParseLoad: what is read is written in a form that reads as the same.
+// FuzzParseLoad tests that a parsed load which is formatted and parsed again is the
+// same.
 func FuzzParseLoad(f *testing.F) {
 	for _, seed := range []string{
 		"customer", "a.b.c,a.d", `lines(where: qty > 1 && sku in ["a,b"], order: [id:desc:nulls-first], limit: 5, columns: [sku, qty]).product`,
@@ -97,20 +102,20 @@ func FuzzParseLoad(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		levels, err := query.ParseLoad(text)
+		branches, err := query.ParseLoad(text)
 		if err != nil {
 			if sources.KindOf(err) != sources.Invalid {
-				t.Errorf("kind %s", sources.KindOf(err))
+				t.Errorf("error of kind %s, want invalid", sources.KindOf(err))
 			}
 			return
 		}
-		written := query.FormatLoad(levels)
-		again, err := query.ParseLoad(written)
+		formatted := query.FormatLoad(branches)
+		again, err := query.ParseLoad(formatted)
 		if err != nil {
-			t.Fatalf("%q was written as %q: %v", text, written, err)
+			t.Fatalf("%q was formatted as %q: %v", text, formatted, err)
 		}
-		if diff := cmp.Diff(levels, again); diff != "" {
-			t.Fatalf("%q was written as %q (-first +second):\n%s", text, written, diff)
+		if diff := cmp.Diff(branches, again); diff != "" {
+			t.Fatalf("%q was formatted as %q (-first +second):\n%s", text, formatted, diff)
 		}
 	})
 }
