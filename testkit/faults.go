@@ -7,7 +7,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Change returns a scan that takes the place of another one. The query is that of the
+// Change returns a scan that replaces another one. The query is that of the
 // scan.
 type Change func(ctx context.Context, env sources.Env, q *sources.Query, scan sources.Batches) sources.Batches
 

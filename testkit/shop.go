@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math/bits"
@@ -96,8 +95,8 @@ type cells interface {
 // that the shop does not depend on the version of Go.
 type dice struct{ pcg rand.PCG }
 
-func (d *dice) seed(seed uint64, table, place int) {
-	d.pcg.Seed(mix(seed+uint64(table)*0x9e3779b97f4a7c15), mix(uint64(place)))
+func (d *dice) seed(seed uint64, table, index int) {
+	d.pcg.Seed(mix(seed+uint64(table)*0x9e3779b97f4a7c15), mix(uint64(index)))
 }
 
 // mix distributes adjacent numbers over all 64 bits (splitmix64).
@@ -142,9 +141,9 @@ func (s Shop) Rows(table string) int64 {
 	}
 	var count counter
 	var d dice
-	for place := range shopTables[i].rows(s) {
-		d.seed(s.Seed, i, place)
-		shopTables[i].emit(s, &d, place, &count)
+	for index := range shopTables[i].rows(s) {
+		d.seed(s.Seed, i, index)
+		shopTables[i].emit(s, &d, index, &count)
 	}
 	return count.rows
 }
@@ -172,9 +171,9 @@ func (s Shop) Values(table string) iter.Seq[[]any] {
 			}
 			v := valueCells{yield: yield}
 			var d dice
-			for place := 0; place < t.rows(s) && !v.stopped; place++ {
-				d.seed(s.Seed, i, place)
-				t.emit(s, &d, place, &v)
+			for index := 0; index < t.rows(s) && !v.stopped; index++ {
+				d.seed(s.Seed, i, index)
+				t.emit(s, &d, index, &v)
 			}
 		}
 	}
@@ -210,9 +209,9 @@ func (s Shop) write(ctx context.Context, table int, c cells, buffer *[]byte, flu
 	const block = 256 << 10
 	t := shopTables[table]
 	var d dice
-	for place := range t.rows(s) {
-		d.seed(s.Seed, table, place)
-		t.emit(s, &d, place, c)
+	for index := range t.rows(s) {
+		d.seed(s.Seed, table, index)
+		t.emit(s, &d, index, c)
 		if len(*buffer) >= block {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -231,7 +230,7 @@ func (s Shop) write(ctx context.Context, table int, c cells, buffer *[]byte, flu
 
 func (s Shop) check() error {
 	if s.Orders < 0 {
-		return errors.New("Orders must not be negative")
+		return fmt.Errorf("the shop's Orders must not be negative (got %d)", s.Orders)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func (e *ParseError) with(remedy string) *ParseError {
 	return e
 }
 
-// Error returns the place, the fault and its remedies, as in
+// Error returns the location, the cause and the remedies, as in
 //
 //	orders.csv:17:4: column "qty": "x" is not a 64-bit integer (at byte 301); REMEDY, or REMEDY
 func (e *ParseError) Error() string {

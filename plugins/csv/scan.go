@@ -220,8 +220,8 @@ func (p *pager) fill() (bool, error) {
 		size := p.fixed
 		cells := p.reader.scanner.cells
 		for _, i := range p.texts {
-			if place := p.vectors[i].index; place < len(cells) {
-				size += int64(cells[place].to - cells[place].from)
+			if index := p.vectors[i].index; index < len(cells) {
+				size += int64(cells[index].to - cells[index].from)
 			} else {
 				size += int64(len(p.table.files[p.reader.file].name))
 			}

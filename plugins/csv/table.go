@@ -35,7 +35,7 @@ type tableFile struct {
 	identity  string        // when the catalog was made
 	size      int64         // on disk
 	start     int64         // the offset of the first record
-	onePass   *onePassInput // the input that takes the place of a file, or nil
+	onePass   *onePassInput // the input to read instead of a file, or nil
 }
 
 func (t *table) isOnePass() bool { return t.files[0].onePass != nil }

@@ -32,8 +32,8 @@ type vector struct {
 	lastText int
 }
 
-func newVector(mem memory.Allocator, c *column, place int) vector {
-	v := vector{mem: mem, column: c, typ: c.dataType(), index: place, fast: c.fastFormat()}
+func newVector(mem memory.Allocator, c *column, index int) vector {
+	v := vector{mem: mem, column: c, typ: c.dataType(), index: index, fast: c.fastFormat()}
 	switch t := v.typ.(type) {
 	case *arrow.StringType:
 	case *arrow.BooleanType:

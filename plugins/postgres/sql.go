@@ -100,7 +100,7 @@ func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (
 		}
 		where = append(where, s)
 		if q.Keys.LimitPerKey > 0 {
-			rank, place := t.unused("penstock_rank"), t.unused("penstock_place")
+			rank, alias := t.unused("penstock_rank"), t.unused("penstock_place")
 			over := "PARTITION BY " + partition
 			if order := b.orderBy(); order != "" {
 				over += " ORDER BY " + order
@@ -108,8 +108,8 @@ func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (
 			inner := "t.*"
 			for i := range b.terms {
 				if b.terms[i].oid == oidTID { // which a subquery does not have
-					inner += ", t.ctid AS " + place
-					b.terms[i].expr = "t." + place
+					inner += ", t.ctid AS " + alias
+					b.terms[i].expr = "t." + alias
 				}
 			}
 			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, whereClause(where))
