@@ -40,11 +40,11 @@ var faults = []fault{
 	{name: "stop", on: processes, chunk: func(p *plan, _ context.Context, s *host.Source) error { return p.signal(s, syscall.SIGSTOP) }},
 	{name: "unavailable", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
 		return flaky(s, p.rng, func(yield func(sources.Batch, error) bool) {
-			yield(sources.Batch{}, &sources.Error{Kind: sources.Unavailable, Err: errChaos})
+			yield(sources.Batch{}, sources.NewError(sources.Unavailable, "", "", errChaos))
 		})
 	})},
 	{name: "error", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return testkit.FailAfter(s, p.rng.IntN(6), &sources.Error{Kind: sources.Internal, Err: errChaos})
+		return testkit.FailAfter(s, p.rng.IntN(6), sources.NewError(sources.Internal, "", "", errChaos))
 	})},
 	{name: "panic", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source { return testkit.PanicAfter(s, p.rng.IntN(6)) })},
 	{name: "hang", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
@@ -150,7 +150,7 @@ func flakyHang(s sources.Source, rng *rand.Rand) sources.Source {
 			for page, err := range scan {
 				if left == 0 {
 					<-ctx.Done()
-					yield(sources.Batch{}, &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)})
+					yield(sources.Batch{}, sources.NewError(sources.Canceled, "", "", context.Cause(ctx)))
 					return
 				}
 				left--

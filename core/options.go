@@ -2,7 +2,6 @@ package core
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/cache"
@@ -98,7 +97,7 @@ type Observer struct {
 func (o Options) checked(q Query, r Resources) (Options, error) {
 	var faults []error
 	fault := func(format string, args ...any) {
-		faults = append(faults, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf(format, args...)})
+		faults = append(faults, sources.Errorf(sources.Invalid, "stream", q.Table, format, args...))
 	}
 	if o.ChunkRows < 0 {
 		fault("ChunkRows must not be negative (got %d)", o.ChunkRows)

@@ -2,7 +2,6 @@ package core_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -133,7 +132,7 @@ func TestPartsFail(t *testing.T) {
 		do   func(cancel func(), yield func(sources.Batch, error) bool)
 	}{
 		"error": {sources.Unavailable, func(_ func(), yield func(sources.Batch, error) bool) {
-			yield(sources.Batch{}, &sources.Error{Kind: sources.Unavailable, Err: errors.New("gone")})
+			yield(sources.Batch{}, sources.Errorf(sources.Unavailable, "", "", "gone"))
 		}},
 		"panic": {sources.Internal, func(func(), func(sources.Batch, error) bool) { panic("oh") }},
 		"context": {sources.Canceled, func(cancel func(), yield func(sources.Batch, error) bool) {

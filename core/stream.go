@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -85,7 +84,7 @@ func (s *Stream) Schema() *arrow.Schema { return s.loader.Schema }
 func (s *Stream) Chunks() iter.Seq2[*Chunk, error] {
 	return func(yield func(*Chunk, error) bool) {
 		if !s.transition(idle, running) {
-			yield(nil, &sources.Error{Op: "read", Table: s.table, Kind: sources.Invalid, Err: errors.New("the stream was already ranged over or closed: open another one")})
+			yield(nil, sources.Errorf(sources.Invalid, "read", s.table, "the stream was already ranged over or closed: open another one"))
 			return
 		}
 		defer func() {
@@ -271,7 +270,7 @@ func locateRefusal(err error, rows int64) error {
 	if !ok || e.Kind != sources.Exhausted || !errors.As(err, &refusal) {
 		return err
 	}
-	return &sources.Error{Op: e.Op, Table: e.Table, Kind: e.Kind, Err: fmt.Errorf("the rows after row %d do not fit in memory: %w; raise the memory limit", rows, refusal)}
+	return sources.Errorf(e.Kind, e.Op, e.Table, "the rows after row %d do not fit in memory: %w; raise the memory limit", rows, refusal)
 }
 
 // countChunk adds a chunk to the receipt and the checksum.

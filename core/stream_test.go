@@ -106,7 +106,7 @@ func TestEmptyResult(t *testing.T) {
 // TestErrorComesLast tests that the rows before an error are yielded, and that the
 // receipt is not complete.
 func TestErrorComesLast(t *testing.T) {
-	cause := &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")}
+	cause := sources.Errorf(sources.Unavailable, "", "", "the cable is cut")
 	stream := coretest.Open(t, coretest.Items(coretest.ItemRows(1500, cause)), core.Query{Table: "items"}, core.Options{}, core.Resources{Budget: coretest.NewBudget(t)})
 	got, err := coretest.IDs(stream)
 	if len(got) != 1500 {

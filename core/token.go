@@ -124,7 +124,7 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	now, ok := bind(table, q)
 	switch {
 	case !ok:
-		return resumePoint{}, &sources.Error{Kind: sources.Invalid, Err: errors.New("a condition has a value of a type that tokens do not support: read without tokens")}
+		return resumePoint{}, sources.Errorf(sources.Invalid, "", "", "a condition has a value of a type that tokens do not support: read without tokens")
 	case q.After == "":
 		return resumePoint{binding: now}, nil
 	}
@@ -138,7 +138,7 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 		err = errors.New("the table has changed since the token was made (its columns, types, key or abilities): read from the start")
 	}
 	if err != nil {
-		return p, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("after: %w", err)}
+		return p, sources.Errorf(sources.Invalid, "", "", "after: %w", err)
 	}
 	return p, nil
 }
@@ -179,7 +179,7 @@ func (t *tokenTracker) skipDelivered(table string, pages sources.Batches) source
 	return func(yield func(sources.Batch, error) bool) {
 		left := t.start.rowsAfter
 		fail := func() {
-			yield(sources.Batch{}, &sources.Error{Op: "scan", Table: table, Kind: sources.Invalid, Err: errDataChanged})
+			yield(sources.Batch{}, sources.NewError(sources.Invalid, "scan", table, errDataChanged))
 		}
 		for page, err := range pages {
 			if err != nil {

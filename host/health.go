@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -87,7 +86,7 @@ func (s *Source) check(ctx context.Context) error {
 	s.mu.Unlock()
 	defer s.opening.Done()
 	timeout := s.callTimeout()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &sources.Error{Op: "check", Kind: sources.Unavailable, Err: fmt.Errorf("no answer within %s", timeout)})
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, sources.Errorf(sources.Unavailable, "check", "", "no answer within %s", timeout))
 	defer cancel()
 	budget, err := budget.New("check", checkMemory, s.host.budget)
 	if err != nil {

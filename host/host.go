@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -133,7 +132,7 @@ func New(o Options) (*Host, error) {
 
 // invalid returns an error of kind [sources.Invalid].
 func invalid(op, format string, args ...any) *sources.Error {
-	return &sources.Error{Op: op, Kind: sources.Invalid, Err: fmt.Errorf(format, args...)}
+	return sources.Errorf(sources.Invalid, op, "", format, args...)
 }
 
 // Budget returns the memory budget of all streams of the host.
@@ -177,7 +176,7 @@ func (h *Host) Holding() budget.Breakdown {
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	name, config, err := ParseURI(uri)
 	if err != nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "open", "", err)
 	}
 	if wall.InChild() {
 		return nil, invalid("open", "this process was started by its own program to serve a source: call process.Main first in main (import %s)", wallPackages[Process])
@@ -215,7 +214,7 @@ func (h *Host) openWithin(ctx context.Context, open sources.Open, config sources
 	defer cancel()
 	opened, err := sources.GuardCall("open", "", func() (sources.Source, error) { return open(limited, config) })
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Unavailable, Err: fmt.Errorf("the source did not open within %s", timeout)}
+		return nil, sources.Errorf(sources.Unavailable, "open", "", "the source did not open within %s", timeout)
 	}
 	return opened, err
 }

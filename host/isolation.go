@@ -151,7 +151,7 @@ func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Con
 }
 
 func notFound(format string, args ...any) error {
-	return &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf(format, args...)}
+	return sources.Errorf(sources.NotFound, "open", "", format, args...)
 }
 
 // plugin resolves plugin:PATH?uri=URI&...: the options are the source's own,

@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -87,16 +86,16 @@ func (h *Host) moduleFile(file string, c sources.Config) (sources.Open, sources.
 // them.
 func grantDirectory(module string, c sources.Config) (sources.Config, error) {
 	if strings.Contains(c.URI, "://") {
-		return c, &sources.Error{Op: "open", Kind: sources.Denied, Err: errors.New("a WebAssembly module reads files, and this URI names a server: use --isolation process, or open the module itself with wasm:FILE.wasm?uri=URI")}
+		return c, sources.Errorf(sources.Denied, "open", "", "a WebAssembly module reads files, and this URI names a server: use --isolation process, or open the module itself with wasm:FILE.wasm?uri=URI")
 	}
 	dir, inside := c.URI, "/data"
 	if info, err := os.Stat(c.URI); err != nil || !info.IsDir() {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return c, &sources.Error{Op: "open", Kind: sources.KindOf(err), Err: err}
+			return c, sources.NewError(sources.KindOf(err), "open", "", err)
 		}
 		dir, inside = filepath.Dir(c.URI), "/data/"+filepath.Base(c.URI)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return c, &sources.Error{Op: "open", Kind: sources.NotFound, Err: fmt.Errorf("%s: no such file or directory", c.URI)}
+			return c, sources.Errorf(sources.NotFound, "open", "", "%s: no such file or directory", c.URI)
 		}
 	}
 	if _, taken := c.Options["dir"]; taken {
@@ -104,7 +103,7 @@ func grantDirectory(module string, c sources.Config) (sources.Config, error) {
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return c, &sources.Error{Op: "open", Kind: sources.Internal, Err: err}
+		return c, sources.NewError(sources.Internal, "open", "", err)
 	}
 	if strings.ContainsRune(dir, os.PathListSeparator) {
 		return c, invalid("open", "%s: a module cannot read a directory with %q in its name", dir, os.PathListSeparator)

@@ -146,7 +146,7 @@ func TestNames(t *testing.T) {
 type brokenSource struct{ sources.Source }
 
 func (brokenSource) Begin(context.Context, sources.Env) (sources.Session, error) {
-	return nil, &sources.Error{Kind: sources.Unavailable, Err: errors.New("nobody is there")}
+	return nil, sources.Errorf(sources.Unavailable, "", "", "nobody is there")
 }
 
 // TestCircuit checks that the streams of a source fail at once after repeated

@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -59,7 +58,7 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		return nil, &sources.Error{Op: "stream", Table: q.Table, Kind: sources.Invalid, Err: fmt.Errorf("the source %q is closed", s.name)}
+		return nil, sources.Errorf(sources.Invalid, "stream", q.Table, "the source %q is closed", s.name)
 	}
 	s.opening.Add(1)
 	s.mu.Unlock()
@@ -135,8 +134,7 @@ func (s *Source) Close() error {
 		select {
 		case <-stream.Done():
 		case <-wait.C:
-			faults = append(faults, &sources.Error{Op: "close", Table: stream.Receipt().Table, Kind: sources.Invalid,
-				Err: errors.New("the stream's loop is still running: leave the loop before closing the source")})
+			faults = append(faults, sources.Errorf(sources.Invalid, "close", stream.Receipt().Table, "the stream's loop is still running: leave the loop before closing the source"))
 			return errors.Join(faults...)
 		}
 	}

@@ -203,7 +203,7 @@ type limited struct {
 
 func (l limited) Allocate(size int) []byte {
 	if size > l.largest {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: errors.New("no room")})
+		panic(sources.Errorf(sources.Exhausted, "", "", "no room"))
 	}
 	return l.Allocator.Allocate(size)
 }
@@ -375,14 +375,14 @@ type closing struct {
 
 func (c *closing) Allocate(size int) []byte {
 	if c.closed {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: errors.New("closed")})
+		panic(sources.Errorf(sources.Exhausted, "", "", "closed"))
 	}
 	return c.Allocator.Allocate(size)
 }
 
 func (c *closing) Reallocate(size int, old []byte) []byte {
 	if c.closed {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: errors.New("closed")})
+		panic(sources.Errorf(sources.Exhausted, "", "", "closed"))
 	}
 	return c.Allocator.Reallocate(size, old)
 }

@@ -8,5 +8,5 @@ func ContextError(ctx context.Context, op, table string) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	return &Error{Op: op, Table: table, Kind: Canceled, Err: context.Cause(ctx)}
+	return NewError(Canceled, op, table, context.Cause(ctx))
 }

@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -31,7 +30,7 @@ func openGrants(dirs []Dir, log *slog.Logger) (*grants, error) {
 		if err != nil {
 			g.close()
 			if info, e := os.Stat(d.Host); e == nil && !info.IsDir() {
-				err = &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a directory: grant the one that contains it", d.Host)}
+				err = sources.Errorf(sources.Invalid, "", "", "%s is not a directory: grant the one that contains it", d.Host)
 			}
 			return nil, sources.WithOp("open", "", err)
 		}

@@ -78,7 +78,7 @@ func (i *instance) fault(err error) error {
 	if reason := i.err.exitReason(); reason != "" {
 		what += ": " + reason
 	}
-	return &sources.Error{Kind: sources.Unavailable, Err: ended{fmt.Sprintf("module %q %s", i.module.name, what)}}
+	return sources.NewError(sources.Unavailable, "", "", ended{fmt.Sprintf("module %q %s", i.module.name, what)})
 }
 
 // ended is the cause of an error that reports the end of a command.
@@ -103,13 +103,13 @@ func (i *instance) await(ctx context.Context, last wire.FrameKind, f func() erro
 	case err == nil:
 		return nil
 	case errors.Is(err, errStall):
-		err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q did not answer within %s", i.module.name, i.module.options.StallTimeout)}
+		err = sources.Errorf(sources.Unavailable, "", "", "module %q did not answer within %s", i.module.name, i.module.options.StallTimeout)
 		i.kill(err)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		i.pending = last
-		return &sources.Error{Kind: sources.Canceled, Err: err}
+		return sources.NewError(sources.Canceled, "", "", err)
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		err = &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q closed its output", i.module.name)}
+		err = sources.Errorf(sources.Unavailable, "", "", "module %q closed its output", i.module.name)
 		i.kill(err)
 	default:
 		i.kill(err)
@@ -195,7 +195,7 @@ func (i *instance) call(ctx context.Context, r wire.Request) (wire.Reply, error)
 
 // violation returns the error of a module that violates the protocol.
 func (i *instance) violation(format string, args ...any) error {
-	return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("module %q: %w", i.module.name, fmt.Errorf(format, args...))}
+	return sources.Errorf(sources.Invalid, "", "", "module %q: %w", i.module.name, fmt.Errorf(format, args...))
 }
 
 // open sends the first request to an instance.
@@ -208,7 +208,7 @@ func (i *instance) open(ctx context.Context, c sources.Config) error {
 		return wire.CheckVersion(i.module.name, reply.Version)
 	case errors.As(err, new(ended)):
 		// A command that ends at once would do so again, so a retry is useless.
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%w; is it a Penstock source?", cause(err))}
+		return sources.Errorf(sources.Invalid, "", "", "%w; is it a Penstock source?", cause(err))
 	}
 	return err
 }
@@ -239,7 +239,7 @@ func (i *instance) stop() error {
 	if i.waitDone(closeTimeout) {
 		return nil
 	}
-	return &sources.Error{Op: "close", Kind: sources.Unavailable, Err: fmt.Errorf("module %q is still computing and cannot be stopped in this process: run it in a process of its own", i.module.name)}
+	return sources.Errorf(sources.Unavailable, "close", "", "module %q is still computing and cannot be stopped in this process: run it in a process of its own", i.module.name)
 }
 
 // waitDone reports whether the command ends within the timeout.

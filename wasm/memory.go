@@ -72,8 +72,8 @@ func (m *linear) exhausted(name string) error {
 	if requested == 0 {
 		return nil
 	}
-	return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf(
-		"module %q held %s of its %s and requested %s; raise the module's memory limit", name, mebibytes(m.size.Load()), mebibytes(m.limit), mebibytes(requested))}
+	return sources.Errorf(sources.Exhausted, "", "",
+		"module %q held %s of its %s and requested %s; raise the module's memory limit", name, mebibytes(m.size.Load()), mebibytes(m.limit), mebibytes(requested))
 }
 
 func mebibytes(n int64) string {

@@ -3,8 +3,6 @@ package wasm
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -53,7 +51,7 @@ func (m *module) compile(ctx context.Context, b []byte) error {
 	if m.options.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(m.options.CacheDir)
 		if err != nil {
-			return &sources.Error{Kind: sources.KindOf(err), Err: fmt.Errorf("cache of compiled modules: %w", err)}
+			return sources.Errorf(sources.KindOf(err), "", "", "cache of compiled modules: %w", err)
 		}
 		m.cache = cache
 		config = config.WithCompilationCache(cache)
@@ -64,7 +62,7 @@ func (m *module) compile(ctx context.Context, b []byte) error {
 	}
 	compiled, err := m.runtime.CompileModule(ctx, b)
 	if err != nil {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a WebAssembly module: %w", m.name, err)}
+		return sources.Errorf(sources.Invalid, "", "", "%s is not a WebAssembly module: %w", m.name, err)
 	}
 	m.compiled = compiled
 	return m.check()
@@ -75,18 +73,18 @@ func (m *module) compile(ctx context.Context, b []byte) error {
 func (m *module) check() error {
 	for _, f := range m.compiled.ImportedFunctions() {
 		if from, name, _ := f.Import(); from != wasi_snapshot_preview1.ModuleName {
-			return &sources.Error{Kind: sources.Denied, Err: fmt.Errorf("%s imports the function %s of %q: a source can import only the functions of %s", m.name, name, from, wasi_snapshot_preview1.ModuleName)}
+			return sources.Errorf(sources.Denied, "", "", "%s imports the function %s of %q: a source can import only the functions of %s", m.name, name, from, wasi_snapshot_preview1.ModuleName)
 		}
 	}
 	if len(m.compiled.ImportedMemories()) > 0 {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s imports another module's memory: a source must have its own", m.name)}
+		return sources.Errorf(sources.Invalid, "", "", "%s imports another module's memory: a source must have its own", m.name)
 	}
 	if _, ok := m.compiled.ExportedFunctions()["_start"]; !ok {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is not a WASI command: it exports no _start", m.name)}
+		return sources.Errorf(sources.Invalid, "", "", "%s is not a WASI command: it exports no _start", m.name)
 	}
 	for _, memory := range m.compiled.ExportedMemories() {
 		if initial := int64(memory.Min()) * pageSize; initial > m.options.Memory {
-			return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s needs %s of memory to start, and its limit is %s: raise the limit", m.name, mebibytes(initial), mebibytes(m.options.Memory))}
+			return sources.Errorf(sources.Invalid, "", "", "%s needs %s of memory to start, and its limit is %s: raise the limit", m.name, mebibytes(initial), mebibytes(m.options.Memory))
 		}
 	}
 	return nil
@@ -97,7 +95,7 @@ func (m *module) start() (*instance, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the source is closed")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "the source is closed")
 	}
 	m.users++
 	i := newInstance(m)
@@ -175,7 +173,7 @@ func Precompile(ctx context.Context, o Options) error {
 		return err
 	}
 	if o.CacheDir == "" {
-		return &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.New("CacheDir must be set: compiled modules are kept there")}
+		return sources.Errorf(sources.Invalid, "open", "", "CacheDir must be set: compiled modules are kept there")
 	}
 	m, err := compile(ctx, o)
 	if err != nil {

@@ -124,7 +124,7 @@ func (o Options) validate() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if len(faults) > 0 {
-		return o, &sources.Error{Op: "open", Kind: sources.Invalid, Err: errors.Join(faults...)}
+		return o, sources.NewError(sources.Invalid, "open", "", errors.Join(faults...))
 	}
 	return o, nil
 }

@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"math"
 
@@ -39,7 +38,7 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 	}
 	for _, c := range q.Columns {
 		if table.Column(c) < 0 {
-			return &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("columns: there is no column %q", c)}
+			return sources.Errorf(sources.NotFound, "", "", "columns: there is no column %q", c)
 		}
 	}
 	if err := i.drain(ctx); err != nil {

@@ -14,7 +14,6 @@ package wasm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -189,7 +188,7 @@ func (s *source) table(ctx context.Context, i *instance, name string) (*sources.
 	if t := c.Table(name); t != nil {
 		return t, nil
 	}
-	return nil, &sources.Error{Table: name, Kind: sources.NotFound, Err: errors.New("there is no such table")}
+	return nil, sources.Errorf(sources.NotFound, "", name, "there is no such table")
 }
 
 // maxPage limits the size of a page, in bytes. A guest takes a dozen times as long
@@ -278,10 +277,10 @@ func (s *session) acquire(ctx context.Context, scan bool) (*instance, error) {
 	switch n := len(s.free); {
 	case s.closed:
 		s.mu.Unlock()
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("the session is closed")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "the session is closed")
 	case scan && s.scanning:
 		s.mu.Unlock()
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("another scan of this session is still running: a module runs one scan at a time")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "another scan of this session is still running: a module runs one scan at a time")
 	case n > 0:
 		i = s.free[n-1]
 		s.free = s.free[:n-1]
@@ -311,7 +310,7 @@ func (s *session) acquire(ctx context.Context, scan bool) (*instance, error) {
 }
 
 func (i *instance) endedError() error {
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("module %q of this session has ended: begin another session", i.module.name)}
+	return sources.Errorf(sources.Unavailable, "", "", "module %q of this session has ended: begin another session", i.module.name)
 }
 
 // putBack makes an instance free. With scan, it also ends the session's scan.

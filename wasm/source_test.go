@@ -263,7 +263,7 @@ var errRefused = errors.New("not a byte")
 type refusing struct{ memory.Allocator }
 
 func (refusing) Allocate(int) []byte {
-	panic(&sources.Error{Kind: sources.Exhausted, Err: errRefused})
+	panic(sources.NewError(sources.Exhausted, "", "", errRefused))
 }
 
 func TestGrants(t *testing.T) {

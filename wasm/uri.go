@@ -40,7 +40,7 @@ func OpenURI(ctx context.Context, c sources.Config) (sources.Source, error) {
 func openURI(ctx context.Context, logger *slog.Logger, c sources.Config) (sources.Source, error) {
 	o, inner, err := parseConfig(c)
 	if err != nil {
-		return nil, &sources.Error{Op: "open", Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "open", "", err)
 	}
 	o.Logger = logger
 	return Open(ctx, o, inner)

@@ -140,7 +140,7 @@ func openCarrier(_ context.Context, c sources.Config) (sources.Source, error) {
 	rows, err := strconv.Atoi(c.URI)
 	total, e := strconv.ParseInt(c.Options["bytes"], 10, 64)
 	if err := errors.Join(err, e); err != nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+		return nil, sources.NewError(sources.Invalid, "", "", err)
 	}
 	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "carrier", Schema: carried, Rows: -1}}}
 	return sources.Simple(catalog, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {

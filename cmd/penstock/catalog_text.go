@@ -60,7 +60,7 @@ func findTable(catalog *sources.Catalog, name string) (*sources.Table, error) {
 	for i, t := range catalog.Tables {
 		names[i] = t.Name
 	}
-	return nil, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("there is no table %q%s", name, sources.Suggest(name, names))}
+	return nil, sources.Errorf(sources.NotFound, "", "", "there is no table %q%s", name, sources.Suggest(name, names))
 }
 
 // writeCatalogJSON writes tables as one JSON object.

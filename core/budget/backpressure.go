@@ -297,7 +297,7 @@ func (b *Backpressure) pause(ctx context.Context) error {
 			}
 		}
 		if ctx.Err() != nil {
-			return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
+			return sources.NewError(sources.Canceled, "", "", context.Cause(ctx))
 		}
 		return b.exhausted(err, start)
 	}
@@ -340,8 +340,8 @@ func (b *Backpressure) othersHold() bool {
 func (b *Backpressure) exhausted(err error, start time.Time) error {
 	var refusal *Refusal
 	errors.As(err, &refusal)
-	return &sources.Error{Kind: sources.Exhausted, Err: &Shortage{
+	return sources.NewError(sources.Exhausted, "", "", &Shortage{
 		Held: b.accounts.Breakdown(), Limit: b.budget.Limit(), Chunks: b.accounts.chunks.Load(),
 		Waited: time.Since(start).Round(time.Millisecond), Refusal: refusal,
-	}}
+	})
 }

@@ -56,7 +56,7 @@ type Budget struct {
 // [sources.Invalid]. The caller closes the budget.
 func New(name string, limit int64, parent *Budget) (*Budget, error) {
 	if limit <= 0 {
-		return nil, &sources.Error{Op: "budget", Kind: sources.Invalid, Err: fmt.Errorf("%s: the memory limit must be positive (got %d bytes)", name, limit)}
+		return nil, sources.Errorf(sources.Invalid, "budget", "", "%s: the memory limit must be positive (got %d bytes)", name, limit)
 	}
 	b := &Budget{name: name, limit: limit, parent: parent, pool: map[int][][]byte{}, children: map[*Budget]struct{}{}}
 	if parent != nil {
@@ -203,7 +203,7 @@ func (b *Budget) Free(buf []byte) {
 		return
 	}
 	if sizeClass(n) != n {
-		panic(&sources.Error{Op: "free", Kind: sources.Internal, Err: fmt.Errorf("%s: the buffer of %d bytes was not allocated by this budget", b.name, n)})
+		panic(sources.Errorf(sources.Internal, "free", "", "%s: the buffer of %d bytes was not allocated by this budget", b.name, n))
 	}
 	b.mu.Lock()
 	b.live -= int64(n)
@@ -311,7 +311,7 @@ func (b *Budget) refuse(n int64) *sources.Error {
 	if b.closed {
 		cause = fmt.Errorf("%s is closed", b.name)
 	}
-	b.refused = &sources.Error{Kind: sources.Exhausted, Err: cause}
+	b.refused = sources.NewError(sources.Exhausted, "", "", cause)
 	return b.refused
 }
 

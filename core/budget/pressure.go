@@ -2,7 +2,6 @@ package budget
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/penstock-data/penstock/sources"
@@ -59,8 +58,8 @@ func (p Pressure) Check() error {
 	if 0 < d.Recover && d.Recover < d.Degrade && d.Degrade < d.Pause && d.Pause <= 1 {
 		return nil
 	}
-	return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-		"Pressure must satisfy 0 < Recover < Degrade < Pause <= 1 (got Recover %g, Degrade %g, Pause %g)", d.Recover, d.Degrade, d.Pause)}
+	return sources.Errorf(sources.Invalid, "stream", "",
+		"Pressure must satisfy 0 < Recover < Degrade < Pause <= 1 (got Recover %g, Degrade %g, Pause %g)", d.Recover, d.Degrade, d.Pause)
 }
 
 // wait returns a context that ends after MaxWait.
@@ -88,10 +87,10 @@ func AdmitStream(ctx context.Context, b *Budget, floor int64, p Pressure) error 
 	defer cancel()
 	err := b.Admit(wait, floor)
 	if err != nil && ctx.Err() != nil {
-		return &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
+		return sources.NewError(sources.Canceled, "", "", context.Cause(ctx))
 	}
 	if err != nil {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("no room for another stream: %w; close a stream, or raise the host's memory limit", refusalOf(err))}
+		return sources.Errorf(sources.Exhausted, "", "", "no room for another stream: %w; close a stream, or raise the host's memory limit", refusalOf(err))
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func New(options Options) (*Cache, error) {
 		errs = append(errs, fmt.Errorf("MaxEntryBytes must be at most MaxBytes, %d (got %d)", options.MaxBytes, options.MaxEntryBytes))
 	}
 	if len(errs) > 0 {
-		return nil, &sources.Error{Op: "cache", Kind: sources.Invalid, Err: errors.Join(errs...)}
+		return nil, sources.NewError(sources.Invalid, "cache", "", errors.Join(errs...))
 	}
 	budget, err := budget.New("cache", options.MaxBytes, options.Budget)
 	if err != nil {
@@ -136,11 +136,11 @@ func New(options Options) (*Cache, error) {
 	}
 	lru, err := freelru.New[query.Fingerprint, *heldEntry](uint32(options.MaxEntries), hash)
 	if err != nil {
-		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
+		return nil, sources.NewError(sources.Internal, "cache", "", err)
 	}
 	oversized, err := freelru.New[query.Fingerprint, time.Time](uint32(options.MaxEntries), hash)
 	if err != nil {
-		return nil, &sources.Error{Op: "cache", Kind: sources.Internal, Err: err}
+		return nil, sources.NewError(sources.Internal, "cache", "", err)
 	}
 	c := &Cache{options: options, budget: budget, lru: lru, oversized: oversized, pending: map[*pendingEntry]struct{}{}, scans: map[query.Fingerprint][]*sharedScan{}}
 	c.stopReclaiming = budget.OnShortage(func(bytes int64) { c.reclaim(bytes) })

@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -49,7 +48,7 @@ func (c *counted) Close() error { return nil }
 
 func (c *counted) Begin(_ context.Context, env sources.Env) (sources.Session, error) {
 	if c.refuse.Load() {
-		return nil, &sources.Error{Op: "begin", Table: "items", Kind: sources.Denied, Err: errors.New("not you")}
+		return nil, sources.Errorf(sources.Denied, "begin", "items", "not you")
 	}
 	c.begun.Add(1)
 	c.open.Add(1)
@@ -95,11 +94,11 @@ func (s *countedSession) all(ctx context.Context) iter.Seq2[sources.Row, error] 
 				s.onRow(int(i))
 			}
 			if ctx.Err() != nil {
-				yield(sources.Row{}, &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)})
+				yield(sources.Row{}, sources.NewError(sources.Canceled, "", "", context.Cause(ctx)))
 				return
 			}
 			if at := s.breakAt.Load(); at > 0 && i >= at {
-				yield(sources.Row{}, &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")})
+				yield(sources.Row{}, sources.Errorf(sources.Unavailable, "", "", "the cable is cut"))
 				return
 			}
 			row := sources.Row{Values: []any{i, strings.Repeat("x", int(i%50))}}

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -69,10 +68,10 @@ type Use struct {
 func (u Use) Check() error {
 	switch p := u.Policy; {
 	case p.Mode > ModeBypass, p.TTL < 0, p.MaxBytes < 0:
-		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-			"Caching: Mode must be use, refresh or bypass, TTL and MaxBytes must not be negative (got mode %d, TTL %s, %d bytes)", p.Mode, p.TTL, p.MaxBytes)}
+		return sources.Errorf(sources.Invalid, "stream", "",
+			"Caching: Mode must be use, refresh or bypass, TTL and MaxBytes must not be negative (got mode %d, TTL %s, %d bytes)", p.Mode, p.TTL, p.MaxBytes)
 	case u.Cache != nil && u.SourceID == query.Fingerprint{}:
-		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: errors.New("Resources: a Cache requires SourceID, the identity of the source: set it to the result of query.Identify")}
+		return sources.Errorf(sources.Invalid, "stream", "", "Resources: a Cache requires SourceID, the identity of the source: set it to the result of query.Identify")
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/penstock-data/penstock/core/budget"
@@ -69,7 +68,7 @@ func (s *Session) begin(ctx context.Context) (sources.Session, error) {
 		return s.session, nil
 	}
 	if s.closed {
-		return nil, &sources.Error{Op: "begin", Table: s.table.Name, Kind: sources.Invalid, Err: errors.New("the stream is closed")}
+		return nil, sources.Errorf(sources.Invalid, "begin", s.table.Name, "the stream is closed")
 	}
 	session, err := s.source.Begin(ctx, s.env)
 	if err == nil {

@@ -283,7 +283,7 @@ func (s *sharedScan) next(ctx context.Context) (scannedPage, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return scannedPage{}, &sources.Error{Op: "scan", Table: s.key.Table, Kind: sources.Canceled, Err: context.Cause(ctx)}
+			return scannedPage{}, sources.NewError(sources.Canceled, "scan", s.key.Table, context.Cause(ctx))
 		}
 	}
 }

@@ -103,8 +103,7 @@ func ParseStrategy(name string) (Strategy, error) {
 	if i := slices.Index(strategyNames, name); i > 0 {
 		return Strategy(i), nil
 	}
-	return 0, &sources.Error{Op: "load", Kind: sources.Invalid,
-		Err: fmt.Errorf("unknown strategy %q%s", name, sources.Suggest(name, strategyNames[1:]))}
+	return 0, sources.Errorf(sources.Invalid, "load", "", "unknown strategy %q%s", name, sources.Suggest(name, strategyNames[1:]))
 }
 
 // Merge returns a load of all relations of l and other. The Compile function is
@@ -114,7 +113,7 @@ func (l Load) Merge(other Load) (Load, error) {
 	required, err := MergeBranches(l.Required, other.Required)
 	optional, err2 := MergeBranches(l.Optional, other.Optional)
 	if err := errors.Join(err, err2); err != nil {
-		return Load{}, &sources.Error{Op: "load", Kind: sources.Invalid, Err: err}
+		return Load{}, sources.NewError(sources.Invalid, "load", "", err)
 	}
 	merged := Load{Required: required, Optional: optional, Compile: other.Compile}
 	if merged.Compile == nil {

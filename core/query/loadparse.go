@@ -50,7 +50,7 @@ func ParseLoad(s string) ([]Branch, error) {
 	}
 	branches, err := MergeBranches(nil, branches)
 	if err != nil {
-		return nil, &sources.Error{Op: "load", Kind: sources.Invalid, Err: fmt.Errorf("%q: %w", s, err)}
+		return nil, sources.Errorf(sources.Invalid, "load", "", "%q: %w", s, err)
 	}
 	return branches, nil
 }
@@ -71,7 +71,7 @@ type loadParser struct {
 // errorAt adds the text and the current position to an error.
 func (p *loadParser) errorAt(err error) error {
 	column := len([]rune(p.text[:min(p.pos, len(p.text))])) + 1
-	return &sources.Error{Op: "load", Kind: sources.Invalid, Err: fmt.Errorf("%q, character %d: %w", p.text, column, err)}
+	return sources.Errorf(sources.Invalid, "load", "", "%q, character %d: %w", p.text, column, err)
 }
 
 func (p *loadParser) skipSpace() {

@@ -56,7 +56,7 @@ func compareSchemas(got, want *arrow.Schema) error {
 		return nil
 	}
 	if got.NumFields() != want.NumFields() {
-		return &sources.Error{Kind: sources.Internal, Err: fmt.Errorf("the source returned %d columns, its catalog declares %d", got.NumFields(), want.NumFields())}
+		return sources.Errorf(sources.Internal, "", "", "the source returned %d columns, its catalog declares %d", got.NumFields(), want.NumFields())
 	}
 	var errs []error
 	for i, w := range want.Fields() {
@@ -69,5 +69,5 @@ func compareSchemas(got, want *arrow.Schema) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return &sources.Error{Kind: sources.Internal, Err: errors.Join(errs...)}
+	return sources.NewError(sources.Internal, "", "", errors.Join(errs...))
 }

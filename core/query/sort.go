@@ -2,7 +2,6 @@ package query
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -240,6 +239,5 @@ func (s *sorter) explainRefusal(err error) error {
 	if s.limit > 0 {
 		remedy = "raise the memory limit, or lower the limit on the rows"
 	}
-	return &sources.Error{Op: "sort", Kind: sources.Exhausted,
-		Err: fmt.Errorf("sorting %d rows by %s does not fit in memory, and the source cannot sort: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)}
+	return sources.Errorf(sources.Exhausted, "sort", "", "sorting %d rows by %s does not fit in memory, and the source cannot sort: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)
 }

@@ -340,7 +340,7 @@ func (l *loadedRelation) targetCount(parents []int32) int {
 		total += int(to - from)
 	}
 	if total > math.MaxInt32 {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("one chunk cannot have %d related rows: lower ChunkRows", total)})
+		panic(sources.Errorf(sources.Exhausted, "", "", "one chunk cannot have %d related rows: lower ChunkRows", total))
 	}
 	return total
 }

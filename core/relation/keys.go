@@ -144,7 +144,7 @@ func encodeKeys(arena *rows.Arena, columns, original []arrow.Array, rows int) ke
 			}
 		}
 		if total > math.MaxInt32 {
-			panic(&sources.Error{Kind: sources.Exhausted, Err: errKeysTooLong})
+			panic(sources.NewError(sources.Exhausted, "", "", errKeysTooLong))
 		}
 		k.ends[row+1] = int32(total)
 	}
@@ -210,7 +210,7 @@ func textAt(c arrow.Array, row int) string {
 	case *array.LargeBinary:
 		return a.ValueString(row)
 	}
-	panic(&sources.Error{Kind: sources.Invalid, Err: errNoKey})
+	panic(sources.NewError(sources.Invalid, "", "", errNoKey))
 }
 
 // writeFixed writes a column's values to to[at], to[at+stride], and so on. What it

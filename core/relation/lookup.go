@@ -108,8 +108,7 @@ func (l *Loader) fetchRows(ctx context.Context, b *batch, a *keyAccess, keys *ke
 	}
 	for i := range numbers {
 		if a.atMostOne && g.starts[i+1] > 1 {
-			return groups{}, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Invalid,
-				Err: fmt.Errorf("%d rows have %s, but the relation allows at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))}
+			return groups{}, sources.Errorf(sources.Invalid, "scan", a.table.Name, "%d rows have %s, but the relation allows at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))
 		}
 		g.starts[i+1] += g.starts[i]
 	}
@@ -167,7 +166,7 @@ func (l *Loader) lookUp(ctx context.Context, b *batch, a *keyAccess, keys *keySe
 		}
 		l.count(a, func(r *Figures) { r.Rows += record.NumRows() })
 		if b.fetched += sources.Size(record); len(b.root.Refs) > 1 && b.fetched > l.maxBytes {
-			return &sources.Error{Kind: sources.Exhausted, Err: errTooMany}
+			return sources.NewError(sources.Exhausted, "", "", errTooMany)
 		}
 		emit(record, groupOf)
 	}
@@ -233,8 +232,7 @@ func (a *keyAccess) match(b *batch, keys *keySet, groupOfKey []int32, page arrow
 	}
 	if a.lookup != nil && matched < count {
 		row := slices.Index(rowGroup, -1)
-		return nil, nil, &sources.Error{Op: "scan", Table: a.table.Name, Kind: sources.Internal,
-			Err: fmt.Errorf("the source returned a row with %s, which matches no requested key", describeColumns(a.key, original, row))}
+		return nil, nil, sources.Errorf(sources.Internal, "scan", a.table.Name, "the source returned a row with %s, which matches no requested key", describeColumns(a.key, original, row))
 	}
 	if matched == 0 {
 		return nil, nil, nil

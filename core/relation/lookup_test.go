@@ -94,7 +94,7 @@ func TestBadLookups(t *testing.T) {
 	}{
 		"error": {func(sources.Batches) sources.Batches {
 			return func(yield func(sources.Batch, error) bool) {
-				yield(sources.Batch{}, &sources.Error{Kind: sources.Unavailable, Err: broken})
+				yield(sources.Batch{}, sources.NewError(sources.Unavailable, "", "", broken))
 			}
 		}, sources.Unavailable, "scan people: unavailable: the disk is gone"},
 		"panic": {func(sources.Batches) sources.Batches {
@@ -162,7 +162,7 @@ func TestLookupsAreTriedAgain(t *testing.T) {
 			return pages
 		}
 		return func(yield func(sources.Batch, error) bool) {
-			yield(sources.Batch{}, &sources.Error{Kind: sources.Unavailable, Err: errors.New("just now")})
+			yield(sources.Batch{}, sources.Errorf(sources.Unavailable, "", "", "just now"))
 		}
 	}
 	load := coretest.ParseLoad(t, "author.boss,pages")

@@ -248,6 +248,5 @@ func (l *Loader) rowError(err error, chunk arrow.RecordBatch, row int) error {
 	if len(key) > 0 {
 		which = "the row with " + describeColumns(key, values, row)
 	}
-	return &sources.Error{Op: "load", Table: l.tree.root.Name, Kind: sources.Exhausted,
-		Err: fmt.Errorf("the related rows of %s do not fit in memory: %w; raise the memory limit, load fewer columns or relations, or limit the related rows", which, err)}
+	return sources.Errorf(sources.Exhausted, "load", l.tree.root.Name, "the related rows of %s do not fit in memory: %w; raise the memory limit, load fewer columns or relations, or limit the related rows", which, err)
 }

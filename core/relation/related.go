@@ -3,7 +3,6 @@ package relation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -50,7 +49,7 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 	l.lookupMu.Lock()
 	defer l.lookupMu.Unlock()
 	errorf := func(kind sources.Kind, format string, args ...any) error {
-		return &sources.Error{Op: "load", Table: l.tree.root.Name, Kind: kind, Err: fmt.Errorf(format, args...)}
+		return sources.Errorf(kind, "load", l.tree.root.Name, format, args...)
 	}
 	if c.closed {
 		return nil, errorf(sources.Invalid, "%s: the chunk is no longer valid: read its relations within its iteration of the loop", name)
@@ -145,8 +144,7 @@ func (l *Loader) relation(name string) (*node, error) {
 		return nil, err
 	}
 	if len(tree.Scanned) > len(t.Scanned) {
-		return nil, &sources.Error{Op: "load", Table: t.root.Name, Kind: sources.Invalid,
-			Err: fmt.Errorf("%s: the chunks lack its key (%s): list the relation in Load.Optional, or add the column to the query", name, strings.Join(tree.Scanned[len(t.Scanned):], ", "))}
+		return nil, sources.Errorf(sources.Invalid, "load", t.root.Name, "%s: the chunks lack its key (%s): list the relation in Load.Optional, or add the column to the query", name, strings.Join(tree.Scanned[len(t.Scanned):], ", "))
 	}
 	n := tree.Nodes[0]
 	l.figuresMu.Lock()

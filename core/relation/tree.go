@@ -114,7 +114,7 @@ func Resolve(catalog *sources.Catalog, table *sources.Table, columns []string, l
 		if r.missing {
 			kind = sources.NotFound
 		}
-		return nil, &sources.Error{Op: "load", Table: table.Name, Kind: kind, Err: errors.Join(r.errs...)}
+		return nil, sources.NewError(kind, "load", table.Name, errors.Join(r.errs...))
 	}
 	return t, nil
 }

@@ -142,7 +142,7 @@ func (p *permit) acquire(op, table string) error {
 		return nil
 	}
 	_, until := p.breaker.State()
-	return &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: &Tripped{Until: until}}
+	return sources.NewError(sources.Unavailable, op, table, &Tripped{Until: until})
 }
 
 // succeeded records that the source responded, even if only with an error other than

@@ -86,5 +86,5 @@ func (p permanent) Unwrap() error { return p.cause }
 
 // permanentError returns an error of kind [sources.Unavailable] that is not retried.
 func permanentError(op, table string, cause error) error {
-	return &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: permanent{cause}}
+	return sources.NewError(sources.Unavailable, op, table, permanent{cause})
 }

@@ -88,7 +88,7 @@ func (s *session) read(ctx context.Context, shared *sharedSession, p *position, 
 	clock := newStallClock(s.source.timeouts.Stall, func(waited time.Duration) {
 		s.source.faults.add(Fault{Kind: FaultStalled, Text: "waiting for a page of " + table, Wait: waited})
 	}, func(cause error) {
-		cancel(&sources.Error{Op: "scan", Table: table, Kind: sources.Unavailable, Err: cause})
+		cancel(sources.NewError(sources.Unavailable, "scan", table, cause))
 	})
 	defer clock.stop()
 	clock.start()
@@ -189,7 +189,7 @@ func (p *position) deliver(page sources.Batch, yield func(sources.Batch, error) 
 			return false, true, nil
 		}
 		if p.reread.Sum() != p.sinceCursor.Sum() {
-			return false, false, &sources.Error{Op: "scan", Table: p.query.Table, Kind: sources.Invalid, Err: errChanged}
+			return false, false, sources.NewError(sources.Invalid, "scan", p.query.Table, errChanged)
 		}
 		page.Skipped = p.newlySkipped(page.Skipped)
 		if known == page.Record.NumRows() && page.Cursor == nil && page.Skipped.Records == 0 {
@@ -229,7 +229,7 @@ func (p *position) newlySkipped(last sources.Skipped) sources.Skipped {
 // before.
 func (p *position) checkEnd() error {
 	if p.toReread > 0 {
-		return &sources.Error{Op: "scan", Table: p.query.Table, Kind: sources.Invalid, Err: errChanged}
+		return sources.NewError(sources.Invalid, "scan", p.query.Table, errChanged)
 	}
 	return nil
 }

@@ -73,8 +73,8 @@ func (p Policy) orDefault() Policy {
 // valid. The zero value is valid.
 func (p Policy) Check() error {
 	if d := p.orDefault(); d.InitialBackoff > d.MaxBackoff || d.Jitter > 1 {
-		return &sources.Error{Op: "stream", Kind: sources.Invalid, Err: fmt.Errorf(
-			"Retry must satisfy InitialBackoff <= MaxBackoff and Jitter <= 1 (got InitialBackoff %s, MaxBackoff %s, Jitter %g)", d.InitialBackoff, d.MaxBackoff, d.Jitter)}
+		return sources.Errorf(sources.Invalid, "stream", "",
+			"Retry must satisfy InitialBackoff <= MaxBackoff and Jitter <= 1 (got InitialBackoff %s, MaxBackoff %s, Jitter %g)", d.InitialBackoff, d.MaxBackoff, d.Jitter)
 	}
 	return nil
 }
@@ -181,9 +181,9 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 // outOfRetries returns the error of an operation whose retries have all failed. It
 // wraps the last error, and includes the text of the first one if that differs.
 func outOfRetries(last, first error, count int, took time.Duration) error {
-	e := &sources.Error{Kind: sources.Unavailable, Err: last}
+	e := sources.NewError(sources.Unavailable, "", "", last)
 	if typed, ok := last.(*sources.Error); ok {
-		e = &sources.Error{Op: typed.Op, Table: typed.Table, Kind: typed.Kind, Err: typed.Err}
+		e = sources.NewError(typed.Kind, typed.Op, typed.Table, typed.Err)
 	}
 	text := fmt.Sprintf("tried %d times in %s", count, took.Round(time.Millisecond))
 	if first != nil && first.Error() != last.Error() {

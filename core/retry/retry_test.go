@@ -2,7 +2,6 @@ package retry_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ import (
 )
 
 // errCable is a fault that is retried.
-var errCable = &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")}
+var errCable = sources.Errorf(sources.Unavailable, "", "", "the cable is cut")
 
 // trouble is a source whose scans fail as planned. Each entry of plan is the number
 // of pages after which one scan fails; scans after the last entry succeed. If
@@ -197,7 +196,7 @@ func TestRetryAsks(t *testing.T) {
 func TestRetryKinds(t *testing.T) {
 	for _, kind := range []sources.Kind{sources.Internal, sources.Invalid, sources.NotFound, sources.Exhausted, sources.Denied, sources.Canceled} {
 		t.Run(kind.String(), func(t *testing.T) {
-			source := &trouble{Source: coretest.Numbered(t, 5000), plan: []int{2}, err: &sources.Error{Kind: kind, Err: errors.New("no")}}
+			source := &trouble{Source: coretest.Numbered(t, 5000), plan: []int{2}, err: sources.Errorf(kind, "", "", "no")}
 			stream := coretest.Open(t, source, core.Query{Table: "items"}, coretest.SmallMemory(core.Options{}), core.Resources{Budget: coretest.NewBudget(t)})
 			if _, err := coretest.IDs(stream); sources.KindOf(err) != kind || len(source.asked) != 1 {
 				t.Errorf("%v, after %d scans", err, len(source.asked))

@@ -69,7 +69,7 @@ func callWithin[T any](ctx context.Context, limit time.Duration, op, table strin
 	if limit <= 0 {
 		return sources.GuardCall(op, table, func() (T, error) { return f(ctx) })
 	}
-	late := &sources.Error{Op: op, Table: table, Kind: sources.Unavailable, Err: fmt.Errorf("no answer within %s", limit)}
+	late := sources.Errorf(sources.Unavailable, op, table, "no answer within %s", limit)
 	timed, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	result, err := sources.GuardCall(op, table, func() (T, error) { return f(timed) })

@@ -29,7 +29,7 @@ func TestStall(t *testing.T) {
 					if pages == 2 && hangs > 0 {
 						hangs--
 						<-ctx.Done()
-						yield(sources.Batch{}, &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)})
+						yield(sources.Batch{}, sources.NewError(sources.Canceled, "", "", context.Cause(ctx)))
 						return
 					}
 					pages++

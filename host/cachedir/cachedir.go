@@ -10,7 +10,6 @@ package cachedir
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -60,10 +59,10 @@ func Open(dir string, o Options) (*Dir, error) {
 		o.Bytes = DefaultBytes
 	}
 	if o.Bytes < 0 {
-		return nil, &sources.Error{Op: "cache", Kind: sources.Invalid, Err: fmt.Errorf("the size of the directory must not be negative (got Bytes %d)", o.Bytes)}
+		return nil, sources.Errorf(sources.Invalid, "cache", "", "the size of the directory must not be negative (got Bytes %d)", o.Bytes)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, &sources.Error{Op: "cache", Kind: sources.KindOf(err), Err: err}
+		return nil, sources.NewError(sources.KindOf(err), "cache", "", err)
 	}
 	d, err := Find(dir, o.Logger)
 	if err != nil {
@@ -81,7 +80,7 @@ func Find(dir string, logger *slog.Logger) (*Dir, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if _, err := os.ReadDir(dir); err != nil {
-		return nil, &sources.Error{Op: "cache", Kind: sources.KindOf(err), Err: err}
+		return nil, sources.NewError(sources.KindOf(err), "cache", "", err)
 	}
 	return &Dir{dir: dir, bytes: math.MaxInt64, logger: logger}, nil
 }

@@ -64,7 +64,7 @@ func start(ctx context.Context, o wall.Options) (*child, error) {
 	command := o.Command
 	if o.Self != "" {
 		if !mainCalled.Load() {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("this program would start itself for ever: call process.Main first in main, so that its child can serve the source")}
+			return nil, sources.Errorf(sources.Invalid, "", "", "this program would start itself for ever: call process.Main first in main, so that its child can serve the source")
 		}
 		self, err := os.Executable()
 		if err != nil {
@@ -73,13 +73,13 @@ func start(ctx context.Context, o wall.Options) (*child, error) {
 		command = []string{self}
 	}
 	if len(command) == 0 {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: errors.New("no executable is named: set Command or Self")}
+		return nil, sources.Errorf(sources.Invalid, "", "", "no executable is named: set Command or Self")
 	}
 	if c.name == "" {
 		c.name = filepath.Base(command[0])
 	}
 	if info, err := os.Stat(command[0]); err == nil && info.IsDir() {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("%s is a directory: name the plugin's executable", command[0])}
+		return nil, sources.Errorf(sources.Invalid, "", "", "%s is a directory: name the plugin's executable", command[0])
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	c.die = die
@@ -253,13 +253,13 @@ func (c *child) HostToPlugin(network, addr string) (string, string, error) { ret
 // not start.
 func (c *child) explain(err error) error {
 	unavailable := func(format string, args ...any) error {
-		return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q "+format, append([]any{c.name}, args...)...)}
+		return sources.Errorf(sources.Unavailable, "", "", "plugin %q "+format, append([]any{c.name}, args...)...)
 	}
 	var path *os.PathError
 	var missing *exec.Error
 	switch {
 	case errors.As(err, &missing), errors.As(err, &path):
-		return &sources.Error{Kind: sources.KindOf(err), Err: err}
+		return sources.NewError(sources.KindOf(err), "", "", err)
 	}
 	if over := c.meter.over(); over != nil {
 		return over
@@ -275,9 +275,9 @@ func (c *child) explain(err error) error {
 		}
 		return unavailable("%s before the handshake: %s", c.exitReason(), reason)
 	case contains(text, "nrecognized remote plugin message", "unsupported plugin protocol", "rror parsing"):
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q wrote something else than a handshake: is it a Penstock source?", c.name)}
+		return sources.Errorf(sources.Invalid, "", "", "plugin %q wrote something else than a handshake: is it a Penstock source?", c.name)
 	case contains(text, "ncompatible"):
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q uses another version of the handshake: build it against this version of Penstock", c.name)}
+		return sources.Errorf(sources.Invalid, "", "", "plugin %q uses another version of the handshake: build it against this version of Penstock", c.name)
 	}
 	return unavailable("did not start: %s", firstLine(text))
 }

@@ -92,7 +92,7 @@ func (m *meter) sample() (held int64, ok bool) {
 	}
 	m.record(held)
 	if limit := m.limit.Load(); held > limit && m.over() == nil {
-		m.exceeded.Store(&sources.Error{Kind: sources.Exhausted, Err: &Excess{Name: m.name, Held: held, Limit: limit}})
+		m.exceeded.Store(sources.NewError(sources.Exhausted, "", "", &Excess{Name: m.name, Held: held, Limit: limit}))
 		m.kill()
 	}
 	return held, true

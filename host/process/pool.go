@@ -43,7 +43,7 @@ func (p *pool) lease(ctx context.Context, limit int64) (s *sandbox, reused bool,
 		case p.starting <- struct{}{}:
 			defer func() { <-p.starting }()
 		case <-ctx.Done():
-			return nil, false, &sources.Error{Kind: sources.Canceled, Err: context.Cause(ctx)}
+			return nil, false, sources.NewError(sources.Canceled, "", "", context.Cause(ctx))
 		}
 		if s := p.reuse(limit); s != nil {
 			return s, true, nil
@@ -101,7 +101,7 @@ func (p *pool) open(ctx context.Context, limit int64) (*sandbox, error) {
 	}
 	p.mu.Unlock()
 	if closed {
-		return nil, errors.Join(&sources.Error{Kind: sources.Invalid, Err: errors.New("the source is closed")}, s.end())
+		return nil, errors.Join(sources.Errorf(sources.Invalid, "", "", "the source is closed"), s.end())
 	}
 	return s, nil
 }

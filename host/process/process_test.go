@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		},
 		"hangs": func(context.Context, sources.Config) (sources.Source, error) { select {} },
 		"picky": func(_ context.Context, c sources.Config) (sources.Source, error) {
-			return nil, &sources.Error{Op: "open", Kind: sources.Denied, Err: fmt.Errorf("no entry with %d options", len(c.Options))}
+			return nil, sources.Errorf(sources.Denied, "open", "", "no entry with %d options", len(c.Options))
 		},
 	})
 	switch os.Getenv("TEST_PLUGIN") {

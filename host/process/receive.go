@@ -3,7 +3,6 @@ package process
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 
 	"google.golang.org/grpc/encoding"
@@ -130,5 +129,5 @@ func (m *incoming) readBody(b []byte) error {
 }
 
 func malformed(format string, args ...any) error {
-	return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("malformed message: "+format, args...)}
+	return sources.Errorf(sources.Invalid, "", "", "malformed message: "+format, args...)
 }

@@ -32,7 +32,7 @@ func (s *sandbox) call(ctx context.Context, r wire.Request) (wire.Reply, error) 
 	if err != nil {
 		return wire.Reply{}, err
 	}
-	late := &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q did not answer within %s", s.child.name, s.callTimeout)}
+	late := sources.Errorf(sources.Unavailable, "", "", "plugin %q did not answer within %s", s.child.name, s.callTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, late)
 	defer cancel()
 	results, err := s.client.DoAction(ctx, &flight.Action{Type: string(r.Op), Body: b})
@@ -71,28 +71,28 @@ func (s *sandbox) fault(ctx context.Context, err error) error {
 			}
 			return e
 		}
-		return &sources.Error{Kind: sources.Canceled, Err: cause}
+		return sources.NewError(sources.Canceled, "", "", cause)
 	}
 	if over := s.child.meter.over(); over != nil {
 		return over
 	}
 	code := status.Code(err)
 	if code == codes.ResourceExhausted {
-		return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("plugin %q sent a message larger than %d MiB", s.child.name, maxMessage>>20)}
+		return sources.Errorf(sources.Exhausted, "", "", "plugin %q sent a message larger than %d MiB", s.child.name, maxMessage>>20)
 	}
 	if code == codes.Unimplemented {
-		return &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("plugin %q does not know this request: build it against this version of Penstock", s.child.name)}
+		return sources.Errorf(sources.Invalid, "", "", "plugin %q does not know this request: build it against this version of Penstock", s.child.name)
 	}
 	// The socket closes shortly before the end of the process is known.
 	if s.child.ended(time.Second) {
-		return &sources.Error{Kind: sources.Unavailable, Err: &Crash{Name: s.child.name, Reason: s.child.exitReason(), Stderr: s.child.log.last()}}
+		return sources.NewError(sources.Unavailable, "", "", &Crash{Name: s.child.name, Reason: s.child.exitReason(), Stderr: s.child.log.last()})
 	}
 	if code == codes.Unavailable {
 		// The connection is broken, and without the socket's file there can be no
 		// other. Ending the process makes later calls fail at once.
 		s.child.die()
 	}
-	return &sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q: %s", s.child.name, firstLine(status.Convert(err).Message()))}
+	return sources.Errorf(sources.Unavailable, "", "", "plugin %q: %s", s.child.name, firstLine(status.Convert(err).Message()))
 }
 
 // open sends the first request.

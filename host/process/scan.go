@@ -55,7 +55,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 				return err
 			}
 			if meta.Trailer == nil {
-				return &sources.Error{Kind: sources.Invalid, Err: errors.New("a page without a record")}
+				return sources.Errorf(sources.Invalid, "", "", "a page without a record")
 			}
 			return s.tally.Check(meta.Trailer)
 		}
@@ -119,7 +119,7 @@ func (s *scan) receive() error {
 	n := s.session
 	timeout := n.source.pool.options.StallTimeout
 	timer := time.AfterFunc(timeout, func() {
-		s.cancel(&sources.Error{Kind: sources.Unavailable, Err: fmt.Errorf("plugin %q sent nothing for %s", n.sandbox.child.name, timeout)})
+		s.cancel(sources.Errorf(sources.Unavailable, "", "", "plugin %q sent nothing for %s", n.sandbox.child.name, timeout))
 	})
 	defer timer.Stop()
 	return s.stream.RecvMsg(&s.message)
@@ -147,7 +147,7 @@ func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 		return false, err
 	}
 	if meta.Page == nil || meta.Page.Rows != record.NumRows() {
-		return false, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("a record of %d rows has the metadata of a %s", record.NumRows(), meta)}
+		return false, sources.Errorf(sources.Invalid, "", "", "a record of %d rows has the metadata of a %s", record.NumRows(), meta)
 	}
 	s.tally.AddPage(record.NumRows())
 	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Skipped: meta.Page.Skipped}, nil), nil
@@ -160,9 +160,9 @@ func (s *scan) fault(ctx context.Context, err error) error {
 	var size, limit int64
 	if ctx.Err() == nil && status.Code(err) == codes.ResourceExhausted {
 		if _, e := fmt.Sscanf(status.Convert(err).Message(), "grpc: received message larger than max (%d vs. %d)", &size, &limit); e == nil {
-			return &sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf(
+			return sources.Errorf(sources.Exhausted, "", "",
 				"after %d rows plugin %q sent a page of %s, but a page may have at most half of the stream's memory limit, %s; raise the memory limit",
-				s.tally.Rows(), n.sandbox.child.name, mebibytes(size), mebibytes(limit))}
+				s.tally.Rows(), n.sandbox.child.name, mebibytes(size), mebibytes(limit))
 		}
 	}
 	return n.sandbox.fault(ctx, err)

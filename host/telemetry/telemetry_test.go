@@ -2,7 +2,6 @@ package telemetry_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -63,7 +62,7 @@ func figures(t *testing.T, reader metric.Reader) (map[string]int64, []metricdata
 // TestWatch checks the metrics and spans of streams that complete, fail after
 // retries, and are canceled.
 func TestWatch(t *testing.T) {
-	cut := &sources.Error{Kind: sources.Unavailable, Err: errors.New("the cable is cut")}
+	cut := sources.Errorf(sources.Unavailable, "", "", "the cable is cut")
 	left := 0 // faults to come
 	h, err := host.New(host.Options{
 		Sources: map[string]sources.Open{"shop": func(context.Context, sources.Config) (sources.Source, error) {

@@ -1,7 +1,6 @@
 package rows
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -163,7 +162,7 @@ func (c copier) data(t arrow.DataType, parts []arrow.ArrayData, ranges []Range) 
 		defer values.Release()
 		return result([]*memory.Buffer{validity, values}, nil)
 	}
-	panic(&sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("rows of type %s cannot be copied", t)})
+	panic(sources.Errorf(sources.Invalid, "", "", "rows of type %s cannot be copied", t))
 }
 
 // validity returns the bitmap of valid rows and the number of NULLs. The bitmap is
@@ -220,7 +219,7 @@ func variable[O int32 | int64](c copier, parts []arrow.ArrayData, ranges []Range
 		}
 	}
 	if size > math.MaxInt32 && int64(O(size)) != size {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size))})
+		panic(sources.Errorf(sources.Exhausted, "", "", "%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size)))
 	}
 	var width O
 	offsets = c.buffer((rows + 1) * sizeOf(width))
@@ -306,7 +305,7 @@ func list[O int32 | int64](c copier, t, elem arrow.DataType, parts []arrow.Array
 				total += int64(o[i+1] - o[i])
 			}
 			if int64(O(total)) != total {
-				panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%d list elements in one column exceed what one chunk can hold; use smaller chunks", total)})
+				panic(sources.Errorf(sources.Exhausted, "", "", "%d list elements in one column exceed what one chunk can hold; use smaller chunks", total))
 			}
 			ends[next] = O(total)
 			next++
@@ -371,7 +370,7 @@ func shiftIndices(t arrow.DataType, indices []byte, delta, total int) {
 		bits--
 	}
 	if bits < 63 && total > 1<<bits {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("dictionaries of %d values in total exceed the range of their %s indexes; use smaller chunks", total, t)})
+		panic(sources.Errorf(sources.Exhausted, "", "", "dictionaries of %d values in total exceed the range of their %s indexes; use smaller chunks", total, t))
 	}
 	switch t.(arrow.FixedWidthDataType).BitWidth() {
 	case 8:

@@ -1,7 +1,6 @@
 package rows
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -226,7 +225,7 @@ func takeText[O int32 | int64](c copier, parts []arrow.ArrayData, refs []Ref, bu
 		}
 	}
 	if size > math.MaxInt32 && int64(O(size)) != size {
-		panic(&sources.Error{Kind: sources.Exhausted, Err: fmt.Errorf("%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size))})
+		panic(sources.Errorf(sources.Exhausted, "", "", "%s of text in one column exceeds what one chunk can hold; use smaller chunks", budget.FormatBytes(size)))
 	}
 	offsetsOut := c.buffer((len(refs) + 1) * sizeOf(O(0)))
 	allocated := false

@@ -33,7 +33,7 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 	if n := c.Options["rows"]; n != "" {
 		var err error
 		if rows, err = strconv.ParseInt(n, 10, 64); err != nil {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: err}
+			return nil, sources.NewError(sources.Invalid, "", "", err)
 		}
 	}
 	schema := arrow.NewSchema([]arrow.Field{
@@ -97,6 +97,6 @@ func misbehave(mode string, n int64, yield func(sources.Row, error) bool) {
 			hoard = append(hoard, b)
 		}
 	case "fail":
-		yield(sources.Row{}, &sources.Error{Kind: sources.NotFound, Err: fmt.Errorf("row %d has gone", n)})
+		yield(sources.Row{}, sources.Errorf(sources.NotFound, "", "", "row %d has gone", n))
 	}
 }

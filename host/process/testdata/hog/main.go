@@ -9,7 +9,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -28,12 +27,12 @@ var schema = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveType
 func open(_ context.Context, c sources.Config) (sources.Source, error) {
 	rate, err := strconv.ParseFloat(c.Options["rate"], 64)
 	if err != nil {
-		return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("rate: %w", err)}
+		return nil, sources.Errorf(sources.Invalid, "", "", "rate: %w", err)
 	}
 	until := math.Inf(1)
 	if text, ok := c.Options["until"]; ok {
 		if until, err = strconv.ParseFloat(text, 64); err != nil {
-			return nil, &sources.Error{Kind: sources.Invalid, Err: fmt.Errorf("until: %w", err)}
+			return nil, sources.Errorf(sources.Invalid, "", "", "until: %w", err)
 		}
 	}
 	if c.Options["at"] == "open" {
