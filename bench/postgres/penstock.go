@@ -41,7 +41,7 @@ func parts(n int) func(context.Context) (trial.Outcome, error) {
 }
 
 // read streams with what is the default but for the memory, which is enough. The
-// clock starts with the catalogue loaded, as it is for a program that runs.
+// clock starts with the catalog loaded, as it is for a program that runs.
 func read(ctx context.Context, wall host.Isolation, q core.Query, o core.Options) (trial.Outcome, error) {
 	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: wall})
 	if err != nil {

@@ -31,7 +31,7 @@ func penstockTwo(ctx context.Context) (trial.Outcome, error) {
 	return stream(ctx, "orders", "customer,order_lines")
 }
 
-// opened calls use with the source open and its catalogue loaded, as they are
+// opened calls use with the source open and its catalog loaded, as they are
 // for a program that runs.
 func opened(ctx context.Context, use func(*host.Source) error) error {
 	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Isolation(*isolate)})

@@ -251,8 +251,8 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 	}
 }
 
-// TestAdmissionIsCancelled tests that the end of the context ends the wait in Open.
-func TestAdmissionIsCancelled(t *testing.T) {
+// TestAdmissionIsCanceled tests that the end of the context ends the wait in Open.
+func TestAdmissionIsCanceled(t *testing.T) {
 	host, err := budget.New("host", 1<<20, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -230,9 +230,9 @@ func TestRetryHoldsRowsToWhatTheyWere(t *testing.T) {
 	})
 }
 
-// TestRetryIsCancelled tests that the end of the context ends the wait before a
+// TestRetryIsCanceled tests that the end of the context ends the wait before a
 // retry.
-func TestRetryIsCancelled(t *testing.T) {
+func TestRetryIsCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &trouble{Source: coretest.Numbered(t, 5000), plan: []int{2, 0, 0, 0}, err: errCable}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,7 +10,7 @@
 // no attributes, because their number is unbounded.
 //
 //	penstock.stream.opened      {stream}   counter    source, wall
-//	penstock.stream.ended       {stream}   counter    source, wall, status (completed, failed, cancelled)
+//	penstock.stream.ended       {stream}   counter    source, wall, status (completed, failed, canceled)
 //	penstock.stream.duration    s          histogram  source, wall, status; from opening to end
 //	penstock.stream.open        {stream}   gauge      source, wall, status (open, running, degraded, paused)
 //	penstock.chunk.count        {chunk}    counter    source, wall

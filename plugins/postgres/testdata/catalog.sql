@@ -1,4 +1,4 @@
--- Everything that a catalogue must be able to show.
+-- Everything that a catalog must be able to show.
 CREATE EXTENSION IF NOT EXISTS postgres_fdw;
 CREATE SCHEMA "Other";
 CREATE SCHEMA hidden;
