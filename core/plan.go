@@ -74,7 +74,7 @@ func (p *plan) resume() error {
 }
 
 // related reports whether the query loads relations.
-func (p *plan) related() bool { return len(p.tree.Nodes) > 0 }
+func (p *plan) related() bool { return p.tree.HasRelations() }
 
 // expected returns the catalog's estimate of the rows to read, or -1 if unknown.
 func (p *plan) expected() int64 {

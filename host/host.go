@@ -141,7 +141,7 @@ func (h *Host) Budget() *budget.Budget { return h.budget }
 // Holding returns how many bytes all streams together hold now, by owner. It
 // covers the host's budget and, beside it, the sandboxes of all sources, including
 // idle ones.
-func (h *Host) Holding() budget.Breakdown {
+func (h *Host) MemoryByOwner() budget.Breakdown {
 	h.mu.Lock()
 	open := slices.Collect(maps.Keys(h.open))
 	h.mu.Unlock()

@@ -182,7 +182,7 @@ func TestHolding(t *testing.T) {
 		if len(kept) < 5 {
 			continue
 		}
-		held := h.Holding()
+		held := h.MemoryByOwner()
 		if live := h.Budget().Live(); held[budget.Consumer] == 0 || held.Total()-held[budget.Idle] != live {
 			t.Errorf("%d bytes live, and the holders have %s", live, held)
 		}
@@ -191,7 +191,7 @@ func TestHolding(t *testing.T) {
 	for _, record := range kept {
 		record.Release()
 	}
-	if held := h.Holding(); held != (budget.Breakdown{}) {
+	if held := h.MemoryByOwner(); held != (budget.Breakdown{}) {
 		t.Errorf("in the end %s", held)
 	}
 }

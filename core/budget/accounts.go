@@ -15,16 +15,16 @@ type Owner uint8
 
 // The owners.
 const (
-	Decode    Owner = iota // the page that the source is reading
-	Page                   // pages waiting to become the next chunk
-	Shape                  // filtering, sorting and projecting in the engine
-	Relations              // related rows
-	KeyCache               // looked-up rows kept for later look-ups
-	ReadAhead              // pages fetched before they are needed
-	Output                 // writers of chunks
-	Consumer               // chunks that the consumer has not released
-	Idle                   // freed buffers kept for reuse
-	Sandboxes              // processes and modules of sources, which have limits of their own
+	Decode      Owner = iota // the page that the source is reading
+	Page                     // pages waiting to become the next chunk
+	PostProcess              // filtering, sorting and projecting in the engine
+	Relations                // related rows
+	KeyCache                 // looked-up rows kept for later look-ups
+	ReadAhead                // pages fetched before they are needed
+	Output                   // writers of chunks
+	Consumer                 // chunks that the consumer has not released
+	Idle                     // freed buffers kept for reuse
+	Sandboxes                // processes and modules of sources, which have limits of their own
 	numOwners
 )
 

@@ -86,7 +86,7 @@ func (b *Budget) Reserved() int64 {
 }
 
 // Yield ends the reservation, and releases the part that was not used.
-func (b *Budget) Yield() {
+func (b *Budget) EndReservation() {
 	b.mu.Lock()
 	b.reserved = 0
 	b.rebalance()

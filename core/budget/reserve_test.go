@@ -35,7 +35,7 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 	if host.Held() != 6<<20 || a.Reserved() != 2<<20 {
 		t.Errorf("after an allocation the host holds %d, and a has %d reserved", host.Held(), a.Reserved())
 	}
-	a.Yield()
+	a.EndReservation()
 	if host.Held() != 4<<20 {
 		t.Errorf("after the step the host holds %d", host.Held())
 	}
@@ -193,7 +193,7 @@ func TestReservationsAddUp(t *testing.T) {
 							bufs = bufs[1:]
 						}
 					default:
-						b.Yield()
+						b.EndReservation()
 					}
 				}
 				for _, buf := range bufs {

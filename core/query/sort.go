@@ -106,7 +106,7 @@ func (s *sorter) add(page arrow.RecordBatch) {
 // own takes over the caller's reference to a page and charges it to accounts.
 func (s *sorter) own(page arrow.RecordBatch) {
 	s.pages = append(s.pages, page)
-	s.endHolds = append(s.endHolds, s.accounts.Hold(budget.Shape, page))
+	s.endHolds = append(s.endHolds, s.accounts.Hold(budget.PostProcess, page))
 	s.starts = append(s.starts, s.rows)
 	s.rows += page.NumRows()
 	s.bytes += sources.Size(page)

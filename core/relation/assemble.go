@@ -362,7 +362,7 @@ func (l *loadedRelation) writeTargets(parents, targets, ends []int32) {
 // weights estimates the bytes that the required relations of each row take.
 func (b *batch) weights() []int32 {
 	total := b.Ints(len(b.root.Refs))
-	for _, n := range b.loader.tree.Nodes {
+	for _, n := range b.loader.tree.nodes {
 		if n.required {
 			addWeights(total, b.loaded[n].weigh(b, len(total)))
 		}

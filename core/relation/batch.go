@@ -71,7 +71,7 @@ func (l *Loader) loadBatch(ctx context.Context, chunk arrow.RecordBatch, from, r
 		b, err := l.newBatch(chunk, from, rows)
 		if err == nil {
 			_, err = sources.GuardCall("load", l.tree.root.Name, func() (struct{}, error) {
-				for _, n := range slices.Concat(l.tree.Nodes, l.extraNodes) {
+				for _, n := range slices.Concat(l.tree.nodes, l.extraNodes) {
 					optional := l.preload[n] && !retrying
 					if !n.required && !optional {
 						continue
@@ -145,7 +145,7 @@ func (l *Loader) updatePreload(b *batch) {
 	if l.tree.Strategy != query.Selective {
 		return
 	}
-	for _, n := range slices.Concat(l.tree.Nodes, l.extraNodes) {
+	for _, n := range slices.Concat(l.tree.nodes, l.extraNodes) {
 		l.preload[n] = b.loaded[n] != nil && b.loaded[n].accessed
 	}
 }
@@ -160,7 +160,7 @@ func (l *Loader) assembleRows(b *batch, from, to int) (record arrow.RecordBatch,
 		part := rows.Keep(scratch, b.record.NewSlice(int64(from), int64(to)))
 		columns := slices.Clone(part.Columns()[:l.tree.Shown])
 		a := assembler{mem: l.mem, dangling: dangling}
-		for _, n := range l.tree.Nodes {
+		for _, n := range l.tree.nodes {
 			if n.required {
 				columns = append(columns, rows.Keep(scratch, a.column(b.loaded[n], sequence(scratch, from, to), false)))
 			}

@@ -18,7 +18,7 @@ import (
 // reads no rows. Its errors are the session's.
 func (t *Tree) Explain(ctx context.Context, session sources.Session, parents int64) ([]Plan, error) {
 	x := explainer{ctx: ctx, session: session}
-	return x.relations(t.Nodes, t.root, parents)
+	return x.relations(t.nodes, t.root, parents)
 }
 
 // NeedsSecondSession reports whether look-ups need a session of their own, because

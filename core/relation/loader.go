@@ -113,7 +113,7 @@ func (l *Loader) Connect(ctx context.Context) error {
 // root. Both tables must allow two scans at once, and a session that was begun
 // with a fixed number of scans must have planned for relations.
 func (l *Loader) shares(t *sources.Table) bool {
-	return t.MaxScans != 1 && l.tree.root.MaxScans != 1 && (l.env.MaxScans == 0 || len(l.tree.Nodes) > 0)
+	return t.MaxScans != 1 && l.tree.root.MaxScans != 1 && (l.env.MaxScans == 0 || len(l.tree.nodes) > 0)
 }
 
 // session returns the session for look-ups in a table. A session of the look-ups'

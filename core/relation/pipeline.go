@@ -17,7 +17,7 @@ import (
 // of one row do not fit, the error is of kind [sources.Exhausted] and names the
 // row.
 func (l *Loader) Load(chunks sources.Batches) sources.Batches {
-	if len(l.tree.Nodes) == 0 {
+	if len(l.tree.nodes) == 0 {
 		return chunks
 	}
 	return func(yield func(sources.Batch, error) bool) {

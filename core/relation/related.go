@@ -131,7 +131,7 @@ func (n *node) hasOptional() bool {
 // relation returns the node of a relation of the root. It makes one if the query
 // does not name the relation.
 func (l *Loader) relation(name string) (*node, error) {
-	for _, nodes := range [][]*node{l.tree.Nodes, l.extraNodes} {
+	for _, nodes := range [][]*node{l.tree.nodes, l.extraNodes} {
 		for _, n := range nodes {
 			if n.relation.Name == name {
 				return n, nil
@@ -146,7 +146,7 @@ func (l *Loader) relation(name string) (*node, error) {
 	if len(tree.Scanned) > len(t.Scanned) {
 		return nil, sources.Errorf(sources.Invalid, "load", t.root.Name, "%s: the chunks lack its key (%s): list the relation in Load.Optional, or add the column to the query", name, strings.Join(tree.Scanned[len(t.Scanned):], ", "))
 	}
-	n := tree.Nodes[0]
+	n := tree.nodes[0]
 	l.figuresMu.Lock()
 	for _, a := range []*keyAccess{n.join, n.target} {
 		if a != nil {

@@ -20,7 +20,7 @@ type Tree struct {
 	root     *sources.Table
 	Strategy query.Strategy
 	MaxDepth int
-	Nodes    []*node // the root's relations; required ones first
+	nodes    []*node // the root's relations; required ones first
 	// Scanned are the columns that a scan of the root must return: those of the
 	// result, followed by those that only relations need. Nil means all.
 	Scanned []string
@@ -71,6 +71,9 @@ type keyAccess struct {
 	figuresIndex int // of the relation in the loader's figures
 }
 
+// HasRelations reports whether the query loads any relation.
+func (t *Tree) HasRelations() bool { return len(t.nodes) > 0 }
+
 // Resolve checks a load against the catalog and returns the tree of its relations.
 // columns are the columns of table that the result has; nil means all. The zero
 // strategy and a depth of 0 mean the defaults. The error reports every mistake in
@@ -99,14 +102,14 @@ func Resolve(catalog *sources.Catalog, table *sources.Table, columns []string, l
 		}
 		optional = nil
 	}
-	t.Nodes = r.buildNodes(table, required, optional, parentPath{})
+	t.nodes = r.buildNodes(table, required, optional, parentPath{})
 	if columns != nil {
 		t.Scanned = slices.Clone(columns)
 		t.Shown = len(t.Scanned)
 	} else {
 		t.Shown = table.Schema.NumFields()
 	}
-	for _, n := range t.Nodes {
+	for _, n := range t.nodes {
 		t.Scanned, n.nearIndexes = r.columnIndexes(table, t.Scanned, n.near)
 	}
 	if len(r.errs) > 0 {
@@ -401,7 +404,7 @@ func (a *keyAccess) findLookup() {
 // schema returns the schema of the stream's records.
 func (t *Tree) schema(scanned *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(scanned.Fields()[:t.Shown])
-	for _, n := range t.Nodes {
+	for _, n := range t.nodes {
 		if n.required {
 			fields = append(fields, n.field(false))
 		}
@@ -441,7 +444,7 @@ func (t *Tree) tables() []*sources.Table {
 			walk(n.below)
 		}
 	}
-	walk(t.Nodes)
+	walk(t.nodes)
 	return tables
 }
 
@@ -454,5 +457,5 @@ func (t *Tree) each(visit func(*node)) {
 			walk(n.below)
 		}
 	}
-	walk(t.Nodes)
+	walk(t.nodes)
 }

@@ -155,7 +155,7 @@ func (m *metrics) collect(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(m.sandboxes, sandboxes[l], withSource(l.source, l.isolation))
 		o.ObserveInt64(m.sandboxMemory, memory[l], withSource(l.source, l.isolation))
 	}
-	for i, n := range m.host.Holding() {
+	for i, n := range m.host.MemoryByOwner() {
 		o.ObserveInt64(m.held, n, metric.WithAttributes(attribute.String("holder", budget.Owner(i).String())))
 	}
 	o.ObserveInt64(m.limit, health.Limit)
