@@ -21,7 +21,7 @@ const (
 	StatusPaused    Status = "paused"    // it waits for memory, or for Resume
 	StatusCompleted Status = "completed" // it has yielded every row
 	StatusFailed    Status = "failed"    // an error ended it
-	StatusCanceled  Status = "canceled" // its context, Cancel, Close or its consumer ended it
+	StatusCanceled  Status = "canceled"  // its context, Cancel, Close or its consumer ended it
 )
 
 // Ended reports whether s is a status of a stream that has ended.

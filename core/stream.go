@@ -228,7 +228,7 @@ func (s *Stream) transition(from, to state) bool {
 // end releases everything and completes the receipt.
 func (s *Stream) end() {
 	s.stop(nil)
-	s.closeErr = s.connection.close()
+	s.closeErr = s.close()
 	s.mu.Lock()
 	s.receipt.Checksum = s.checksum.Sum()
 	s.checksum.Free()

@@ -138,7 +138,7 @@ func invalid(op, format string, args ...any) *sources.Error {
 // Budget returns the memory budget of all streams of the host.
 func (h *Host) Budget() *budget.Budget { return h.budget }
 
-// Holding returns how many bytes all streams together hold now, by owner. It
+// MemoryByOwner returns how many bytes all streams together hold now, by owner. It
 // covers the host's budget and, beside it, the sandboxes of all sources, including
 // idle ones.
 func (h *Host) MemoryByOwner() budget.Breakdown {

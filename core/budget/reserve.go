@@ -85,7 +85,7 @@ func (b *Budget) Reserved() int64 {
 	return max(b.reserved, b.floor) - (b.held - b.idle)
 }
 
-// Yield ends the reservation, and releases the part that was not used.
+// EndReservation ends the reservation, and releases the part that was not used.
 func (b *Budget) EndReservation() {
 	b.mu.Lock()
 	b.reserved = 0

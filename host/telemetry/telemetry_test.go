@@ -139,7 +139,7 @@ func TestWatch(t *testing.T) {
 		"penstock.stream.opened" + shop:                                  4,
 		"penstock.stream.ended source=shop status=completed wall=inproc": 1,
 		"penstock.stream.ended source=shop status=failed wall=inproc":    1,
-		"penstock.stream.ended source=shop status=canceled wall=inproc": 1,
+		"penstock.stream.ended source=shop status=canceled wall=inproc":  1,
 		"penstock.stream.open source=shop status=open wall=inproc":       1,
 		"penstock.chunk.count" + shop:                                    6,
 		"penstock.row.count" + shop:                                      600,
