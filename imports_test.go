@@ -86,6 +86,10 @@ var rules = map[string]rule{
 		may:   []string{arrow, module + "/sources", module + "/core...", "github.com/zeebo/xxh3"},
 		never: append(heavyArrow, system...),
 	},
+	"core/internal/coretest": {
+		may:   []string{arrow, module + "/sources", module + "/core...", module + "/testkit", "go.uber.org/goleak"},
+		never: heavyArrow,
+	},
 	"outputs": {
 		may:   []string{arrow, module + "/sources", module + "/internal/display"},
 		never: append(heavyArrow, system...),
@@ -162,6 +166,9 @@ var rules = map[string]rule{
 	},
 }
 
+// testOnly are the packages that only tests may import, whatever the rules say.
+var testOnly = []string{module + "/core/internal/coretest"}
+
 func matches(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(entry string) bool {
 		prefix, all := strings.CutSuffix(entry, "...")
@@ -210,6 +217,8 @@ func TestImports(t *testing.T) {
 			}
 			std := !strings.Contains(strings.Split(name, "/")[0], ".")
 			switch {
+			case !test && matches(testOnly, name):
+				t.Errorf("%s imports %s, which only tests may import", file, name)
 			case test && (std || matches(r.may, name) || matches(r.tests, name) || matches(testTools, name) || name == module+"/"+path.Dir(filepath.ToSlash(file))):
 			case std && !matches(r.never, name):
 			case matches(r.may, name) && !matches(r.never, name):
@@ -232,7 +241,7 @@ func TestImports(t *testing.T) {
 // testHelpers are the packages that only tests and commands may import, with the
 // commands that may.
 var testHelpers = map[string][]string{
-	module + "/testkit...":        {"chaos", "cmd/penstock", "host/testdata/walls", "testkit"},
+	module + "/testkit...":        {"chaos", "cmd/penstock", "core/internal/coretest", "host/testdata/walls", "testkit"},
 	module + "/testkit/pgtest...": {"chaos"},
 }
 

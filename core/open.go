@@ -99,14 +99,11 @@ func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources
 // connect looks the query up in the cache and begins the sessions that the stream
 // needs.
 func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err error) {
-	scan := func(ctx context.Context, q *sources.Query) sources.Batches {
-		return sources.Guard("scan", q.Table, c.session.Scan(ctx, q))
-	}
 	c.reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
 		Cache: r.user(p.options), Session: c.session, Query: p.pushed, Parent: r.Budget,
 		Consistent: p.related(), Partitioned: p.parallel.workers > 1,
 		Scan: func(ctx context.Context) sources.Batches {
-			return scanParallel(ctx, p.parallel, c.session, p.pushed, c.pressure.Calm, c.accounts, scan)
+			return scanParallel(ctx, p.parallel, c.session, p.pushed, c.pressure.Calm, c.accounts)
 		},
 	})
 	if err != nil {
@@ -127,13 +124,14 @@ func (c *connection) close() error {
 }
 
 // chain links the stages of a stream, in the order of ARCHITECTURE.md. Its guard turns
-// a budget's refusal within these stages into an error; the source has a guard of its
-// own. A panic of the consumer passes through both.
+// a budget's refusal within these stages into an error. The source has a guard of its
+// own in package retry, and stages that run on another goroutine have one there. A
+// panic of the consumer passes through all of them.
 func (p *plan) chain(s *Stream) sources.Batches {
 	c := s.connection
 	scanning, stop := context.WithCancel(s.ctx)
 	pages := s.countRead(c.reader.Batches(scanning))
-	pages = throttle(s.ctx, pages, c.pressure, c.accounts, p.options.ReadAhead, stop)
+	pages = throttle(s.ctx, p.table.Name, pages, c.pressure, c.accounts, p.options.ReadAhead, stop)
 	pages = query.PostProcess(pages, p.residual, c.budget, c.accounts, p.parallel.page)
 	if s.tracker != nil {
 		pages = s.tracker.skipDelivered(p.table.Name, pages)

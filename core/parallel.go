@@ -76,11 +76,10 @@ func (p parallelScan) floor() int64 {
 // arrive partition by partition in the order of the source's plan, or, if unordered,
 // as they are read; within a partition they keep their order. They have no cursors.
 //
-// scan scans one partition and must be guarded, see [sources.Guard]. calm reports
-// whether there is memory to queue pages. The goroutines end when the loop ends.
-func scanParallel(ctx context.Context, parallel parallelScan, session sources.Session, pushed *sources.Query, calm func() bool, accounts *budget.Accounts, scan func(context.Context, *sources.Query) sources.Batches) sources.Batches {
+// calm reports whether there is memory to queue pages. The goroutines end when the loop ends.
+func scanParallel(ctx context.Context, parallel parallelScan, session sources.Session, pushed *sources.Query, calm func() bool, accounts *budget.Accounts) sources.Batches {
 	if parallel.workers < 2 {
-		return scan(ctx, pushed)
+		return session.Scan(ctx, pushed)
 	}
 	return func(yield func(sources.Batch, error) bool) {
 		plan, err := sources.GuardCall("plan", pushed.Table, func() (*sources.Plan, error) { return session.Plan(ctx, pushed) })
@@ -89,10 +88,10 @@ func scanParallel(ctx context.Context, parallel parallelScan, session sources.Se
 			return
 		}
 		if len(plan.Parts) < 2 {
-			scan(ctx, pushed)(yield)
+			session.Scan(ctx, pushed)(yield)
 			return
 		}
-		r := &parallelReader{parallelScan: parallel, parts: plan.Parts, pushed: pushed, calm: calm, accounts: accounts, scan: scan, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
+		r := &parallelReader{parallelScan: parallel, parts: plan.Parts, pushed: pushed, calm: calm, accounts: accounts, session: session, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
 		r.changed.L = &r.mu
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -116,7 +115,7 @@ type parallelReader struct {
 	pushed   *sources.Query
 	calm     func() bool // reports whether there is memory to queue pages
 	accounts *budget.Accounts
-	scan     func(context.Context, *sources.Query) sources.Batches
+	session  sources.Session
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -146,7 +145,7 @@ func (r *parallelReader) worker(ctx context.Context) {
 func (r *parallelReader) read(ctx context.Context, i int) bool {
 	q := *r.pushed
 	q.Part = r.parts[i]
-	for page, err := range r.scan(ctx, &q) {
+	for page, err := range sources.Guard("scan", q.Table, r.session.Scan(ctx, &q)) {
 		f := fetchedPage{err: err, more: true}
 		if err == nil {
 			page.Record.Retain()

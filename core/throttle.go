@@ -11,11 +11,11 @@ import (
 // fetches the next page on another goroutine while the consumer has this one, if
 // there is room for both. That goroutine ends with the loop: when the consumer
 // leaves the loop, throttle calls stop, which must end the fetch.
-func throttle(ctx context.Context, pages sources.Batches, pressure *budget.Backpressure, accounts *budget.Accounts, ahead bool, stop func()) sources.Batches {
+func throttle(ctx context.Context, table string, pages sources.Batches, pressure *budget.Backpressure, accounts *budget.Accounts, ahead bool, stop func()) sources.Batches {
 	if ahead {
 		return func(yield func(sources.Batch, error) bool) {
 			r := aheadReader{pressure: pressure, accounts: accounts, requests: make(chan struct{}), pages: make(chan fetchedPage)}
-			go r.run(pages)
+			go r.run(sources.Guard("scan", table, pages))
 			defer r.close(stop)
 			r.loop(ctx, yield)
 		}

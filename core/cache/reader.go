@@ -87,8 +87,7 @@ type ReaderConfig struct {
 	Cache   Use
 	Session *Session // the stream's own session
 	Query   *sources.Query
-	// Scan reads the pages of Query in the stream's own session. Its pages must be
-	// guarded, as by [sources.Guard].
+	// Scan reads the pages of Query in the stream's own session.
 	Scan   func(ctx context.Context) sources.Batches
 	Parent *budget.Budget // parent of the budget of a shared scan; nil means none
 	// Consistent requires that rows and later look-ups come from one session, and

@@ -190,8 +190,10 @@ func (s *sharedScan) run() {
 		caching = false
 		s.finish(uncached, nil)
 	}
-	pages := sources.Guard("scan", s.table.Name, s.session.Scan(s.ctx, s.query))
-	for page, err := range query.CheckSchema(s.ctx, s.table.Name, pages, s.schema) {
+	// The source has a guard of its own; this one keeps a panic of the engine's on
+	// this goroutine from ending the program.
+	pages := sources.Guard("scan", s.table.Name, query.CheckSchema(s.ctx, s.table.Name, s.session.Scan(s.ctx, s.query), s.schema))
+	for page, err := range pages {
 		if err != nil {
 			s.finish(uncached, err)
 			return

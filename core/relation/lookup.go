@@ -179,8 +179,7 @@ func (l *Loader) scan(ctx context.Context, a *keyAccess, q *sources.Query) sourc
 	if err != nil {
 		return func(yield func(sources.Batch, error) bool) { yield(sources.Batch{}, err) }
 	}
-	pages := sources.Guard("scan", a.table.Name, session.Scan(ctx, q))
-	pages = query.CheckSchema(ctx, a.table.Name, pages, a.table.ScanSchema(q.Columns))
+	pages := query.CheckSchema(ctx, a.table.Name, session.Scan(ctx, q), a.table.ScanSchema(q.Columns))
 	return query.PostProcess(l.countSkipped(a, pages), a.residual, l.mem, l.accounts, l.env.Page)
 }
 
