@@ -38,23 +38,15 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	if err != nil {
 		return nil, err
 	}
-	budget, err := p.admit(ctx, r.Budget)
+	mem, err := p.admit(ctx, r.Budget)
 	if err != nil {
 		return nil, err
 	}
-	streamCtx, stop := o.Timeouts.StreamContext(ctx)
-	c := p.prepare(streamCtx, retrying, source, r, budget)
-	if err := p.connect(ctx, c, r); err != nil {
-		stop(nil)
-		if closing := c.close(); closing != nil {
-			err = errors.Join(err, closing)
-		}
+	c, err := p.connect(ctx, retrying, source, r, mem)
+	if err != nil {
 		return nil, err
 	}
-	s := newStream(p, c, r, started)
-	s.ctx, s.stop = streamCtx, stop
-	s.chunks = p.chain(s)
-	return s, nil
+	return newStream(p, c, r.Observer, started), nil
 }
 
 // admit returns the stream's budget once its floor is reserved, the memory with which
@@ -74,46 +66,56 @@ func (p *plan) admit(ctx context.Context, parent *budget.Budget) (*budget.Budget
 // connection has the parts of the engine that a stream reads through. The stream owns
 // all of them.
 type connection struct {
+	ctx      context.Context // the stream's
+	stop     context.CancelCauseFunc
 	table    string
 	budget   *budget.Budget
-	source   *retry.Source
-	session  *cache.Session
 	accounts *budget.Accounts
 	pressure *budget.Backpressure
+	source   *retry.Source
+	session  *cache.Session
+	reader   *cache.Reader // nil if it could not be opened
 	loader   *relation.Loader
-	reader   *cache.Reader // nil until connect
 }
 
-// prepare returns a connection whose parts do not call the source until connect.
-func (p *plan) prepare(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) *connection {
+// connect makes the parts of a stream, looks the query up in the cache, and begins the
+// sessions that the stream needs. It takes over the budget mem. source is the stream's
+// own, which retries; shared is the one below it that streams have in common.
+func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) (*connection, error) {
 	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
 	accounts := budget.NewAccounts(mem, session)
 	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
-	loader := relation.NewLoader(ctx, relation.LoaderConfig{
+	streamCtx, stop := p.options.Timeouts.StreamContext(ctx)
+	loader := relation.NewLoader(streamCtx, relation.LoaderConfig{
 		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
 	})
-	return &connection{table: p.table.Name, budget: mem, source: source, session: session, accounts: accounts, pressure: pressure, loader: loader}
-}
-
-// connect looks the query up in the cache and begins the sessions that the stream
-// needs.
-func (p *plan) connect(ctx context.Context, c *connection, r Resources) (err error) {
-	c.reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
-		Cache: r.user(p.options), Session: c.session, Query: p.pushed, Parent: r.Budget,
+	reader, err := cache.OpenReader(ctx, cache.ReaderConfig{
+		Cache: r.user(p.options), Session: session, Query: p.pushed, Parent: r.Budget,
 		Consistent: p.related(), Partitioned: p.parallel.workers > 1,
 		Scan: func(ctx context.Context) sources.Batches {
-			return scanParallel(ctx, p.parallel, c.session, p.pushed, c.pressure.Calm, c.accounts)
+			return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
 		},
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = loader.Connect(ctx)
 	}
-	return c.loader.Connect(ctx)
+	c := &connection{
+		ctx: streamCtx, stop: stop, table: p.table.Name, budget: mem, accounts: accounts, pressure: pressure,
+		source: source, session: session, reader: reader, loader: loader,
+	}
+	if err == nil {
+		return c, nil
+	}
+	if closing := c.close(); closing != nil {
+		err = errors.Join(err, closing)
+	}
+	return nil, err
 }
 
 // close ends the sessions and releases the memory of the connection.
 func (c *connection) close() error {
+	c.stop(nil)
 	faults := []error{c.loader.Close()}
 	if c.reader != nil {
 		faults = append(faults, c.reader.Close())

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"iter"
 	"slices"
@@ -24,8 +23,6 @@ import (
 // Methods are safe for concurrent use; the loop itself is for one goroutine.
 type Stream struct {
 	*connection
-	ctx      context.Context
-	stop     context.CancelCauseFunc
 	name     string
 	limit    int64        // maximum number of rows, from the query; 0 is none
 	expected int64        // rows that the source will yield, by its catalog; -1 if unknown
@@ -57,15 +54,17 @@ const (
 )
 
 // newStream returns the stream of a plan, still without its context and its chain.
-func newStream(p *plan, c *connection, r Resources, started time.Time) *Stream {
+// newStream returns the stream of a plan, whose stages are linked.
+func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	s := &Stream{
-		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: r.Observer,
+		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: o,
 		done: make(chan struct{}), started: started, checksum: rows.NewChecksum(c.loader.Schema),
 		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After},
 	}
 	if p.options.Tokens {
 		s.tracker = newTokenTracker(p.start, p.table, p.scanned, p.tree.Shown)
 	}
+	s.chunks = p.chain(s)
 	return s
 }
 
@@ -227,7 +226,6 @@ func (s *Stream) transition(from, to state) bool {
 
 // end releases everything and completes the receipt.
 func (s *Stream) end() {
-	s.stop(nil)
 	s.closeErr = s.close()
 	s.mu.Lock()
 	s.receipt.Checksum = s.checksum.Sum()

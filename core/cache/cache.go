@@ -199,7 +199,7 @@ func (c *Cache) Get(key query.Key, schema *arrow.Schema) *Entry {
 // reports whether it did. It rejects an entry that has expired, has no pages, or
 // is too large. The caller keeps its references to the records.
 func (c *Cache) Put(entry *Entry) bool {
-	pending := c.beginEntry(entry.Key, 0)
+	pending := c.beginEntry(entry.Key, 0, 0)
 	if pending == nil {
 		return false
 	}
@@ -282,7 +282,7 @@ func (c *Cache) find(key query.Key, schema *arrow.Schema) (*heldEntry, []*contig
 		return e, pages
 	}
 	// A pending entry is invalidated with the others while the store loads it.
-	pending := c.beginEntry(key, 0)
+	pending := c.beginEntry(key, 0, 0)
 	if pending == nil {
 		return nil, nil
 	}

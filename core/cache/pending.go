@@ -23,14 +23,17 @@ type pendingEntry struct {
 	invalidated bool // do not commit; guarded by the cache's lock
 }
 
-// beginEntry begins an entry of at most limit bytes; 0 means the cache's own
-// limit. It returns nil if the cache is closed.
-func (c *Cache) beginEntry(key query.Key, limit int64) *pendingEntry {
+// beginEntry begins an entry of at most limit bytes that is valid for ttl; 0 means
+// the cache's own limit and TTL. It returns nil if the cache is closed.
+func (c *Cache) beginEntry(key query.Key, limit int64, ttl time.Duration) *pendingEntry {
 	if limit <= 0 || limit > c.options.MaxEntryBytes {
 		limit = c.options.MaxEntryBytes
 	}
+	if ttl <= 0 {
+		ttl = c.options.TTL
+	}
 	now := time.Now()
-	e := &pendingEntry{cache: c, key: key, readAt: now, expires: now.Add(c.options.TTL), limit: limit}
+	e := &pendingEntry{cache: c, key: key, readAt: now, expires: now.Add(ttl), limit: limit}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

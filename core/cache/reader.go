@@ -174,11 +174,7 @@ func (r *Reader) open(ctx context.Context) error {
 
 // newPending begins the entry for the stream's result; nil if the cache is closed.
 func (r *Reader) newPending() *pendingEntry {
-	e := r.Cache.Cache.beginEntry(r.key, r.Cache.Policy.MaxBytes)
-	if e != nil && r.Cache.Policy.TTL > 0 {
-		e.expires = e.readAt.Add(r.Cache.Policy.TTL)
-	}
-	return e
+	return r.Cache.Cache.beginEntry(r.key, r.Cache.Policy.MaxBytes, r.Cache.Policy.TTL)
 }
 
 // find looks up the cached entry and reports whether it is usable: the source's
