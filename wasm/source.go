@@ -237,7 +237,7 @@ type session struct {
 	closed   bool
 }
 
-// Isolate returns how many bytes of memory the session's instances hold together,
+// SandboxMemory returns how many bytes of memory the session's instances hold together,
 // how many they held at most in the session, and their limit. A module's memory
 // never shrinks, so held equals peak until Close. After Close held is 0, and peak
 // and limit keep their values.

@@ -116,7 +116,7 @@ type session struct {
 	peak, limit int64 // of the process, when the session was closed
 }
 
-// Isolate returns how many private bytes the session's process holds, how many it
+// SandboxMemory returns how many private bytes the session's process holds, how many it
 // held at most in the session, and its cap. After Close held is 0, and peak and
 // limit keep their values. If sessions share a process, the figures are those of
 // the whole process.
