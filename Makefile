@@ -11,20 +11,20 @@ FUZZTIME ?= 10s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## make bin/penstock, the plugins and the WebAssembly module
+build: ## build bin/penstock, the plugins and the WebAssembly module
 	CGO_ENABLED=0 go build -o bin/ ./cmd/penstock
 	CGO_ENABLED=0 go build -o bin/penstock-source-csv ./plugins/csv/plugin
 	CGO_ENABLED=0 go build -o bin/penstock-source-postgres ./plugins/postgres/plugin
 	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags=-s -o bin/csv.wasm ./plugins/csv/plugin
 
-demo: build ## write a shop into DEMO (demo) and read its orders in 64 MiB
+demo: build ## write a made-up shop to DEMO (demo) and read its orders in 64 MiB
 	bin/penstock demo $(DEMO)
 	bin/penstock read csv:$(DEMO) orders --memory 64MiB --limit 10 --format table --stats
 
-test: ## run every test, with the race detector
+test: ## run all tests with the race detector
 	go test -race ./...
 
-check: ## format, vet, lint, tidy and build for every system; fails on a dirty tree
+check: ## format, tidy, vet, lint and build for every system; fails if the tree is dirty
 	$(GOLANGCI_LINT) fmt
 	go mod tidy
 	cd testkit/testdata/plugin && go mod tidy
@@ -35,7 +35,7 @@ check: ## format, vet, lint, tidy and build for every system; fails on a dirty t
 	GOOS=darwin GOARCH=arm64 go build ./...
 	GOOS=windows GOARCH=amd64 go build ./...
 	GOOS=linux GOARCH=arm64 go build ./...
-	@test -z "$$(git status --porcelain)" || { git status --short; echo "make check: the tree is dirty: commit what it changed"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "make check: the tree is dirty; commit the changes above"; exit 1; }
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@go list ./... | while read -r pkg; do \
@@ -44,43 +44,43 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-chaos: ## break RUNS (100) streams in every way, from SEED (1) on, and hold them to the truth
+chaos: ## break RUNS (100) streams in random ways, from SEED (1) on, and check the results
 	@mkdir -p bin
 	go build -o bin/chaos ./chaos
 	bin/chaos -seed $(SEED) -runs $(RUNS)
 
-bench: ## run the benchmarks, with what they allocate
+bench: ## run the Go benchmarks and report allocations
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-csv
-bench-csv: ## measure CSV beside encoding/csv, arrow-go and DuckDB, then parts of the columns and rows
+bench-csv: ## compare CSV with encoding/csv, arrow-go and DuckDB, then read some columns and rows
 	cd bench && go build -o ../bin/bench-csv ./csv
 	bin/bench-csv
 	bin/bench-csv -part
 
 .PHONY: bench-postgres
-bench-postgres: ## measure PostgreSQL beside psql, pgx, database/sql, GORM and bun
+bench-postgres: ## compare PostgreSQL with psql, pgx, database/sql, GORM and bun
 	cd bench && go build -o ../bin/bench-postgres ./postgres
 	bin/bench-postgres
 
 .PHONY: bench-cache
-bench-cache: ## measure the cache: a report found and asked again, hits, bookkeeping, hit rates beside LRU, ristretto and otter
+bench-cache: ## measure the cache: speed and memory, and hit rates beside LRU, ristretto and otter
 	cd bench && go build -o ../bin/bench-cache ./cache
 	bin/bench-cache
 
 .PHONY: bench-memory
-bench-memory: build ## measure the peak of memory against the limit; writes docs/memory.md
+bench-memory: build ## compare peak memory with the limit; writes docs/memory.md
 	@mkdir -p docs
 	cd bench && go build -o ../bin/bench-memory ./memory
 	bin/bench-memory -bin bin -to docs
 
 .PHONY: bench-streams
-bench-streams: ## measure 200 streams at once against one after another
+bench-streams: ## compare 200 concurrent streams with the same streams one after another
 	cd bench && go build -o ../bin/bench-streams ./streams
 	bin/bench-streams
 
 .PHONY: bench-relations
-bench-relations: ## measure relations beside GORM, bun, json_agg, psql, and scans of CSV files
+bench-relations: ## compare relations with GORM, bun, json_agg and psql, and with scans of CSV files
 	cd bench && go build -o ../bin/bench-relations ./relations
 	bin/bench-relations
 	bin/bench-relations -percent 20 -only "psql ordered dump,penstock,gorm Preload,bun relations"
@@ -90,7 +90,7 @@ bench-relations: ## measure relations beside GORM, bun, json_agg, psql, and scan
 	bin/bench-relations -source csv
 
 .PHONY: bench-walls
-bench-walls: build ## measure the first chunk and the speed of each wall
+bench-walls: build ## measure the time to the first chunk and the throughput of each wall
 	cd bench && go build -o ../bin/bench-walls ./walls
 	bin/bench-walls -modules bin
 	bin/bench-walls -modules bin -orders 1000
@@ -98,6 +98,6 @@ bench-walls: build ## measure the first chunk and the speed of each wall
 	bin/bench-walls -carrier=65536
 
 .PHONY: bench-isolate
-bench-isolate: ## measure by how much plugins get past the cap of their memory
+bench-isolate: ## measure by how much plugins exceed their memory cap
 	cd bench && go build -o ../bin/bench-isolate ./isolate
 	cd bench && ../bin/bench-isolate

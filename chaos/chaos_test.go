@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestChaos makes a few runs whose seed is always the same. make chaos makes many.
+// TestChaos makes a few runs with fixed seeds. make chaos makes many.
 func TestChaos(t *testing.T) {
 	var out strings.Builder
 	o := options{seed: 1, runs: 25, orders: 2000, patience: time.Minute, postgres: true}
@@ -28,7 +28,7 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// TestSeeds: a seed always makes the same run.
+// TestSeeds: a seed always results in the same run.
 func TestSeeds(t *testing.T) {
 	w := &world{module: true, penstock: "penstock"}
 	for seed := range uint64(100) {

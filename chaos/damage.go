@@ -15,10 +15,10 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// damage starts a plugin and stands between it and its host: it says hello in the
-// plugin's place with an address of its own, and damages the first connection.
-// Its arguments are a byte's number, cut or a value to xor, and the plugin. It
-// ends with its plugin, or with its input.
+// damage starts a plugin and acts as a proxy between it and its host. It sends the
+// plugin's handshake with an address of its own, and damages the first connection. The
+// arguments are the offset of a byte, "cut" or a value to xor the byte with, and the path
+// of the plugin. It returns the exit code, once the plugin has ended.
 func damage(args []string) int {
 	if len(args) != 3 {
 		return 2
@@ -50,7 +50,7 @@ func damage(args []string) int {
 	// core protocol | app protocol | network | address | protocol | ...
 	parts := strings.Split(strings.TrimSpace(line), "|")
 	if err != nil || len(parts) < 5 {
-		fmt.Fprintln(os.Stderr, "the plugin did not say hello:", line)
+		fmt.Fprintln(os.Stderr, "the plugin sent no handshake, but:", line)
 		return 1
 	}
 	socket := filepath.Join(filepath.Dir(parts[3]), "damage.sock")
@@ -66,8 +66,8 @@ func damage(args []string) int {
 	}
 	parts[3] = socket
 	fmt.Println(strings.Join(parts, "|"))
-	_, _ = io.Copy(os.Stdout, in) // to the plugin's end
-	_ = plugin.Wait()             // how it ends is its host's to find out
+	_, _ = io.Copy(os.Stdout, in) // until the plugin ends
+	_ = plugin.Wait()             // the host detects how it ended
 	_ = proxy.Close()
 	return 0
 }

@@ -20,11 +20,11 @@ import (
 // fault is one way to break a stream.
 type fault struct {
 	name string
-	on   func(p *plan) bool // whether a run can have it
-	// begin prepares the run: its host's options and its source's address. What it
-	// opens is closed by the run.
+	on   func(p *plan) bool // reports whether the fault applies to a run
+	// begin prepares the run: the options of its host and the URI of its source. It adds
+	// what must be closed after the run to the plan's cleanup.
 	begin func(p *plan) error
-	// chunk acts when the consumer has its next chunk.
+	// chunk is called at some of the chunks, while the consumer has the chunk.
 	chunk func(p *plan, ctx context.Context, source *host.Source) error
 }
 
@@ -60,7 +60,7 @@ var faults = []fault{
 	{name: "cut connections", on: database, begin: func(p *plan) error {
 		rng := rand.New(rand.NewPCG(p.seed, 1))
 		proxy, uri, err := p.world.proxied(func(connection int) testkit.Damage {
-			if connection > 6 { // or nobody would ever get through
+			if connection > 6 { // otherwise no connection would ever succeed
 				return testkit.Damage{}
 			}
 			return testkit.Damage{After: rng.Int64N(1 << (13 + rng.IntN(9))), Cut: true}
@@ -90,10 +90,11 @@ var faults = []fault{
 	{name: "disk full", on: func(p *plan) bool { return p.world.penstock != "" && p.wall == host.Process }},
 }
 
-// wrappable are runs whose plugin is an executable, which a wrapper can start.
+// wrappable reports whether the plugin of a run is an executable that a wrapper can
+// start.
 func wrappable(p *plan) bool { return p.wall == host.Process && p.question.source == "csv" }
 
-// signal sends a signal to the processes that streams read from.
+// signal sends a signal to the processes that have sessions.
 func (p *plan) signal(s *host.Source, signal syscall.Signal) error {
 	for _, i := range s.Sandboxes() {
 		if i.Sessions > 0 {
@@ -105,7 +106,7 @@ func (p *plan) signal(s *host.Source, signal syscall.Signal) error {
 	return nil
 }
 
-// wrap has the run's linked sources changed.
+// wrap returns a begin function that applies change to the run's linked sources.
 func wrap(change func(*plan, sources.Source) sources.Source) func(*plan) error {
 	return func(p *plan) error {
 		for name, open := range linked {
@@ -121,7 +122,8 @@ func wrap(change func(*plan, sources.Source) sources.Source) func(*plan) error {
 	}
 }
 
-// flaky ends some scans after some pages as end does. Its choices are the run's.
+// flaky returns a source some of whose scans call end after a few pages, instead of
+// yielding the rest. The choices come from rng.
 func flaky(s sources.Source, rng *rand.Rand, end func(yield func(sources.Batch, error) bool)) sources.Source {
 	plan := choices(rng)
 	return testkit.Wrap(s, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
@@ -141,7 +143,8 @@ func flaky(s sources.Source, rng *rand.Rand, end func(yield func(sources.Batch, 
 	})
 }
 
-// flakyHang has some scans wait after some pages for the end of their context.
+// flakyHang returns a source some of whose scans hang after a few pages, until their
+// context ends.
 func flakyHang(s sources.Source, rng *rand.Rand) sources.Source {
 	plan := choices(rng)
 	return testkit.Wrap(s, func(ctx context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
@@ -162,8 +165,9 @@ func flakyHang(s sources.Source, rng *rand.Rand) sources.Source {
 	})
 }
 
-// choices says after how many pages scans fail, one after the other; less than 0
-// is never, and the last ones never do. Scans may run at once.
+// choices returns a function that returns, for each scan, the number of pages after which
+// it fails; less than 0 means never. Only the first 6 scans may fail. The function is
+// safe for concurrent use.
 func choices(rng *rand.Rand) func() int {
 	after := make(chan int, 6)
 	for range 6 {
@@ -179,7 +183,8 @@ func choices(rng *rand.Rand) func() int {
 	}
 }
 
-// damaging has the plugin started by this program, which damages what it says.
+// damaging returns a begin function that makes this program start the run's plugin and
+// damage what it sends.
 func damaging(what func(*plan) string) func(*plan) error {
 	return func(p *plan) error {
 		self, err := os.Executable()
@@ -188,7 +193,7 @@ func damaging(what func(*plan) string) func(*plan) error {
 		}
 		at := 200 + p.rng.Int64N(1<<(10+p.rng.IntN(10)))
 		plugin := filepath.Join(p.world.plugins, "penstock-source-csv")
-		// Only the first few processes, or nobody would ever get through.
+		// Damage only the first few processes; otherwise no stream would ever succeed.
 		script := fmt.Sprintf("#!/bin/sh\nfor n in 1 2 3 4; do mkdir '%s/'$n 2>/dev/null && exec '%s' damage %d %s '%s'; done\nexec '%s'\n", p.dir, self, at, what(p), plugin, plugin)
 		wrapper := filepath.Join(p.dir, "penstock-source-csv")
 		p.pluginPath = []string{p.dir}
@@ -197,7 +202,7 @@ func damaging(what func(*plan) string) func(*plan) error {
 	}
 }
 
-// fits are the faults that a run can have.
+// fits returns the faults that apply to a run.
 func fits(p *plan, only string) []fault {
 	return slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !f.on(p) || only != "" && f.name != only })
 }

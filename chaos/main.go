@@ -1,13 +1,13 @@
 //go:build linux
 
-// Command chaos breaks streams in every way that it knows, and holds what comes
-// out against the truth: the same checksum, or an error that says so; nothing
-// held, no goroutine, process, socket or file left.
+// Command chaos breaks streams in every way that it knows. After each run it checks that
+// the stream has yielded the same rows as an undisturbed one, or failed with an error,
+// and that no memory, goroutine, process, socket or file is left behind.
 //
 //	chaos -seed 7 -runs 1000
 //
-// A run is a function of its seed: -seed N -runs 1 repeats one that failed, as far
-// as the machine's own timing lets it.
+// The seed of a run determines everything but timing, so -seed N -runs 1 repeats a run
+// that failed, as far as timing allows.
 package main
 
 import (
@@ -23,16 +23,16 @@ import (
 
 func main() {
 	process.Main(linked, walls...)
-	if len(os.Args) > 1 && os.Args[1] == "damage" { // this program as a wrapper of a plugin
+	if len(os.Args) > 1 && os.Args[1] == "damage" { // this process wraps a plugin
 		os.Exit(damage(os.Args[2:]))
 	}
 	o := options{}
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "the first run's; each further one has the next number")
-	flag.IntVar(&o.runs, "runs", 100, "how many runs")
-	flag.IntVar(&o.orders, "orders", 4000, "how many orders the shop has")
-	flag.StringVar(&o.only, "only", "", "the only fault to try")
-	flag.BoolVar(&o.verbose, "v", false, "tell of each run")
-	flag.DurationVar(&o.patience, "patience", time.Minute, "how long a run may take")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the first run; each later run has the next number (default: the time)")
+	flag.IntVar(&o.runs, "runs", 100, "number of runs")
+	flag.IntVar(&o.orders, "orders", 4000, "number of orders in the shop")
+	flag.StringVar(&o.only, "only", "", "inject only this fault")
+	flag.BoolVar(&o.verbose, "v", false, "report each run")
+	flag.DurationVar(&o.patience, "patience", time.Minute, "maximum duration of a run")
 	flag.Parse()
 	o.modules, o.postgres, o.cli = true, true, true
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -34,15 +34,16 @@ type options struct {
 	modules, postgres, cli bool
 }
 
-// memory is what a stream may hold: its pages are small, so that there are many.
+// memory is the memory limit of a stream, in bytes. It makes pages small, so that there
+// are many.
 const memory = 2 << 20
 
 var (
 	errChaos = errors.New("chaos")
-	errLeave = errors.New("the consumer has had enough")
+	errLeave = errors.New("the consumer leaves the loop")
 )
 
-// plan is one run. Everything in it follows from its seed.
+// plan describes one run. Its seed determines everything in it.
 type plan struct {
 	seed     uint64
 	rng      *rand.Rand
@@ -50,9 +51,9 @@ type plan struct {
 	wall     host.Isolation
 	question question
 	fault    fault
-	at       []int // the chunks at which the fault acts, from 1
+	at       []int // the chunks at which the fault occurs, counted from 1
 
-	dir        string // of this run alone, removed after it
+	dir        string // used by this run alone, and removed after it
 	uri        string
 	memory     int64
 	linked     map[string]sources.Open
@@ -61,7 +62,7 @@ type plan struct {
 	cleanup    []func() error
 }
 
-// draw makes a plan of a seed.
+// draw returns the plan of a seed. If only is not empty, it is the name of the fault.
 func (w *world) draw(seed uint64, only string) (*plan, error) {
 	for try := uint64(0); try < 1000; try++ {
 		p := &plan{seed: seed, rng: rand.New(rand.NewPCG(seed, try)), world: w, memory: memory, linked: map[string]sources.Open{}}
@@ -111,23 +112,23 @@ func (w *world) draw(seed uint64, only string) (*plan, error) {
 		}
 		return p, nil
 	}
-	return nil, fmt.Errorf("no run can have the fault %q", only)
+	return nil, fmt.Errorf("no run with the fault %q is possible; check its name", only)
 }
 
 func (p *plan) String() string {
 	return fmt.Sprintf("seed %d: %s at %v, %s through %s, %s", p.seed, p.fault.name, p.at, p.question.source, p.wall, p.question.text)
 }
 
-// outcome is how a run went.
+// outcome is the result of a run.
 type outcome struct {
-	whole   bool // complete, with the right rows
+	whole   bool // the stream is complete, with the right rows
 	retries int64
 	faults  []retry.Fault
-	err     error // of the stream: an honest one
-	wrong   error // what should not be
+	err     error // of the stream, as it should be
+	wrong   error // a defect that the run found
 }
 
-// try makes a run and holds it against the truth.
+// try makes a run and compares its result with that of an undisturbed stream.
 func (p *plan) try(ctx context.Context, patience time.Duration) (o outcome) {
 	truth, err := p.world.answer(ctx, p.question)
 	if err != nil {
@@ -142,7 +143,7 @@ func (p *plan) try(ctx context.Context, patience time.Duration) (o outcome) {
 	}
 	before := resources()
 	old := os.Getenv("TMPDIR")
-	_ = os.Setenv("TMPDIR", scratch) // sockets and spills of this run
+	_ = os.Setenv("TMPDIR", scratch) // for the sockets and temporary files of this run
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errHangs)
 	done := make(chan struct{})
 	pids := map[int]bool{}
@@ -158,7 +159,7 @@ func (p *plan) try(ctx context.Context, patience time.Duration) (o outcome) {
 	case <-done:
 	case <-time.After(patience + 20*time.Second):
 		buf := make([]byte, 1<<20)
-		o.wrong = fmt.Errorf("it hangs:\n%s", buf[:runtime.Stack(buf, true)])
+		o.wrong = fmt.Errorf("the run hangs:\n%s", buf[:runtime.Stack(buf, true)])
 	}
 	cancel()
 	_ = os.Setenv("TMPDIR", old)
@@ -178,7 +179,7 @@ func (p *plan) try(ctx context.Context, patience time.Duration) (o outcome) {
 
 var errHangs = errors.New("the run hangs")
 
-// read reads the stream while the fault does its work.
+// read reads the stream while the fault occurs.
 func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) (o outcome) {
 	wrong := func(format string, args ...any) {
 		if o.wrong == nil {
@@ -204,7 +205,7 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 			wrong("closing the host: %w", err)
 		}
 		if held := h.Budget().Held(); held != 0 {
-			wrong("%d bytes are held after the end", held)
+			wrong("%d bytes are still in use after the host was closed", held)
 		}
 	}()
 	ctx, p.cancel = context.WithCancel(ctx)
@@ -213,11 +214,11 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 		var typed *sources.Error
 		switch {
 		case errors.Is(err, errHangs):
-			wrong("it hangs: %w", err)
+			wrong("the stream hangs: %w", err)
 		case !errors.As(err, &typed):
-			wrong("an error of no kind: %w", err)
+			wrong("the error has no kind: %w", err)
 		case p.fault.name == "nothing" || p.fault.name == "slow" || p.fault.name == "consumer stalls":
-			wrong("an error for nothing: %w", err)
+			wrong("the stream failed, but the fault is harmless: %w", err)
 		}
 		o.err = err
 	}
@@ -253,26 +254,27 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 	case err != nil:
 		judge(err)
 		if r.Complete {
-			wrong("an error, and yet complete: %w", err)
+			wrong("the stream failed, but its receipt says complete: %w", err)
 		}
 	case left:
 		if r.Complete {
-			wrong("the loop was left, and yet it is complete")
+			wrong("the consumer left the loop, but the receipt says complete")
 		}
 	case !r.Complete:
-		wrong("neither an error nor complete")
+		wrong("the stream ended without an error, but its receipt does not say complete")
 	case r.Checksum != truth.Checksum || r.Rows != truth.Rows:
-		wrong("WRONG ROWS: %d rows with checksum %s, not %d with %s", r.Rows, r.Checksum, truth.Rows, truth.Checksum)
+		wrong("WRONG ROWS: %d rows with checksum %s, want %d with %s", r.Rows, r.Checksum, truth.Rows, truth.Checksum)
 	default:
 		o.whole = true
 	}
 	if r.Rows > truth.Rows {
-		wrong("%d rows, and there are %d", r.Rows, truth.Rows)
+		wrong("%d rows, but an undisturbed stream has only %d", r.Rows, truth.Rows)
 	}
 	return o
 }
 
-// consume ranges over the stream. A panic of its own is an error that leaves.
+// consume ranges over the stream. It returns errLeave if the fault makes the consumer
+// leave the loop, even by a panic.
 func (p *plan) consume(ctx context.Context, stream *core.Stream, source *host.Source, see func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -300,17 +302,17 @@ func (p *plan) consume(ctx context.Context, stream *core.Stream, source *host.So
 	return nil
 }
 
-// full has the command line write to a disk without room.
+// full makes the command line write to a full disk.
 func (p *plan) full(ctx context.Context) outcome {
 	out, err := exec.CommandContext(ctx, p.world.penstock, "read", p.uri, p.question.query.Table, "--memory", "4MiB", "--format", "csv", "-o", "/dev/full").CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "no space left") {
-		return outcome{wrong: fmt.Errorf("a full disk: %w: %s", err, out)}
+		return outcome{wrong: fmt.Errorf("the command line does not report a full disk: %w: %s", err, out)}
 	}
 	return outcome{err: err}
 }
 
-// resources is how many goroutines and open files there are.
+// resources returns the numbers of goroutines and open files.
 func resources() [2]int {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -319,7 +321,8 @@ func resources() [2]int {
 	return [2]int{runtime.NumGoroutine(), len(files)}
 }
 
-// left says what of a run is still there. What ends by itself has some time to.
+// left returns an error that lists what a run has left behind. It waits 5 s for what ends
+// by itself.
 func left(before [2]int, scratch string, pids map[int]bool) error {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
@@ -327,19 +330,19 @@ func left(before [2]int, scratch string, pids map[int]bool) error {
 		now := resources()
 		if now[0] > before[0] {
 			buf := make([]byte, 1<<20)
-			faults = append(faults, fmt.Errorf("%d goroutines, before there were %d:\n%s", now[0], before[0], buf[:runtime.Stack(buf, true)]))
+			faults = append(faults, fmt.Errorf("%d goroutines, but %d before the run:\n%s", now[0], before[0], buf[:runtime.Stack(buf, true)]))
 		}
 		if now[1] > before[1] {
-			faults = append(faults, fmt.Errorf("%d open files, before there were %d", now[1], before[1]))
+			faults = append(faults, fmt.Errorf("%d open files, but %d before the run", now[1], before[1]))
 		}
 		for pid := range pids {
 			if syscall.Kill(pid, 0) == nil {
-				faults = append(faults, fmt.Errorf("process %d is still there", pid))
+				faults = append(faults, fmt.Errorf("process %d still runs", pid))
 			}
 		}
 		files, err := os.ReadDir(scratch)
 		if err != nil || len(files) > 0 {
-			faults = append(faults, fmt.Errorf("files are left: %v %w", files, err))
+			faults = append(faults, fmt.Errorf("files are left behind: %v %w", files, err))
 		}
 		if len(faults) == 0 {
 			return nil
@@ -351,17 +354,17 @@ func left(before [2]int, scratch string, pids map[int]bool) error {
 	}
 }
 
-// tally is how the runs of one fault went.
+// tally counts the results of the runs of one fault.
 type tally struct{ runs, whole, recovered, honest, left, wrong int }
 
-// run makes the runs one after the other and tells how they went. Its error says
-// which seeds went wrong.
+// run makes the runs one after the other and reports their results. Its error lists the
+// runs that found a defect, with their seeds.
 func (o options) run(ctx context.Context, out io.Writer) error {
 	w, err := build(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = w.close() }() // nothing is wanted of it any more
+	defer func() { _ = w.close() }() // the results are complete
 	tallies := map[string]*tally{}
 	var names []string
 	var bad []error
@@ -398,7 +401,7 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 			t.left++
 		}
 		if o.verbose {
-			fmt.Fprintf(out, "%s: whole %t, %d retries, %v, %s\n", p, result.whole, result.retries, result.err, time.Since(begun).Round(time.Millisecond))
+			fmt.Fprintf(out, "%s: complete %t, %d retries, error %v, %s\n", p, result.whole, result.retries, result.err, time.Since(begun).Round(time.Millisecond))
 			for _, f := range result.faults {
 				fmt.Fprintf(out, "  %s %s: %s\n", f.At.Round(time.Millisecond), f.Kind, f.Text)
 			}
@@ -406,7 +409,7 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 	}
 	slices.Sort(names)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "fault\truns\twhole\trecovered\terror\tleft\tWRONG\t")
+	fmt.Fprintln(table, "fault\truns\tcomplete\trecovered\tfailed\tleft\tWRONG\t")
 	sum := tally{}
 	row := func(name string, t tally) {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name, t.runs, t.whole, t.recovered, t.honest, t.left, t.wrong)

@@ -31,19 +31,19 @@ var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open}
 
 var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
-// world is what all runs share: the data, and the programs that serve it.
+// world has what all runs share: the data, and the programs that serve it.
 type world struct {
-	dir      string // of everything
-	shop     string // of CSV files
+	dir      string // the directory of all files of the world
+	shop     string // the directory of CSV files
 	plugins  string
-	penstock string // the command line; empty where it is not tried
+	penstock string // the command line; empty if it is not tested
 	module   bool
-	server   *pgtest.Server // nil where there is none
-	uri      string         // of the database
+	server   *pgtest.Server // nil without PostgreSQL
+	uri      string         // the address of the database
 	truth    map[string]core.Receipt
 }
 
-// build makes a world. The caller closes it.
+// build returns a new world. The caller closes it.
 func build(ctx context.Context, o options) (w *world, err error) {
 	w = &world{module: o.modules, truth: map[string]core.Receipt{}}
 	if w.dir, err = os.MkdirTemp("", "chaos"); err != nil {
@@ -112,7 +112,7 @@ func (w *world) close() error {
 	return errors.Join(err, os.RemoveAll(w.dir))
 }
 
-// terminate ends one of the server's backends that streams read from, and reports
+// terminate terminates one of the server's backends that streams read from, and reports
 // whether there was one.
 func (w *world) terminate(ctx context.Context) (bool, error) {
 	conn, err := pgx.Connect(ctx, w.uri)
@@ -126,7 +126,8 @@ func (w *world) terminate(ctx context.Context) (bool, error) {
 	return ended, err
 }
 
-// proxied is the database's address through a proxy.
+// proxied starts a proxy in front of the database, and returns the database's address
+// through it. The caller closes the proxy.
 func (w *world) proxied(plan func(int) testkit.Damage) (*testkit.Proxy, string, error) {
 	u, err := url.Parse(w.uri)
 	if err != nil {
@@ -140,14 +141,14 @@ func (w *world) proxied(plan func(int) testkit.Damage) (*testkit.Proxy, string, 
 	return p, u.String(), nil
 }
 
-// question is what a run reads.
+// question is the query of a run.
 type question struct {
 	source string // csv or postgres
 	query  core.Query
 	text   string
 }
 
-// answer is what an undisturbed stream in the application gives to a question.
+// answer returns the receipt of an undisturbed, in-process stream of a question.
 func (w *world) answer(ctx context.Context, q question) (core.Receipt, error) {
 	key := q.source + " " + q.text
 	if r, ok := w.truth[key]; ok {

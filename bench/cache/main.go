@@ -1,7 +1,7 @@
-// Command cache measures what the query cache saves and costs: a report from
-// PostgreSQL asked again and given again, small hits by one and by two
-// goroutines, what an answer takes beside its rows, and how often a seeded
-// workload finds its answer, beside a plain LRU, ristretto and otter.
+// Command cache measures what the query cache saves and costs: a report read from
+// PostgreSQL compared with the same report from the cache, small hits by one and by
+// two goroutines, the memory that an entry takes in addition to its rows, and the hit
+// rates of a seeded workload, compared with a plain LRU, ristretto and otter.
 package main
 
 import (
@@ -25,9 +25,9 @@ import (
 )
 
 var (
-	runs   = flag.Int("runs", 9, "runs of the report, asked and found in turn")
-	orders = flag.Int("orders", 400_000, "orders in the shop, of which the report takes 100,000")
-	only   = flag.String("only", "", "server, memory or rates; empty is all")
+	runs   = flag.Int("runs", 9, "runs of the report, alternating between the server and the cache")
+	orders = flag.Int("orders", 400_000, "orders in the shop; the report reads 100,000 of them")
+	only   = flag.String("only", "", "run only this part: server, memory or rates (default: all)")
 )
 
 func main() {
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// one is how long a stream took.
+// one is the time that a stream took, and its receipt.
 type one struct {
 	first, last time.Duration
 	receipt     core.Receipt
@@ -99,7 +99,7 @@ func server(ctx context.Context) error {
 	report := core.Query{Table: "orders", OrderBy: []sources.Sort{{Column: "freight", Desc: true}, {Column: "id"}}, Limit: 100_000}
 	bypass, use := core.Options{}, core.Options{}
 	bypass.Caching.Mode = cache.ModeBypass
-	if _, err := read(ctx, source, report, use); err != nil { // which fills the cache, and the server's
+	if _, err := read(ctx, source, report, use); err != nil { // fills the cache, and the server's
 		return err
 	}
 	var asked, found []one
@@ -115,13 +115,13 @@ func server(ctx context.Context) error {
 				return err
 			}
 			if r.receipt.Cache != c.want || r.receipt.Rows != 100_000 {
-				return fmt.Errorf("a %s of %d rows, where a %s was expected", r.receipt.Cache, r.receipt.Rows, c.want)
+				return fmt.Errorf("a %s of %d rows, want a %s", r.receipt.Cache, r.receipt.Rows, c.want)
 			}
 			*c.to = append(*c.to, r)
 		}
 	}
-	fmt.Printf("\nA report of 100,000 rows (orders by freight, %s): %d runs in turn, median (least to most)\n\n", budget.FormatBytes(found[0].receipt.Bytes), *runs)
-	fmt.Println("| | asked again | found | times faster, run by run |\n|---|--:|--:|--:|")
+	fmt.Printf("\nA report of 100,000 rows (orders by freight, %s): %d alternating runs, median (minimum to maximum)\n\n", budget.FormatBytes(found[0].receipt.Bytes), *runs)
+	fmt.Println("| | server | cache hit | times faster, run by run |\n|---|--:|--:|--:|")
 	for _, c := range []struct {
 		name string
 		of   func(one) time.Duration
@@ -137,14 +137,14 @@ func server(ctx context.Context) error {
 			return errors.New("the checksums differ")
 		}
 	}
-	fmt.Printf("\nchecksum of all runs %s; the found stream held at most %s\n", found[0].receipt.Checksum, budget.FormatBytes(found[0].receipt.PeakBytes))
+	fmt.Printf("\nchecksum of all runs %s; a stream with a hit held at most %s\n", found[0].receipt.Checksum, budget.FormatBytes(found[0].receipt.PeakBytes))
 
 	small := core.Query{Table: "orders", Limit: 100}
 	r, err := read(ctx, source, small, use)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nA question of 100 rows (%d columns): asked %s\n\n", len(columnsOf(ctx, source)), r.last.Round(time.Microsecond))
+	fmt.Printf("\nA query of 100 rows (%d columns): from the server in %s\n\n", len(columnsOf(ctx, source)), r.last.Round(time.Microsecond))
 	for _, goroutines := range []int{1, 2} {
 		const each = 20_000
 		var latencies [2][]time.Duration
@@ -170,7 +170,7 @@ func server(ctx context.Context) error {
 		}
 		l := slices.Concat(latencies[0], latencies[1])
 		slices.Sort(l)
-		fmt.Printf("%d goroutines: median %s, 99 of 100 below %s, %.0f hits/s\n", goroutines, l[len(l)/2], l[len(l)*99/100], float64(len(l))/took.Seconds())
+		fmt.Printf("%d goroutines: median %s, 99 %% below %s, %.0f hits/s\n", goroutines, l[len(l)/2], l[len(l)*99/100], float64(len(l))/took.Seconds())
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// record has about so many bytes in ten columns, a third of them text.
+// record returns a record of about the given size in ten columns, a third of them text.
 func record(bytes int) arrow.RecordBatch {
 	var fields []arrow.Field
 	for i := range 10 {
@@ -41,10 +41,10 @@ func record(bytes int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// bookkeeping measures what an answer takes beside its rows: as the cache counts
-// it, and as Go's heap does.
+// bookkeeping measures the memory that an entry takes in addition to its rows: as the
+// cache counts it, and as Go's heap does.
 func bookkeeping(context.Context) error {
-	fmt.Print("\nWhat an answer of one page in ten columns takes beside its rows\n\n| rows' bytes | counted by the cache | of Go's heap | part of the rows |\n|--:|--:|--:|--:|\n")
+	fmt.Print("\nMemory of an entry of one page with ten columns, in addition to its rows\n\n| bytes of rows | counted by the cache | on Go's heap | relative to the rows |\n|--:|--:|--:|--:|\n")
 	for _, size := range []int{1 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		r := record(size)
 		n := min(int64(1000), 64<<20/sources.Size(r))
@@ -66,13 +66,13 @@ func bookkeeping(context.Context) error {
 				At:  time.Now(), Expires: time.Now().Add(time.Hour), Schema: r.Schema(), Pages: []sources.Batch{{Record: r}},
 			}
 			if !answers.Put(a) {
-				return fmt.Errorf("answer %d was not kept", i)
+				return fmt.Errorf("entry %d was not cached", i)
 			}
 		}
 		grown := heap() - before
 		s := answers.Stats()
 		if int64(s.Entries) != n {
-			return fmt.Errorf("%d of %d answers were kept", s.Entries, n)
+			return fmt.Errorf("%d of %d entries are in the cache", s.Entries, n)
 		}
 		payload := s.Payload / n
 		fmt.Printf("| %d | %d | %d | %.2f %% (heap %.2f %%) |\n", payload, s.Bytes/n-payload, grown/n-payload,

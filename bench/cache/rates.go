@@ -17,12 +17,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// The workload: two groups of people who look at reports. Each group has 300
-// questions, 100 of which are the other's too, so that there are 500 in all and
-// 20 of 100 overlap. Which question comes next follows Zipf's law (exponent 1.1)
-// over a shuffle of the group's own; the groups take turns at random. Answers are
-// log-normal, 16 KiB in the middle, from 1 to 256 KiB. The cache holds a part of
-// the bytes of all answers.
+// The workload is two groups of people who read reports. Each group has 300 queries and
+// shares 100 of them with the other group: 500 in all, of which 20 % are shared. The
+// next group is random; its next query follows Zipf's law (exponent 1.1) over a shuffle
+// of the group's queries. The sizes of results are log-normal, with a median of 16 KiB,
+// and range from 1 to 256 KiB. The cache has room for a fraction of all results.
 const (
 	questions = 500
 	perGroup  = 300
@@ -53,7 +52,7 @@ func workload() (trace []int, sizes []int) {
 	return trace, sizes
 }
 
-// contestant looks a question up, and remembers it where it is not there.
+// contestant is a cache that the workload looks queries up in, and fills after a miss.
 type contestant struct {
 	name string
 	open func(bytes int64, sizes []int) (find func(q int) bool, put func(q int), closed func())
@@ -65,7 +64,7 @@ func rates() error {
 	for _, s := range sizes {
 		total += int64(s)
 	}
-	fmt.Printf("\nHit rates of %d requests for %d questions of %s together (seed %d): requests, and bytes, answered from the cache\n\n| capacity |", requests, questions, budget.FormatBytes(total), seed)
+	fmt.Printf("\nHit rates of %d requests for %d queries with results of %s in all (seed %d): requests, and bytes, served from the cache\n\n| capacity |", requests, questions, budget.FormatBytes(total), seed)
 	all := []contestant{{"penstock", ours}, {"plain LRU", plain}, {"ristretto", withRistretto}, {"otter", withOtter}}
 	for _, c := range all {
 		fmt.Printf(" %s |", c.name)
@@ -149,7 +148,7 @@ func withRistretto(bytes int64, sizes []int) (func(int) bool, func(int), func())
 	}
 	put := func(q int) {
 		cache.Set(q, q, int64(sizes[q]))
-		cache.Wait() // else the next request may miss what is on its way
+		cache.Wait() // otherwise the next request may miss a value that is still being stored
 	}
 	return find, put, cache.Close
 }
@@ -157,7 +156,7 @@ func withRistretto(bytes int64, sizes []int) (func(int) bool, func(int), func())
 func withOtter(bytes int64, sizes []int) (func(int) bool, func(int), func()) {
 	cache := otter.Must(&otter.Options[int, int]{
 		MaximumWeight: uint64(bytes), Weigher: func(_, q int) uint32 { return uint32(sizes[q]) },
-		Executor: func(f func()) { f() }, // at once, for the same reason
+		Executor: func(f func()) { f() }, // synchronously, for the same reason
 	})
 	find := func(q int) bool {
 		_, ok := cache.GetIfPresent(q)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The columns of the file. A tenth of the names and notes is in quotes, and some
-// values are missing.
+// The columns of the file. A tenth of the names and notes are quoted, and some values
+// are missing.
 const (
 	header  = "id,customer_id,price,quantity,day,at,status,name,rate,note\n"
 	columns = `[{"name": "id", "type": "integer"}, {"name": "customer_id", "type": "integer"},
@@ -25,8 +25,8 @@ var (
 	words    = strings.Fields("the quick brown fox jumps over a lazy dog while seven wizards box grumpy kegs of liquid jade beside old mill ponds")
 )
 
-// generate writes the table into a directory of its own: rows until the file has
-// so many bytes, the same for the same size.
+// generate writes the table and its description into dir, with enough rows for a file
+// of the given size. Files of the same size have the same content.
 func generate(dir string, size int64) error {
 	f, err := os.Create(filepath.Join(dir, "sales.csv"))
 	if err != nil {
@@ -67,7 +67,7 @@ func generate(dir string, size int64) error {
 	return os.WriteFile(filepath.Join(dir, "datapackage.json"), fmt.Appendf(nil, `{"resources": [{"name": "sales", "path": "sales.csv", "schema": {"fields": %s}}]}`, columns), 0o600)
 }
 
-// text appends some words, one time in ten in quotes.
+// text appends some words, quoted one time in ten.
 func text(line []byte, r *rand.Rand, n int) []byte {
 	quoted := r.IntN(10) == 0
 	if quoted {

@@ -1,7 +1,6 @@
-// Command csv measures how fast a CSV file becomes Arrow batches: penstock's
-// source on one core and two, and behind the walls of a process and of
-// WebAssembly, beside encoding/csv with Arrow builders, arrow-go's reader and
-// DuckDB. The file is made for the trial.
+// Command csv measures how fast a CSV file is converted to Arrow batches: by Penstock's
+// source on one core and on two, in a process and in a WebAssembly module, compared with
+// encoding/csv with Arrow builders, arrow-go's reader and DuckDB. It generates the file.
 package main
 
 import (
@@ -29,8 +28,8 @@ const (
 var (
 	linked = map[string]sources.Open{"csv": csv.Open}
 	walls  = []wall.Wall{process.Wall(), wasm.Wall()}
-	size   = flag.Int64("size", 200_000_000, "bytes of the file")
-	part   = flag.Bool("part", false, "measure what reading a part of the columns or of the rows costs, instead of the walls and the peers")
+	size   = flag.Int64("size", 200_000_000, "size of the file, in bytes")
+	part   = flag.Bool("part", false, "measure reads of some of the columns or rows, instead of walls and other readers")
 )
 
 func main() {
@@ -49,7 +48,7 @@ func main() {
 		{Name: "duckdb 2 threads", Run: duckdb(2)},
 		{Name: "newlines", Run: newlines, Sampled: true},
 	}
-	// The flags are parsed by the trial, which wants to know the contestants.
+	// The trial parses the flags, but needs the contestants before that.
 	if len(os.Args) > 1 && os.Args[1] == "-part" || len(os.Args) > 1 && os.Args[1] == "-part=true" {
 		contestants = []trial.Contestant{
 			{Name: "all columns", Run: scan(1, all)},
@@ -63,7 +62,7 @@ func main() {
 	trial.Main("CSV, one file into Arrow batches", contestants, setup)
 }
 
-// setup makes the file and the module.
+// setup generates the file and compiles the module.
 func setup(ctx context.Context) (env []string, cleanup func(), err error) {
 	dir, err := os.MkdirTemp("", "penstock-bench")
 	if err != nil {

@@ -39,7 +39,7 @@ var schema = arrow.NewSchema([]arrow.Field{
 	{Name: "note", Type: arrow.BinaryTypes.String, Nullable: true},
 }, nil)
 
-// newlines counts the file's lines: what reading alone costs.
+// newlines counts the file's lines. It measures the cost of reading alone.
 func newlines(context.Context) (out trial.Outcome, err error) {
 	f, err := os.Open(file())
 	if err != nil {
@@ -58,9 +58,9 @@ func newlines(context.Context) (out trial.Outcome, err error) {
 	}
 }
 
-// builders reads with encoding/csv and appends to Arrow builders, as a program
-// would that wants the same batches: its records are reused, its texts parsed by
-// strconv and time.
+// builders reads with encoding/csv and appends to Arrow builders, as a program that
+// needs the same batches would: it reuses records, and parses values with strconv and
+// time.
 func builders(context.Context) (out trial.Outcome, err error) {
 	runtime.GOMAXPROCS(1)
 	f, err := os.Open(file())
@@ -150,8 +150,8 @@ func arrowReader(context.Context) (out trial.Outcome, err error) {
 	return out, errors.Join(r.Err(), f.Close())
 }
 
-// duckdb makes a table in memory of the file, with the types declared and its
-// dialect given. The checksum is taken after the clock has stopped.
+// duckdb reads the file into a table in memory, with the types and the dialect given.
+// The checksum is computed after the clock has stopped.
 func duckdb(threads int) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		db, err := sql.Open("duckdb", "")
@@ -179,10 +179,10 @@ func duckdb(threads int) func(ctx context.Context) (trial.Outcome, error) {
 	}
 }
 
-// wrapped takes a whole number of any size modulo 2^64, as the others add up.
+// wrapped scans an integer of any size modulo 2^64, like the sums of the other readers.
 type wrapped struct{ to *int64 }
 
-// Scan reads a number's text.
+// Scan parses the text of a number.
 func (w wrapped) Scan(v any) error {
 	n, err := strconv.ParseUint(fmt.Sprint(v), 10, 64)
 	*w.to = int64(n)

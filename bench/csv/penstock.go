@@ -21,11 +21,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// memoryLimit is what each of ours may hold, in bytes.
+// memoryLimit is the memory limit of each of Penstock's contestants, in bytes.
 const memoryLimit = 64 << 20
 
-// scan reads the source itself, without an engine, on so many cores: what the
-// other readers of CSV do.
+// scan reads the source on the given number of cores without the engine, like the other
+// CSV readers.
 func scan(cores int, ask func(q *sources.Query)) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		runtime.GOMAXPROCS(cores)
@@ -90,7 +90,7 @@ func drain(batches sources.Batches) (rows, sum int64, err error) {
 	return rows, sum, nil
 }
 
-// stream reads through the engine, behind a wall, so many parts at once.
+// stream reads with the engine behind a wall, the given number of partitions at once.
 func stream(wall host.Isolation, parallel int) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		o := host.Options{Sources: linked, Walls: walls, Isolation: wall}
@@ -134,7 +134,7 @@ func record(r arrow.RecordBatch) (sum int64) {
 	return sum
 }
 
-// total adds up a column: what every contestant does with every value.
+// total returns the sum of a column. Every contestant visits every value this way.
 func total(c arrow.Array) (sum int64) {
 	switch c := c.(type) {
 	case *array.Int64:

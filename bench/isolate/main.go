@@ -1,9 +1,9 @@
 //go:build linux
 
-// Command isolate measures by how much a plugin that takes memory gets past its
-// cap before it is dead: runs of one that takes 200 MB in a second and one that
-// takes 2 GB, in turn. What it held is what the kernel says that it had in memory
-// at most, without the files that it shares.
+// Command isolate measures by how much a plugin exceeds its memory cap before it is
+// killed. Runs alternate between a plugin that allocates 200 MB a second and one that
+// allocates 2 GB a second. The memory of a plugin is the peak that the kernel reports,
+// without shared files.
 package main
 
 import (
@@ -26,14 +26,14 @@ import (
 
 var (
 	runs  = flag.Int("runs", 100, "runs of each plugin")
-	limit = flag.Int64("cap", 256, "MiB that each may hold")
+	limit = flag.Int64("cap", 256, "memory cap of each plugin, in MiB")
 )
 
-// figures are those of one plugin's runs.
+// figures are the results of one plugin's runs.
 type figures struct {
 	rate string
 	over []float64 // percent of the cap
-	took []float64 // GB in a second, from its first row to its end
+	took []float64 // GB per second, from the first row to the end
 }
 
 func main() {
@@ -65,8 +65,8 @@ func measure(ctx context.Context) error {
 		fmt.Fprintf(os.Stderr, "\rrun %d of %d", i+1, *runs)
 	}
 	fmt.Fprintln(os.Stderr)
-	fmt.Printf("a plugin that takes memory, stopped at %d MiB: by how much it got past that, in %d runs\n\n", *limit, *runs)
-	fmt.Print("| asked for, bytes/s | reached, GB/s | overshoot, median | nine tenths below | worst |\n|--:|--:|--:|--:|--:|\n")
+	fmt.Printf("by how much a plugin exceeds its cap of %d MiB before it is killed, in %d runs\n\n", *limit, *runs)
+	fmt.Print("| requested bytes/s | reached GB/s | median overshoot | 90 % below | maximum |\n|--:|--:|--:|--:|--:|\n")
 	for _, f := range all {
 		slices.Sort(f.over)
 		slices.Sort(f.took)
@@ -76,8 +76,8 @@ func measure(ctx context.Context) error {
 	return nil
 }
 
-// one lets a plugin take memory until it is stopped, and then reads what is left
-// of the source: the next lease must work.
+// one lets a plugin allocate memory until it is killed. Then it reads the source again,
+// because the next session must work.
 func one(ctx context.Context, hog string, f *figures) error {
 	bytes := *limit << 20
 	source, err := process.Open(ctx, wall.Options{Command: []string{hog}, Memory: bytes}, sources.Config{Options: map[string]string{"rate": f.rate}})
@@ -99,7 +99,7 @@ func one(ctx context.Context, hog string, f *figures) error {
 		}
 	}
 	if excess == nil {
-		return errors.Join(errors.New("the plugin was not stopped"), session.Close(), source.Close())
+		return errors.Join(errors.New("the plugin was not killed"), session.Close(), source.Close())
 	}
 	took := time.Since(began)
 	_, peak, _ := session.(interface {
@@ -119,7 +119,7 @@ func one(ctx context.Context, hog string, f *figures) error {
 		rows += batch.Record.NumRows()
 	}
 	if rows != 10 {
-		return fmt.Errorf("the next session read %d rows of 10", rows)
+		return fmt.Errorf("the next session read %d rows, want 10", rows)
 	}
 	return errors.Join(next.Close(), session.Close(), source.Close())
 }

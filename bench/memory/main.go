@@ -1,7 +1,7 @@
-// Command memory shows what penstock's memory limit is worth: it reads files of
-// growing size under several limits, behind each wall, and sets the peak of the
-// host's resident memory, and of the isolate's private memory, against the limit.
-// Every run must give all rows with the same checksum.
+// Command memory measures how well Penstock's memory limit holds. It reads files of
+// growing size with several limits behind each wall, and compares the peak of the host's
+// resident memory, and of the sandbox's private memory, with the limit. Every run must
+// return all rows with the same checksum.
 //
 // It writes a table and a plot.
 package main
@@ -22,13 +22,13 @@ import (
 )
 
 var (
-	bin     = flag.String("bin", "../bin", "the directory of penstock and csv.wasm")
-	data    = flag.String("data", "", "a directory to make the files in, and find them again; empty: a temporary one")
-	to      = flag.String("to", "../docs", "the directory for memory.md and memory.svg")
-	rows    = flag.String("rows", "100000,1000000,10000000", "how many narrow rows")
-	fatRows = flag.String("fat", "10000,100000", "how many rows of 10 KiB")
+	bin     = flag.String("bin", "../bin", "directory of penstock and csv.wasm")
+	data    = flag.String("data", "", "directory to generate the files in, and to reuse them from (default: a temporary one)")
+	to      = flag.String("to", "../docs", "directory to write memory.md and memory.svg to")
+	rows    = flag.String("rows", "100000,1000000,10000000", "numbers of narrow rows")
+	fatRows = flag.String("fat", "10000,100000", "numbers of rows of 10 KiB")
 	limits  = flag.String("limits", "32,64,128,256", "memory limits, in MiB")
-	walls   = flag.String("walls", "inproc,process,wasm", "the walls")
+	walls   = flag.String("walls", "inproc,process,wasm", "walls")
 )
 
 // subject is a file to read.
@@ -45,13 +45,13 @@ type result struct {
 	Wall     string
 	Consumer string
 	Limit    int64 // bytes
-	Base     int64 // bytes: the host's peak when it reads ten rows
-	Host     int64 // bytes: VmHWM of the host's process
+	Base     int64 // bytes: the peak of the host when it reads ten rows
+	Host     int64 // bytes: VmHWM of the host process
 	Elapsed  time.Duration
 	receipt
 }
 
-// receipt is the part of penstock's that is looked at.
+// receipt has the fields of Penstock's receipt that are used here.
 type receipt struct {
 	Complete    bool   `json:"complete"`
 	Rows        int64  `json:"rows"`
@@ -99,7 +99,7 @@ func run() error {
 			for _, s := range subjects {
 				for _, consumer := range []string{"fast", "slow"} {
 					if consumer == "slow" && s.rows > 1_000_000 {
-						continue // which would take an hour, and differs in nothing but that
+						continue // it would take an hour, with no other difference
 					}
 					if base == 0 || consumer == "fast" {
 						ten, err := measure(s, wall, "fast", mib<<20, 10)
@@ -114,15 +114,15 @@ func run() error {
 					}
 					r.Base = base
 					if !r.Complete || r.Rows != s.rows {
-						return fmt.Errorf("%s %s behind %s in %d MiB: %d rows, %s", s.shape, consumer, wall, mib, r.Rows, r.Error)
+						return fmt.Errorf("%s rows, %s consumer, %s, %d MiB: incomplete after %d rows: %s", s.shape, consumer, wall, mib, r.Rows, r.Error)
 					}
 					if sums[s.uri] == "" {
 						sums[s.uri] = r.Checksum
 					}
 					if sums[s.uri] != r.Checksum {
-						return fmt.Errorf("%s behind %s in %d MiB has the checksum %s, not %s", s.uri, wall, mib, r.Checksum, sums[s.uri])
+						return fmt.Errorf("%s, %s, %d MiB: checksum %s, want %s", s.uri, wall, mib, r.Checksum, sums[s.uri])
 					}
-					fmt.Fprintf(os.Stderr, "%-7s %3d MiB %-6s %-4s %8d rows: host %5.1f MiB (ten rows %5.1f), counted %5.1f, isolate %5.1f, %s\n",
+					fmt.Fprintf(os.Stderr, "%-7s %3d MiB %-6s %-4s %8d rows: host %5.1f MiB (ten rows %5.1f), counted %5.1f, sandbox %5.1f, %s\n",
 						wall, mib, s.shape, consumer, s.rows, inMiB(r.Host), inMiB(r.Base), inMiB(r.Peak), inMiB(r.Isolate), r.Elapsed.Round(time.Millisecond))
 					all = append(all, r)
 				}
@@ -138,8 +138,8 @@ func run() error {
 	return drawTo(all, filepath.Join(*to, "memory.svg"))
 }
 
-// files makes what is read: order lines of a made-up shop, and a table of rows
-// with a text of 10 KiB each, which is 1 % of the largest page.
+// files generates the files to read: order lines of a made-up shop, and tables whose
+// rows have a text of 10 KiB each, which is 1 % of the largest page.
 func files(dir string) (all []subject, err error) {
 	for _, text := range strings.Split(*rows, ",") {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -193,10 +193,10 @@ func generate(path string, n int64, row func(w *bufio.Writer, i int64), header s
 	return os.Rename(path+".part", path)
 }
 
-// slowRate is how fast a slow consumer reads, in bytes a second.
+// slowRate is how fast a slow consumer reads, in bytes per second.
 const slowRate = 100 << 20
 
-// measure reads a file once with penstock.
+// measure reads a file once with the penstock command.
 func measure(s subject, wall, consumer string, limit, most int64) (result, error) {
 	r := result{subject: s, Wall: wall, Consumer: consumer, Limit: limit}
 	args := []string{"read", s.uri, s.table, "--memory", fmt.Sprintf("%dB", limit), "--isolation", wall, "--format", "arrow", "--stats=json"}
@@ -248,8 +248,8 @@ func (s *slow) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// watch returns the peak of a process's resident memory, which the kernel keeps
-// (VmHWM): it is looked at until the process ends.
+// watch polls a process until it ends, and returns the peak of its resident memory, as
+// the kernel reports it (VmHWM).
 func watch(pid int, stop chan struct{}) (peak int64) {
 	for {
 		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {

@@ -13,21 +13,20 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// report is the table of all runs.
+// report returns the table of all runs, in Markdown.
 func report(all []result) []byte {
 	var b bytes.Buffer
-	b.WriteString(`# What the memory limit is worth
+	b.WriteString(`# How well the memory limit holds
 
-Peak resident memory (VmHWM) of the process that reads, against the limit that it
-was given, and the peak of the isolate's private memory against its own cap.
-` + "`make bench-memory`" + ` makes this table and the plot anew. Every run gave all rows with
-one checksum for each file. "ten rows" is the same command with a limit of ten rows:
-what the program takes by itself. A fat row has 10 KiB. A slow consumer reads 100
-MB/s of what is written.
+The peak resident memory (VmHWM) of the process that reads, compared with its limit, and
+the peak of the sandbox's private memory, compared with its cap. ` + "`make bench-memory`" + `
+updates this table and the plot. Every run returned all rows, with the same checksum for
+the same file. "Ten rows" is the same command with --limit 10: the memory that the
+program itself takes. A fat row has 10 KiB. A slow consumer reads 100 MB/s of the output.
 
 ![peak memory by rows](memory.svg)
 
-| wall | limit MiB | rows | consumer | seconds | host peak MiB | ten rows MiB | host peak / (limit + ten rows) | counted MiB | isolate peak MiB | isolate cap MiB | level changes |
+| wall | limit MiB | rows | consumer | seconds | host peak MiB | ten rows MiB | host peak / (limit + ten rows) | counted MiB | sandbox peak MiB | sandbox cap MiB | level changes |
 |---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|
 `)
 	for _, r := range all {
@@ -60,7 +59,7 @@ MB/s of what is written.
 
 func (r result) rows() int64 { return r.subject.rows }
 
-// drawTo plots the host's peak by the number of narrow rows: a line for each wall
+// drawTo plots the host's peak by the number of narrow rows, with a line for each wall
 // and limit.
 func drawTo(all []result, file string) error {
 	p := plot.New()

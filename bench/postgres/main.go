@@ -1,7 +1,6 @@
-// Command postgres measures how fast the rows of a PostgreSQL table come out of
-// it: penstock linked in and behind the process wall, beside psql, pgx,
-// database/sql, GORM, bun, and pages by OFFSET. The server is one of its own, on
-// this machine.
+// Command postgres measures how fast a PostgreSQL table can be read: by Penstock
+// in-process and in a process of its own, compared with psql, pgx, database/sql, GORM,
+// bun, and pages by OFFSET. It starts its own server on this machine.
 package main
 
 import (
@@ -20,7 +19,7 @@ var (
 	linked = map[string]sources.Open{"postgres": postgres.Open}
 	walls  = []wall.Wall{process.Wall()}
 	orders = flag.Int("orders", 1_000_000, "orders in the shop; order_lines has four times as many rows")
-	table  = flag.String("table", "order_lines", "the table to read; those that map rows to structs know order_lines alone")
+	table  = flag.String("table", "order_lines", "table to read; contestants that map rows to structs support only order_lines")
 )
 
 func main() {

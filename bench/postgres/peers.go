@@ -23,8 +23,8 @@ import (
 	"github.com/penstock-data/penstock/bench/trial"
 )
 
-// psql throws the rows away as they come, in the binary form: the least that a
-// client can do.
+// psql discards the rows, which it gets in the binary format: the least that a client
+// can do.
 func psql(ctx context.Context) (trial.Outcome, error) {
 	c := exec.CommandContext(ctx, "psql", "-X", shop.URI(), "-c", `\copy `+*table+` to '/dev/null' with (format binary)`)
 	started := time.Now()
@@ -82,13 +82,13 @@ func totalOf(v any) int64 {
 		}
 		return v.UnixMicro()
 	case pgtype.Numeric:
-		// The columns' scales are what the server sends.
+		// The server sends the scale of the column.
 		return v.Int.Int64()
 	}
 	return 0
 }
 
-// line is a row as a program that maps rows to structs has it.
+// line is a row of order_lines as a struct.
 type line struct {
 	bun.BaseModel `bun:"table:order_lines" gorm:"-"`
 
@@ -107,7 +107,7 @@ func (l *line) total() int64 {
 	return l.OrderID + l.Line + l.ProductID + l.Quantity + unscaled(l.UnitPrice) + unscaled(l.Discount.String) + totalOf(l.Gift)
 }
 
-// unscaled is a decimal without its point.
+// unscaled returns the digits of a decimal as an integer, without the decimal point.
 func unscaled(s string) int64 {
 	var n int64
 	for i := range len(s) {
@@ -163,8 +163,8 @@ func scanLines(ctx context.Context, db *sql.DB, started time.Time, query string,
 	return n, sum, first, rows.Err()
 }
 
-// batch is how many rows the ORMs handle at once: GORM's documentation uses 100,
-// which is slower.
+// batch is how many rows the ORMs read at once. GORM's documentation uses 100, which is
+// slower.
 const batch = 1000
 
 func gormBatches(ctx context.Context) (out trial.Outcome, err error) {
@@ -180,9 +180,9 @@ func gormBatches(ctx context.Context) (out trial.Outcome, err error) {
 	started := time.Now()
 	var sum int64
 	var lines []line
-	// FindInBatches goes on by the first column of the key, which order_lines
-	// has not for itself: it would lose lines. So it reads by hand what that
-	// method would read.
+	// FindInBatches resumes after the first column of the key alone. That column is not
+	// unique in order_lines, so FindInBatches would lose rows. This loop reads the same
+	// batches by the whole key.
 	var last line
 	for {
 		q := orm.WithContext(ctx).Order("order_id, line").Limit(batch)
@@ -237,8 +237,8 @@ func bunRows(ctx context.Context) (out trial.Outcome, err error) {
 	return out, rows.Err()
 }
 
-// offsetPages reads the first 100 000 rows in pages of 1000 by OFFSET; with each
-// page the server walks over all that came before.
+// offsetPages reads the first 100,000 rows in pages of 1000 by OFFSET. For each page, the
+// server skips all rows before it.
 func offsetPages(ctx context.Context) (out trial.Outcome, err error) {
 	db, err := openDB()
 	if err != nil {

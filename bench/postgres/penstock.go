@@ -32,16 +32,16 @@ func ordered(ctx context.Context) (trial.Outcome, error) {
 	return read(ctx, host.InProcess, core.Query{Table: *table, OrderBy: order}, core.Options{})
 }
 
-// parts reads several partitions at once, over as many connections, and takes
-// the rows as they come.
+// parts reads several partitions at once, each over a connection of its own, and takes
+// the rows as they arrive.
 func parts(n int) func(context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (trial.Outcome, error) {
 		return read(ctx, host.InProcess, core.Query{Table: *table}, core.Options{Parallel: n, Unordered: true})
 	}
 }
 
-// read streams with what is the default but for the memory, which is enough. The
-// clock starts with the catalog loaded, as it is for a program that runs.
+// read reads a stream with enough memory, and otherwise with the given options. The clock
+// starts after the catalog is loaded, as in a program that has been running.
 func read(ctx context.Context, wall host.Isolation, q core.Query, o core.Options) (trial.Outcome, error) {
 	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: wall})
 	if err != nil {
@@ -84,7 +84,7 @@ func stream(ctx context.Context, source *host.Source, q core.Query, o core.Optio
 	return out, s.Close()
 }
 
-// total adds up a column: what every contestant does with every value.
+// total returns the sum of a column. Every contestant visits every value this way.
 func total(c arrow.Array) int64 {
 	var sum int64
 	switch c := c.(type) {

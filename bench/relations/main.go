@@ -1,11 +1,10 @@
-// Command relations measures how fast nested rows come out of a source: orders
-// with their customer and their lines, and each line with its product.
+// Command relations measures how fast nested rows can be read from a source: orders with
+// their customer and their lines, and each line with its product.
 //
-// From PostgreSQL it measures penstock beside GORM's Preload, bun's relations,
-// JSON made by the server, one query for each row, and psql that does no more
-// than dump the four tables. From CSV files it measures the same question beside
-// a scan of the same files. ent is not here: it needs code that is generated for
-// the tables, and asks the questions that bun asks.
+// From PostgreSQL it compares Penstock with GORM's Preload, bun's relations, JSON made by
+// the server, one query for each row, and psql, which only dumps the four tables. From
+// CSV files it compares the same query with a scan of the same files. ent is left out: it
+// needs code that is generated for the tables, and sends the same queries as bun.
 package main
 
 import (
@@ -30,13 +29,13 @@ const dirVariable = "PENSTOCK_BENCH_DIR"
 var (
 	linked  = map[string]sources.Open{"postgres": postgres.Open, "csv": csv.Open}
 	walls   = []wall.Wall{process.Wall(), wasm.Wall()}
-	orders  = flag.Int("orders", 1_000_000, "orders in the shop: a tenth as many customers, a twentieth products, four times as many lines")
-	source  = flag.String("source", "postgres", "what to read from: postgres or csv")
-	percent = flag.Int("percent", 100, "how many percent of the orders to read")
-	skewed  = flag.Bool("skewed", false, "read customers with their orders instead, of which early ones have many")
-	chunk   = flag.Int("chunk", 5000, "rows that every contestant handles at once")
-	memory  = flag.Int64("memory", 256<<20, "what penstock may hold, in bytes")
-	isolate = flag.String("isolation", string(host.InProcess), "where penstock's source runs")
+	orders  = flag.Int("orders", 1_000_000, "orders in the shop, which has a tenth as many customers, a twentieth as many products and four times as many lines")
+	source  = flag.String("source", "postgres", "source to read from: postgres or csv")
+	percent = flag.Int("percent", 100, "percentage of the orders to read")
+	skewed  = flag.Bool("skewed", false, "read customers with their orders instead; the first customers have many orders")
+	chunk   = flag.Int("chunk", 5000, "rows that every contestant reads at once")
+	memory  = flag.Int64("memory", 256<<20, "Penstock's memory limit, in bytes")
+	isolate = flag.String("isolation", string(host.InProcess), "where Penstock's source runs: inproc, process or wasm")
 )
 
 func main() {
@@ -54,7 +53,8 @@ func main() {
 	})
 }
 
-// contestants are those of what the flags ask for, which are not parsed yet.
+// contestants returns the contestants that the flags select. The flags are not parsed
+// yet: the trial does that, but needs the contestants before.
 func contestants() []trial.Contestant {
 	fromCSV, isSkewed := false, false
 	for i, arg := range os.Args {

@@ -24,7 +24,7 @@ import (
 	"github.com/penstock-data/penstock/bench/trial"
 )
 
-// where is the condition on the orders, in SQL; empty for all.
+// where returns the condition on the orders, in SQL; empty for all orders.
 func where() string {
 	if *percent >= 100 {
 		return ""
@@ -32,13 +32,13 @@ func where() string {
 	return fmt.Sprintf("freight < %d", 2**percent)
 }
 
-// dump throws the rows of the four tables away as they come, in the binary form:
-// the least that a client can do.
+// dump discards the rows of the four tables, which it gets in the binary format: the
+// least that a client can do.
 func dump(ctx context.Context) (trial.Outcome, error) {
 	return psql(ctx, "select * from orders"+and(" where ", where()), "select * from customers", "select * from order_lines", "select * from products")
 }
 
-// dumpOrdered has them in the order in which a merge would need them.
+// dumpOrdered is like dump, with the rows in the order that a merge would need.
 func dumpOrdered(ctx context.Context) (trial.Outcome, error) {
 	return psql(ctx, "select * from orders"+and(" where ", where())+" order by id", "select * from customers order by id",
 		"select * from order_lines order by order_id, line", "select * from products order by id")
@@ -78,8 +78,7 @@ func openDB(ctx context.Context) (*sql.DB, error) {
 	return db, db.PingContext(ctx)
 }
 
-// batches calls next, which reads so many rows after the last one, until it
-// returns fewer.
+// batches calls next, which reads the next *chunk rows, until it returns fewer.
 func batches(ctx context.Context, next func(db *sql.DB) (rows int, sum int64, err error)) (out trial.Outcome, err error) {
 	db, err := openDB(ctx)
 	if err != nil {
@@ -105,7 +104,7 @@ func batches(ctx context.Context, next func(db *sql.DB) (rows int, sum int64, er
 	return out, nil
 }
 
-// counted counts the statements of an ORM.
+// counted counts the statements that an ORM sends.
 type counted struct{ n float64 }
 
 func (c *counted) with(out trial.Outcome) trial.Outcome {
@@ -113,7 +112,7 @@ func (c *counted) with(out trial.Outcome) trial.Outcome {
 	return out
 }
 
-// gormFind reads batches by GORM, with what is preloaded.
+// gormFind reads batches with GORM, and preloads relations.
 func gormFind[T any](ctx context.Context, condition string, key func(*T) int64, total func(*T) int64, preload ...string) (trial.Outcome, error) {
 	var orm *gorm.DB
 	var queries counted
@@ -159,7 +158,7 @@ func gormSkewed(ctx context.Context) (trial.Outcome, error) {
 	return gormFind(ctx, "", func(c *customer) int64 { return c.ID }, (*customer).total, "Orders.Lines")
 }
 
-// counting is a hook of bun's.
+// counting is a bun hook that counts queries.
 type counting struct{ *counted }
 
 func (c counting) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context {
@@ -169,7 +168,7 @@ func (c counting) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Co
 
 func (counting) AfterQuery(context.Context, *bun.QueryEvent) {}
 
-// bunFind reads batches by bun, with relations.
+// bunFind reads batches with bun, and their relations.
 func bunFind[T any](ctx context.Context, table, condition string, key func(*T) int64, total func(*T) int64, relations ...string) (trial.Outcome, error) {
 	var orm *bun.DB
 	var queries counted
@@ -210,7 +209,7 @@ func bunSkewed(ctx context.Context) (trial.Outcome, error) {
 	return bunFind(ctx, `"customer"`, "", func(c *customer) int64 { return c.ID }, (*customer).total, "Orders", "Orders.Lines")
 }
 
-// texts makes decimals texts, for JSON has only floats.
+// The JSON documents. They have decimals as text, because JSON numbers may lose digits.
 const (
 	productJSON  = `to_jsonb(p) || jsonb_build_object('price', p.price::text)`
 	lineJSON     = `to_jsonb(l) || jsonb_build_object('unit_price', l.unit_price::text, 'discount', l.discount::text, 'product', ` + productJSON + `)`
@@ -219,7 +218,7 @@ const (
 		(select jsonb_agg(` + lineJSON + ` order by l.line) from order_lines l join products p on p.id = l.product_id where l.order_id = o.id))`
 )
 
-// jsonAgg has the server make one JSON document of each order.
+// jsonAgg reads each order as one JSON document that the server makes.
 func jsonAgg(ctx context.Context) (out trial.Outcome, err error) {
 	conn, err := pgx.Connect(ctx, shop.URI())
 	if err != nil {
@@ -248,8 +247,7 @@ func jsonAgg(ctx context.Context) (out trial.Outcome, err error) {
 	return out, rows.Err()
 }
 
-// sampled is how many orders are read by one query for each row. The time is
-// that of all orders at the same pace.
+// sampled is how many orders naive reads. Its time is extrapolated to all orders.
 const sampled = 2000
 
 func naive(ctx context.Context) (out trial.Outcome, err error) {

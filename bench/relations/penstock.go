@@ -26,13 +26,13 @@ func penstock(ctx context.Context) (trial.Outcome, error) {
 	return stream(ctx, "orders", "customer,order_lines.product")
 }
 
-// penstockTwo reads the root with two relations.
+// penstockTwo reads orders with only two relations.
 func penstockTwo(ctx context.Context) (trial.Outcome, error) {
 	return stream(ctx, "orders", "customer,order_lines")
 }
 
-// opened calls use with the source open and its catalog loaded, as they are
-// for a program that runs.
+// opened opens the source, loads its catalog and calls use, so that use measures a
+// program that has been running.
 func opened(ctx context.Context, use func(*host.Source) error) error {
 	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Isolation(*isolate)})
 	if err != nil {
@@ -51,7 +51,7 @@ func opened(ctx context.Context, use func(*host.Source) error) error {
 	return errors.Join(err, h.Close())
 }
 
-// stream reads the nested rows, and visits every value of them.
+// stream reads the nested rows, and visits every value.
 func stream(ctx context.Context, table, load string) (out trial.Outcome, err error) {
 	branches, err := query.ParseLoad(load)
 	if err != nil {
@@ -88,7 +88,7 @@ func stream(ctx context.Context, table, load string) (out trial.Outcome, err err
 	return out, err
 }
 
-// scanFiles reads the four tables, one after the other, and counts the orders.
+// scanFiles reads the four tables one after the other, and counts the orders.
 func scanFiles(ctx context.Context) (out trial.Outcome, err error) {
 	err = opened(ctx, func(s *host.Source) error {
 		started := time.Now()
@@ -119,14 +119,14 @@ func scanFiles(ctx context.Context) (out trial.Outcome, err error) {
 	return out, err
 }
 
-// total adds up a column: the integers and the unscaled decimals, and the
-// lengths of the texts; what every contestant does with every value.
+// total returns the sum of a column: of integers, unscaled decimals and lengths of
+// texts. Every contestant visits every value this way.
 func total(c arrow.Array) int64 {
 	var sum int64
 	switch c := c.(type) {
 	case *array.Struct:
 		for i := range c.NumField() {
-			sum += total(c.Field(i)) // what lies under a NULL is NULL or zero
+			sum += total(c.Field(i)) // the fields of a NULL struct are NULL or zero
 		}
 	case *array.List:
 		if c.Len() == 0 {

@@ -6,8 +6,7 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// The shop's rows, as programs that map rows to structs have them. Decimals are
-// texts, since a float would not hold them.
+// The rows of the shop as structs. Decimals are texts, because a float would round them.
 
 type customer struct {
 	bun.BaseModel `bun:"table:customers" gorm:"-"`
@@ -124,7 +123,7 @@ func length(s *string) int64 {
 	return int64(len(*s))
 }
 
-// unscaled is a decimal as a whole number of the units of its scale.
+// unscaled returns a decimal as an integer number of units of its scale.
 func unscaled(s *string, scale int) int64 {
 	if s == nil {
 		return 0

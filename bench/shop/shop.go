@@ -1,4 +1,4 @@
-// Package shop is what the benchmarks read: testkit's made-up shop in a
+// Package shop provides the data that benchmarks read: testkit's made-up shop, in a
 // PostgreSQL server of its own.
 package shop
 
@@ -21,9 +21,9 @@ const (
 	postmasterVariable = "PENSTOCK_BENCH_POSTMASTER"
 )
 
-// Serve starts a server on this machine and fills it with a shop. The
-// environment tells the contestants where it is; cleanup, which may be nil after
-// an error, stops it.
+// Serve starts a server on this machine and fills it with a shop. It returns the
+// environment from which contestants learn the server's address, and a function that
+// stops the server, which may be nil after an error.
 func Serve(ctx context.Context, orders int) (env []string, cleanup func(), err error) {
 	server, err := pgtest.Launch(ctx)
 	if err != nil {
@@ -61,10 +61,11 @@ func Serve(ctx context.Context, orders int) (env []string, cleanup func(), err e
 	return []string{uriVariable + "=" + uri, fmt.Sprintf("%s=%d", postmasterVariable, postmaster)}, cleanup, err
 }
 
-// URI is the server's address, for a contestant.
+// URI returns the server's address. It works in the process of a contestant.
 func URI() string { return os.Getenv(uriVariable) }
 
-// Watched has the server's processor time measured for each contestant.
+// Watched returns the contestants with [trial.Outcome.Server] set to the processor time
+// that the server uses. It modifies the slice.
 func Watched(contestants []trial.Contestant) []trial.Contestant {
 	for i, c := range contestants {
 		contestants[i].Run = func(ctx context.Context) (trial.Outcome, error) {

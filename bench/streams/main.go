@@ -1,6 +1,6 @@
-// Command streams reads with many streams at once under one host's budget, and
-// sets that beside the same streams one after another: in this process, and over
-// one process that all streams share.
+// Command streams compares many concurrent streams, under the budget of one host, with
+// the same streams one after another: in-process, and with a source in one process that
+// all streams share.
 package main
 
 import (
@@ -24,8 +24,8 @@ import (
 )
 
 var (
-	streams = flag.Int("streams", 200, "how many streams")
-	rows    = flag.Int("rows", 50_000, "how many rows each of them reads")
+	streams = flag.Int("streams", 200, "number of streams")
+	rows    = flag.Int("rows", 50_000, "rows that each stream reads")
 	memory  = flag.Int64("memory", 512, "the host's budget, in MiB")
 )
 
@@ -65,7 +65,8 @@ func setup(context.Context) (env []string, cleanup func(), err error) {
 	return []string{fileVariable + "=" + path}, cleanup, errors.Join(w.Flush(), f.Close())
 }
 
-// reads opens one host and one source, and reads the file with every stream.
+// reads returns a contestant that opens one host and one source, and reads the file with
+// every stream.
 func reads(isolation host.Isolation, atOnce bool) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: isolation, Memory: *memory << 20, Sandboxes: host.SandboxOptions{Share: true}})

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Children sums up the processor time of a process and of its children: for a
-// PostgreSQL server, whose backends come and go, the work of all of them. It
-// looks every 25 milliseconds, for what a child that has ended had used is not
-// to be had from every system; what it did after the last look is missed.
+// Children measures the processor time of a process and its children, such as a
+// PostgreSQL server and its backends. Not every system reports the time of a child that
+// has ended, so Children samples all of them every 25 milliseconds. It misses what a
+// child does after the last sample.
 type Children struct {
 	pid  int
 	stop chan struct{}
@@ -20,7 +20,8 @@ type Children struct {
 	used map[int]int64 // ticks, by process
 }
 
-// WatchChildren starts looking. What was used before does not count.
+// WatchChildren starts to sample a process and its children. Time that they used before
+// does not count.
 func WatchChildren(pid int) *Children {
 	c := &Children{pid: pid, stop: make(chan struct{}), done: make(chan struct{}), used: map[int]int64{}}
 	before := map[int]int64{}
@@ -45,7 +46,7 @@ func WatchChildren(pid int) *Children {
 	return c
 }
 
-// Stop ends the looking and returns the sum, to the hundredth of a second.
+// Stop stops sampling and returns the total time, to a hundredth of a second.
 func (c *Children) Stop() time.Duration {
 	close(c.stop)
 	<-c.done
@@ -57,7 +58,7 @@ func (c *Children) Stop() time.Duration {
 }
 
 func (c *Children) look(into map[int]int64) {
-	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is good
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // the only error is a malformed pattern
 	for _, path := range paths {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
@@ -69,7 +70,7 @@ func (c *Children) look(into map[int]int64) {
 	}
 }
 
-// Parent is the process that started another.
+// Parent returns the parent of a process.
 func Parent(pid int) (int, error) {
 	s, err := readStat(pid)
 	return s.parent, err
@@ -85,10 +86,10 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	// The name, in parentheses, may hold anything.
+	// The name is in parentheses and may contain any character.
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(fields) < 13 {
-		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+		return stat{}, fmt.Errorf("/proc/%d/stat has only %d fields", pid, len(fields))
 	}
 	number := func(i int) int64 {
 		n, _ := strconv.ParseInt(fields[i], 10, 64)

@@ -1,6 +1,6 @@
-// Package trial measures contestants side by side. Every run is a process of its
-// own, the contestants take turns, and what they read must be the same: a run
-// whose rows or checksum differ from the first contestant's fails the trial.
+// Package trial compares contestants that do the same job. Each run is a process of its
+// own, and the contestants take turns. All must read the same rows: the trial fails if
+// the number of rows or the checksum of a run differs from the first contestant's.
 package trial
 
 import (
@@ -23,27 +23,26 @@ import (
 	"time"
 )
 
-// Outcome is what one run tells of itself.
+// Outcome is the result that a run reports.
 type Outcome struct {
-	Rows     int64         // that were read
-	Checksum string        // over what they hold; empty is not compared
-	First    time.Duration // until the first rows were there; 0 where that means nothing
-	Wall     time.Duration // filled in by the trial where it is 0
-	Server   time.Duration // processor time of a server, where there is one
-	Extra    map[string]float64
+	Rows     int64              // number of rows read
+	Checksum string             // of their values; not compared if empty
+	First    time.Duration      // until the first rows arrived; 0 if not applicable
+	Wall     time.Duration      // the trial measures it if it is 0
+	Server   time.Duration      // processor time of the server, if any
+	Extra    map[string]float64 // other figures, by name
 }
 
-// Contestant is one way to do the job. Run is called once in a process of its
-// own.
+// Contestant is one way to do the job. Its Run is called once in each process.
 type Contestant struct {
 	Name string
 	Run  func(ctx context.Context) (Outcome, error)
-	// Sampled says that the contestant does a part of the job, and that its
-	// outcome is not compared.
+	// Sampled means that the contestant does only part of the job, and that its outcome
+	// is not compared.
 	Sampled bool
 }
 
-// Run is the measure of one process.
+// Run has the outcome and the resource use of one process.
 type Run struct {
 	Outcome
 	CPU time.Duration // user and system, of the process and its children
@@ -56,15 +55,15 @@ type Result struct {
 	Runs []Run
 }
 
-// Main runs a trial as a command: it parses the flags -runs and -only, and writes
-// a table. Flags of the caller's own are defined before; setup is called once in
-// the measuring process alone and makes what the contestants read, and its result
-// says what to put into their environment. It does not return after a failure.
+// Main runs a trial as a command: it parses the flags and writes a table. The caller
+// defines its own flags before. Main calls setup once, in the measuring process, to make
+// the data that contestants read. The env that setup returns is added to the environment
+// of the contestants. After a failure, Main exits.
 func Main(title string, contestants []Contestant, setup func(ctx context.Context) (env []string, cleanup func(), err error)) {
 	runs := flag.Int("runs", 5, "runs of each contestant")
-	only := flag.String("only", "", "comma-separated names of the contestants to run; empty is all")
-	asJSON := flag.Bool("json", false, "write the figures as JSON")
-	one := flag.String("one", "", "run this contestant once and write its outcome; for the command itself")
+	only := flag.String("only", "", "comma-separated names of the contestants to run (default: all)")
+	asJSON := flag.Bool("json", false, "write the results as JSON")
+	one := flag.String("one", "", "run this contestant once and write its outcome; used by the command itself")
 	flag.Parse()
 	ctx := context.Background()
 	if *one != "" {
@@ -106,11 +105,11 @@ func fail(err error) {
 	}
 }
 
-// runOne is the process of one run.
+// runOne runs one contestant, and writes the result to standard output.
 func runOne(ctx context.Context, contestants []Contestant, name string) error {
 	i := slices.IndexFunc(contestants, func(c Contestant) bool { return c.Name == name })
 	if i < 0 {
-		return fmt.Errorf("there is no contestant %q", name)
+		return fmt.Errorf("no contestant is named %q", name)
 	}
 	started := time.Now()
 	outcome, err := contestants[i].Run(ctx)
@@ -123,8 +122,8 @@ func runOne(ctx context.Context, contestants []Contestant, name string) error {
 	return json.NewEncoder(os.Stdout).Encode(Run{Outcome: outcome, RSS: PeakRSS()})
 }
 
-// PeakRSS is the most memory that this process, or the largest of its children
-// that have ended, had in memory at once, in bytes.
+// PeakRSS returns the peak resident memory of this process, or of the largest of its
+// children that have ended, whichever is larger, in bytes.
 func PeakRSS() int64 {
 	var peak int64
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
@@ -137,14 +136,14 @@ func PeakRSS() int64 {
 	}
 	var children syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_CHILDREN, &children) == nil {
-		// What a child inherits from the process that starts it counts here too.
+		// This includes memory that a child inherits from the process that starts it.
 		peak = max(peak, children.Maxrss<<10)
 	}
 	return peak
 }
 
-// Turns runs each contestant so many times, in turn, and compares what they read.
-// The caller's own flags are passed on.
+// Turns runs each contestant the given number of times, in turn, and compares what they
+// read. It passes the caller's own flags to each run.
 func Turns(ctx context.Context, contestants []Contestant, runs int, env []string) ([]Result, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -179,11 +178,11 @@ func Turns(ctx context.Context, contestants []Contestant, runs int, env []string
 			case truth == nil:
 				truth = &r
 			case r.Rows != truth.Rows:
-				return nil, fmt.Errorf("%s read %d rows where %s read %d", c.Name, r.Rows, contestants[0].Name, truth.Rows)
+				return nil, fmt.Errorf("%s read %d rows, but %s read %d", c.Name, r.Rows, contestants[0].Name, truth.Rows)
 			case truth.Checksum == "":
 				truth.Checksum = r.Checksum
 			case r.Checksum != "" && r.Checksum != truth.Checksum:
-				return nil, fmt.Errorf("%s has the checksum %s where another has %s", c.Name, r.Checksum, truth.Checksum)
+				return nil, fmt.Errorf("%s has the checksum %s, want %s", c.Name, r.Checksum, truth.Checksum)
 			}
 			results[j].Name = c.Name
 			results[j].Runs = append(results[j].Runs, r)
@@ -192,8 +191,8 @@ func Turns(ctx context.Context, contestants []Contestant, runs int, env []string
 	return results, nil
 }
 
-// Median is the middle of the values that f gives of the runs, with the least
-// and the most.
+// Median returns the median, minimum and maximum of the values that f returns for the
+// runs.
 func Median[T cmp.Ordered](runs []Run, f func(Run) T) (median, least, most T) {
 	values := make([]T, len(runs))
 	for i, r := range runs {
@@ -203,11 +202,11 @@ func Median[T cmp.Ordered](runs []Run, f func(Run) T) (median, least, most T) {
 	return values[len(values)/2], values[0], values[len(values)-1]
 }
 
-// Write writes the results as a Markdown table. The ratio is of wall times, run
-// by run against the first contestant.
+// Write writes the results as a Markdown table. A ratio is the wall time of a run divided
+// by that of the first contestant's run in the same turn.
 func Write(w io.Writer, title string, results []Result) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n\n| contestant | wall s | min to max | ratio | min to max | first ms | cpu s | server cpu s | peak RSS MiB | rows | checksum | besides |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n", title)
+	fmt.Fprintf(&b, "\n%s\n\n| contestant | wall s | min to max | ratio | min to max | first ms | cpu s | server cpu s | peak RSS MiB | rows | checksum | other |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n", title)
 	for _, r := range results {
 		wall, least, most := Median(r.Runs, func(r Run) float64 { return r.Wall.Seconds() })
 		paired := make([]float64, len(r.Runs))
@@ -227,7 +226,7 @@ func Write(w io.Writer, title string, results []Result) error {
 	return err
 }
 
-// besides lists the medians of what runs tell besides.
+// besides lists the medians of the runs' other figures.
 func besides(runs []Run) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(runs[0].Extra)) {

@@ -1,7 +1,6 @@
-// Command walls measures what each wall costs: the time to the first chunk of a
-// source that is open and was read before, and the speed of a whole scan. With
-// -carrier N it reads a source that gives one record of N rows over and over, so
-// that what is measured is the carrier alone.
+// Command walls measures the cost of each wall: the time to the first chunk of a source
+// that was read before, and the throughput of a whole scan. With -carrier N, the source
+// yields the same record of N rows over and over, so that only the transport is measured.
 package main
 
 import (
@@ -35,12 +34,12 @@ var linked = map[string]sources.Open{"csv": csv.Open, "carrier": openCarrier}
 var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
 var (
-	orders  = flag.Int("orders", 200_000, "orders of the shop that is read")
-	carrier = flag.Int("carrier", 0, "rows of the record that the carrier alone is measured with; 0 reads CSV")
-	bytes   = flag.Int64("bytes", 2<<30, "how much the carrier carries")
-	modules = flag.String("modules", "../bin", "where csv.wasm is")
-	memoryM = flag.Int64("memory", 64, "MiB of each stream")
-	opens   = flag.Int("opens", 21, "streams whose first chunk is waited for; the figure is their median")
+	orders  = flag.Int("orders", 200_000, "number of orders to read")
+	carrier = flag.Int("carrier", 0, "measure only the transport, with a record of this many rows; 0 reads CSV")
+	bytes   = flag.Int64("bytes", 2<<30, "bytes to transport with -carrier")
+	modules = flag.String("modules", "../bin", "directory of csv.wasm")
+	memoryM = flag.Int64("memory", 64, "memory limit of each stream, in MiB")
+	opens   = flag.Int("opens", 21, "number of streams whose time to the first chunk is measured; their median is reported")
 )
 
 func main() {
@@ -52,7 +51,7 @@ func main() {
 	if !slices.ContainsFunc(os.Args, func(a string) bool { return len(a) > 8 && a[:9] == "-carrier=" }) {
 		contestants = append(contestants, trial.Contestant{Name: "wasm", Run: func(ctx context.Context) (trial.Outcome, error) { return run(ctx, host.Module) }})
 	}
-	trial.Main("walls: first is the median of the first chunks of a warm source", contestants, setup)
+	trial.Main("walls (first ms: the median time to the first chunk of a warm source)", contestants, setup)
 }
 
 func setup(ctx context.Context) ([]string, func(), error) {
@@ -134,8 +133,8 @@ var carried = arrow.NewSchema([]arrow.Field{
 	{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "b", Type: arrow.PrimitiveTypes.Float64}, {Name: "c", Type: arrow.PrimitiveTypes.Int64},
 }, nil)
 
-// openCarrier opens a source of pages that cost it nothing: the URI is a page's
-// rows, the option bytes how much there is.
+// openCarrier returns a source whose pages cost nothing to make. The URI is the number of
+// rows of a page, and the option bytes the total size.
 func openCarrier(_ context.Context, c sources.Config) (sources.Source, error) {
 	rows, err := strconv.Atoi(c.URI)
 	total, e := strconv.ParseInt(c.Options["bytes"], 10, 64)
