@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 .PHONY: help build demo test check fuzz bench chaos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/penstock, the plugins and the WebAssembly module
 	CGO_ENABLED=0 go build -o bin/ ./cmd/penstock
