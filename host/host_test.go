@@ -160,9 +160,9 @@ func TestOpenFaults(t *testing.T) {
 	}
 }
 
-// TestHolding checks that the memory by owner, of all streams together, adds up to
+// TestMemoryByOwner checks that the memory by owner, of all streams together, adds up to
 // what the host's budget counts.
-func TestHolding(t *testing.T) {
+func TestMemoryByOwner(t *testing.T) {
 	h := behind(t, host.InProcess, "")
 	source, err := h.Open(t.Context(), "csv:"+shop(t, 2000))
 	if err != nil {

@@ -280,9 +280,9 @@ func TestPressureIsChecked(t *testing.T) {
 	}
 }
 
-// TestHoldingAsJSON tests that a Breakdown is encoded by the names of owners, and
+// TestBreakdownAsJSON tests that a Breakdown is encoded by the names of owners, and
 // decoded again.
-func TestHoldingAsJSON(t *testing.T) {
+func TestBreakdownAsJSON(t *testing.T) {
 	h := budget.Breakdown{budget.Page: 5, budget.Consumer: 7, budget.Sandboxes: 100}
 	b, err := json.Marshal(h)
 	if err != nil || string(b) != `{"consumer":7,"isolates":100,"page":5}` || h.Total() != 12 {

@@ -98,9 +98,12 @@ const entryBytes = int64(unsafe.Sizeof(heldEntry{})) + int64(unsafe.Sizeof(query
 // options are an error of kind [sources.Invalid] that reports all of them.
 func New(options Options) (*Cache, error) {
 	var errs []error
-	for name, n := range map[string]int64{"MaxBytes": options.MaxBytes, "MaxEntries": int64(options.MaxEntries), "MaxEntryBytes": options.MaxEntryBytes, "TTL": int64(options.TTL)} {
-		if n < 0 {
-			errs = append(errs, fmt.Errorf("%s must not be negative (got %d)", name, n))
+	for _, o := range []struct {
+		name string
+		n    int64
+	}{{"MaxBytes", options.MaxBytes}, {"MaxEntries", int64(options.MaxEntries)}, {"MaxEntryBytes", options.MaxEntryBytes}, {"TTL", int64(options.TTL)}} {
+		if o.n < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative (got %d)", o.name, o.n))
 		}
 	}
 	if options.MaxEntries > 1<<20 {

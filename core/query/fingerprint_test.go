@@ -13,9 +13,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// TestQuestionsDiffer tests that different sources, tables and queries have
+// TestKeysDiffer tests that different sources, tables and queries have
 // different fingerprints, in particular if their texts are equal when concatenated.
-func TestQuestionsDiffer(t *testing.T) {
+func TestKeysDiffer(t *testing.T) {
 	table := func(change func(*sources.Table)) *sources.Table {
 		t := &sources.Table{Name: "t", Schema: coretest.ItemSchema, Rows: 5}
 		if change != nil {
@@ -102,8 +102,8 @@ func TestQuestionsDiffer(t *testing.T) {
 	}
 }
 
-// TestQuestionsAgree tests that equivalent queries have equal fingerprints.
-func TestQuestionsAgree(t *testing.T) {
+// TestKeysAgree tests that equivalent queries have equal fingerprints.
+func TestKeysAgree(t *testing.T) {
 	a, b := sources.IsNull{Column: "a"}, sources.Like{Column: "b", Pattern: "%"}
 	table := sources.Table{Name: "t", Schema: coretest.ItemSchema}
 	other := table
