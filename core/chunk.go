@@ -16,7 +16,7 @@ import (
 type Chunk struct {
 	// Record has the chunk's rows, at least one, under [Stream.Schema]. It belongs
 	// to the stream and is valid in its iteration of the loop; call Retain to keep
-	// it longer, and Release then. A retained record counts toward the stream's
+	// it longer, and Release when done. A retained record counts toward the stream's
 	// memory limit until it is released.
 	Record arrow.RecordBatch
 	// Token resumes the stream after this chunk, see [Query.After]. It is empty
@@ -35,7 +35,7 @@ type Chunk struct {
 //
 // The column has one value for each row of Record: a nullable struct, or a list
 // of structs. It belongs to the chunk and is valid in its iteration of the loop;
-// call Retain to keep it longer, and Release then. Related is safe for concurrent
+// call Retain to keep it longer, and Release when done. Related is safe for concurrent
 // use within the iteration.
 //
 // A relation that does not exist is an error of kind [sources.NotFound]. One that
@@ -129,7 +129,7 @@ func (c *rechunker) emit() bool {
 	if len(c.parts) < 2 {
 		return c.emitPart(c.parts)
 	}
-	// If the budget refuses memory for the copy, Call returns that as an error.
+	// If the budget refuses memory for the copy, GuardCall returns that as an error.
 	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.concat(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
 		c.pressure.SetLevel(budget.Degraded, "no memory to join pages into a chunk: "+budget.RefusalText(err))

@@ -26,14 +26,17 @@ type Explanation struct {
 	Sessions int `json:"sessions"`
 	// Parallel is how many of the table's Partitions are read at once. Both are 0 if
 	// the table is read in one scan.
-	Parallel   int             `json:"parallel,omitempty"`
-	Partitions int             `json:"partitions,omitempty"`
-	Source     query.Work      `json:"source"`           // the part of the query that the table does
-	Engine     query.Work      `json:"engine"`           // the part that the engine does
-	Rows       *int64          `json:"rows"`             // estimated rows of the whole scan
-	Bytes      *int64          `json:"bytes"`            // estimated bytes of the whole scan
-	Detail     string          `json:"detail,omitempty"` // the source's own description of the scan
-	Relations  []relation.Plan `json:"relations"`
+	Parallel   int `json:"parallel,omitempty"`
+	Partitions int `json:"partitions,omitempty"`
+	// OneScan is why the table is read in one scan although [Options.Parallel] asks for
+	// more.
+	OneScan   string          `json:"one_scan,omitempty"`
+	Source    query.Work      `json:"source"`           // the part of the query that the table does
+	Engine    query.Work      `json:"engine"`           // the part that the engine does
+	Rows      *int64          `json:"rows"`             // estimated rows of the whole scan
+	Bytes     *int64          `json:"bytes"`            // estimated bytes of the whole scan
+	Detail    string          `json:"detail,omitempty"` // the source's own description of the scan
+	Relations []relation.Plan `json:"relations"`
 }
 
 // Explain returns how a stream of a query would execute, without reading any rows. It
@@ -83,6 +86,11 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 	}
 	if p.parallel.workers > 1 && len(scan.Parts) > 1 {
 		e.Partitions, e.Parallel = len(scan.Parts), min(p.parallel.workers, len(scan.Parts))
+	} else if p.options.Parallel > 1 {
+		e.OneScan = oneScan(p.options, p.table, p.pushed, p.related())
+		if e.OneScan == "" {
+			e.OneScan = "the source does not divide the table: it may be too small"
+		}
 	}
 	rows, bytes := scan.Rows, scan.Bytes
 	if rows < 0 && p.pushed.Where == nil && p.residual.Where == nil {
@@ -120,6 +128,9 @@ func (e *Explanation) String() string {
 	}
 	if e.Parallel > 0 {
 		line("reads %s, %d at once", query.FormatCount(int64(e.Partitions), "partition"), e.Parallel)
+	}
+	if e.OneScan != "" {
+		line("reads the table in one scan: %s", e.OneScan)
 	}
 	if len(e.Relations) > 0 {
 		line("%s, depth at most %d, chunks of %d rows, %s", e.Strategy, e.MaxDepth, e.ChunkRows, query.FormatCount(int64(e.Sessions), "session"))

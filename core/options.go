@@ -32,8 +32,8 @@ type Options struct {
 	// memory for both. The source then runs on another goroutine than the consumer.
 	// That goroutine ends with the loop.
 	ReadAhead bool
-	// Parallel is how many partitions of the table to read at once. 0 leaves the
-	// choice to the engine, which reads the table in one scan; 1 always does.
+	// Parallel is how many partitions of the table to read at once. 1 reads the table in
+	// one scan. 0 lets the engine choose; today it chooses 1.
 	//
 	// The table is also read in one scan if it has no partitions, if it handles the
 	// query's order or limit, and with Tokens. Each partition read at once takes a
@@ -76,7 +76,7 @@ type Resources struct {
 }
 
 // Observer is a set of functions that a stream calls as it works. Nil functions
-// are not called. All but Fault run on the goroutine of the stream's loop and hold
+// are not called. Level and Chunk run on the goroutine of the stream's loop and hold
 // it up until they return.
 type Observer struct {
 	// Level is called when the stream's [budget.Level] changes.
@@ -87,8 +87,8 @@ type Observer struct {
 	// Fault is called for each fault that does not end the stream. It may be called
 	// from any goroutine, also concurrently, and must not block.
 	Fault func(retry.Fault)
-	// End is called with the final receipt once the stream has released everything. If
-	// the loop never started, Close calls it.
+	// End is called with the final receipt once the stream has released everything, on
+	// the goroutine of the loop, or of Close if the loop never started.
 	End func(Receipt)
 }
 

@@ -28,23 +28,44 @@ const pagesPerWorker = 3
 // pages wait.
 const maxQueuedPerWorker = 16
 
-// planParallel returns how many partitions of a table to read at once, and how large
-// their pages are. It plans one scan for a query with an order, a limit or a cursor
-// that the table handles, for tokens, and for a table that has no partitions or
-// allows too few scans. lookups reserves one of the table's scans for look-ups;
-// limit is the stream's memory limit in bytes.
-func planParallel(o Options, t *sources.Table, pushed *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
-	n := o.Parallel
-	if t.MaxScans > 0 {
-		if lookups {
-			n = min(n, t.MaxScans-1)
-		} else {
-			n = min(n, t.MaxScans)
-		}
+// oneScan returns why a table is read in one scan although several partitions at once
+// were asked for; "" if it is not, as far as the catalog tells.
+func oneScan(o Options, t *sources.Table, pushed *sources.Query, lookups bool) string {
+	switch {
+	case !t.Capabilities.Has(sources.CapPartition):
+		return "the table has no partitions"
+	case len(pushed.OrderBy) > 0:
+		return "the source sorts the rows"
+	case pushed.Limit > 0:
+		return "the source limits the rows"
+	case o.Tokens || pushed.After != nil:
+		return "tokens need the rows in one order"
+	case maxWorkers(o, t, lookups) < 2:
+		return "the source allows too few scans at once"
 	}
-	if n < 2 || !t.Capabilities.Has(sources.CapPartition) || len(pushed.OrderBy) > 0 || pushed.Limit > 0 || o.Tokens || pushed.After != nil {
+	return ""
+}
+
+// maxWorkers returns how many partitions may be read at once. lookups reserves one of
+// the table's scans for look-ups.
+func maxWorkers(o Options, t *sources.Table, lookups bool) int {
+	switch {
+	case t.MaxScans == 0:
+		return o.Parallel
+	case lookups:
+		return min(o.Parallel, t.MaxScans-1)
+	}
+	return min(o.Parallel, t.MaxScans)
+}
+
+// planParallel returns how many partitions of a table to read at once, and how large
+// their pages are. lookups reserves one of the table's scans for look-ups; limit is
+// the stream's memory limit in bytes.
+func planParallel(o Options, t *sources.Table, pushed *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
+	if o.Parallel < 2 || oneScan(o, t, pushed, lookups) != "" {
 		return parallelScan{page: page}
 	}
+	n := maxWorkers(o, t, lookups)
 	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
 	most := min(limit/8/page.Bytes, int64(maxQueuedPerWorker*n))
 	return parallelScan{workers: n, unordered: o.Unordered, page: page, maxQueued: max(int(most), 1)}

@@ -201,3 +201,28 @@ func TestPartsNotDivided(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestExplainParts tests that an explanation says how many partitions are read at once,
+// or why the table is read in one scan.
+func TestExplainParts(t *testing.T) {
+	source := parted(t, 3000, nil)
+	for _, c := range []struct {
+		q    core.Query
+		o    core.Options
+		want core.Explanation // of which the three fields count
+	}{
+		{core.Query{Table: "items"}, core.Options{}, core.Explanation{}},
+		{core.Query{Table: "items"}, core.Options{Parallel: 2}, core.Explanation{Parallel: 2, Partitions: 3}},
+		{core.Query{Table: "items"}, core.Options{Parallel: 9}, core.Explanation{Parallel: 3, Partitions: 3}},
+		{core.Query{Table: "items", Limit: 5}, core.Options{Parallel: 2}, core.Explanation{OneScan: "the source limits the rows"}},
+		{core.Query{Table: "items"}, core.Options{Parallel: 2, Tokens: true}, core.Explanation{OneScan: "tokens need the rows in one order"}},
+	} {
+		e, err := core.Explain(t.Context(), source, c.q, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Parallel != c.want.Parallel || e.Partitions != c.want.Partitions || e.OneScan != c.want.OneScan {
+			t.Errorf("%+v, %+v: %d of %d partitions, %q", c.q, c.o, e.Parallel, e.Partitions, e.OneScan)
+		}
+	}
+}

@@ -6,7 +6,7 @@ import (
 )
 
 // Query selects the rows of a stream. Unlike a [sources.Query], it does not depend on
-// the table's abilities: the engine does what the table does not. The slices and
+// the table's capabilities: the engine does what the table does not. The slices and
 // predicates of a Query must not change while a stream of it is open.
 type Query struct {
 	Table string
@@ -21,9 +21,9 @@ type Query struct {
 	OrderBy []sources.Sort
 	// Limit is the maximum number of rows. 0 is no limit.
 	Limit int64
-	// After resumes after the chunk that had this token. Fields other than Limit must
-	// match the query of that stream. Limit counts only rows after the token. Empty
-	// starts at the first row.
+	// After starts behind the chunk that had this token. Table, Columns, Where and
+	// OrderBy must be those of that stream; Limit and Load may differ. Limit counts only
+	// rows behind the token. Empty starts at the first row.
 	After Token
 	// Load selects the relations to load with the rows.
 	Load query.Load

@@ -80,8 +80,7 @@ type RelationReceipt struct {
 	Keys       int64 `json:"keys"`       // distinct keys of each chunk, summed over chunks
 	Remembered int64 `json:"remembered"` // keys among Keys that needed no look-up
 	Rows       int64 `json:"rows"`       // rows that look-ups yielded
-	// Skipped is the number of records that the source skipped in a look-up, the
-	// largest of all look-ups.
+	// Skipped is the most records that the source skipped in one look-up.
 	Skipped int64 `json:"skipped,omitempty"`
 	// Dangling counts rows with a key that no related row has.
 	Dangling int64 `json:"dangling"`

@@ -150,7 +150,7 @@ func (s *Stream) consumed(token Token) {
 // MemoryByOwner returns the stream's current memory, in bytes, by owner.
 func (s *Stream) MemoryByOwner() budget.Breakdown { return s.accounts.Breakdown() }
 
-// Level returns the stream's current degree of backpressure.
+// Level returns the stream's current level of backpressure.
 func (s *Stream) Level() budget.Level { return s.pressure.Level() }
 
 // Allocator returns an allocator for writers of the stream's chunks. What they

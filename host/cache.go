@@ -16,14 +16,13 @@ import (
 )
 
 // Cache configures the cache of a host, which counts against the host's budget.
-// It answers identical questions of streams without asking the source again. The
-// zero value of a field is its default.
+// It answers identical queries of streams without asking the source again. The zero
+// value of a field is its default, that of [cache.Options].
 type Cache struct {
-	// Bytes, Entries, Answer and TTL are those of [cache.Options].
-	Bytes   int64
-	Entries int
-	Answer  int64
-	TTL     time.Duration
+	Bytes   int64         // the most to hold in memory, in bytes
+	Entries int           // the most results to hold
+	Answer  int64         // the largest result to hold, in bytes
+	TTL     time.Duration // how long a result is valid
 	// Store, if not nil, keeps answers for processes that come later, such as the
 	// directory that cachedir.Open returns. The host closes it; if [New] fails, the
 	// caller still owns it.

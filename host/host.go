@@ -138,9 +138,9 @@ func invalid(op, format string, args ...any) *sources.Error {
 // Budget returns the memory budget of all streams of the host.
 func (h *Host) Budget() *budget.Budget { return h.budget }
 
-// MemoryByOwner returns how many bytes all streams together hold now, by owner. It
-// covers the host's budget and, beside it, the sandboxes of all sources, including
-// idle ones.
+// MemoryByOwner returns how many bytes are held now, by owner: by all streams of the
+// host together, and by the sandboxes of its sources, also idle ones, which do not
+// count against the host's budget.
 func (h *Host) MemoryByOwner() budget.Breakdown {
 	h.mu.Lock()
 	open := slices.Collect(maps.Keys(h.open))

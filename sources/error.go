@@ -35,7 +35,7 @@ func (k Kind) String() string {
 // Error is the error type of sources and of the engine. Its text has the form
 // "scan shop.orders: unavailable: connection reset".
 type Error struct {
-	Op    string // the operation: open, catalog, begin, plan, scan or close
+	Op    string // the operation, such as open, catalog, begin, plan, scan or close
 	Table string // the table, or empty
 	Kind  Kind
 	Err   error // the cause; it must not contain secrets

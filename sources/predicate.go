@@ -242,7 +242,7 @@ func (t *Table) Accepts(p Predicate) bool {
 // Truth is a value of three-valued logic.
 type Truth int8
 
-// The truth values, in an order in which And is the minimum and Or the maximum.
+// The truth values, ordered so that And is the minimum and Or the maximum.
 const (
 	False   Truth = -1
 	Unknown Truth = 0

@@ -19,9 +19,11 @@ type ForeignKey struct {
 }
 
 // Relate sets the relations of all tables of the catalog from foreign keys, with the
-// same names for every source. It makes the relations of one kind after the other, in
-// the order of the keys' names. Each gets the first of these names that is not yet a
-// column or a relation of its table, or else the last one with a number:
+// same names for every source. For example, a key from orders.customer_id to customers
+// makes the relations customer of orders and orders of customers.
+//
+// Relations are made kind by kind, in the order of the keys' names. Each gets the first
+// of the following names that is free in its table, or else the last one with a number:
 //
 //   - [BelongsTo], from the referencing table: the key's column without _id or Id, if
 //     it is a single column; the target table; TARGET_by_COLUMNS.

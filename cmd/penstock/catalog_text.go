@@ -156,7 +156,7 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 		}
 		align(&b, "  ", rows)
 		if t.Capabilities != 0 {
-			b.WriteString("  pushdown: " + t.Capabilities.String() + "\n")
+			b.WriteString("  capabilities: " + t.Capabilities.String() + "\n")
 		}
 	}
 	_, err := io.WriteString(w, b.String())

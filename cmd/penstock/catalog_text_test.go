@@ -42,7 +42,7 @@ func TestCatalogAsText(t *testing.T) {
   unique (year, number)
   → customer  belongs_to    customers (id)
   → tags      many_to_many  tags (id) through order_tags
-  pushdown: project, limit
+  capabilities: project, limit
 
 notes
   text  utf8

@@ -16,7 +16,7 @@ func newCheck() *cobra.Command {
 		Use:   "check SOURCE",
 		Short: "Check that a source meets the source contract",
 		Long: `Check that a source meets the source contract, for each table and each rule.
-Each table is read about a dozen times, up to about twenty thousand rows of it.
+Each table is read a few dozen times, up to about twenty thousand rows of it.
 Violations quote the rule that they break and lead to exit code 1.
 With -v, the rules that passed and those that do not apply are listed too.
 

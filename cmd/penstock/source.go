@@ -24,9 +24,9 @@ var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open,
 var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
 const sourceHelp = `SOURCE is one of
-  csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, with types and keys from a datapackage.json in the same directory;
+  csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, each a table named after the file, with types and keys from a datapackage.json beside them;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
-                                       csv:- is standard input
+                                       csv:- is standard input, the table stdin
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; options follow a ?, as in ?schema=sales&special=null;
                                        missing parts come from PGHOST and the like, a service file or a password file
   'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which can access only DIR
@@ -45,8 +45,8 @@ type sourceFlags struct {
 
 func (f *sourceFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.memory, "memory", "", "memory limit, such as 64MiB (default 500 MB)")
-	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc, process or wasm")
-	c.Flags().StringVar(&f.isolate, "isolate", "", "limit of the private memory of the source's process, such as 256MiB (default: --memory, but at least 128 MiB; 192 MiB for a module)")
+	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc (in this process), process (in its own) or wasm (as a module in its own process)")
+	c.Flags().StringVar(&f.isolate, "isolate", "", "memory limit of the process of --isolation, apart from --memory, such as 256MiB (default: --memory, but at least 128 MiB; 192 MiB for a module)")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print the log of the source to standard error")
 }
 

@@ -239,5 +239,5 @@ func (s *sorter) explainRefusal(err error) error {
 	if s.limit > 0 {
 		remedy = "raise the memory limit, or lower the limit on the rows"
 	}
-	return sources.Errorf(sources.Exhausted, "sort", "", "sorting %d rows by %s does not fit in memory, and the source cannot sort: %w; %s", s.rows, strings.Join(names, ", "), err, remedy)
+	return sources.Errorf(sources.Exhausted, "sort", "", "sorting by %[2]s does not fit in memory after %[1]d rows, and the source cannot sort: %[3]w; %[4]s", s.rows, strings.Join(names, ", "), err, remedy)
 }
