@@ -7,10 +7,11 @@
 //	id in [1, 2] || city != null                  lists and NULL
 //	sku.startsWith("A-") && like(name, "%ist")    text; like has the wildcards % and _
 //	day < date("2026-02-01")                      also time, timestamp, duration and decimal
-//	row["unit price"] < 5                         a column whose name is no identifier
+//	row["unit price"] < 5                         a column whose name is not an identifier
 //
-// Comparisons are exact: 1.10 is compared with a decimal column as it is written,
-// and id > 1.5 holds for 2. NULL makes a comparison unknown, as in SQL.
+// Comparisons are exact: the literal 1.10 is the decimal 1.10 if it is compared with a
+// decimal column, and id > 1.5 is true for an integer id of 2. A comparison with NULL
+// is unknown, as in SQL, except for the tests column == null and column != null.
 //
 // CEL's library is large, so this is a package of its own: only programs that import
 // it link the library.

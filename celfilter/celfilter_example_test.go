@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
+// orders is the table that the conditions are about.
 var orders = &sources.Table{
 	Name: "orders",
 	Schema: arrow.NewSchema([]arrow.Field{
@@ -20,6 +21,8 @@ var orders = &sources.Table{
 	}, nil),
 }
 
+// The table orders has the columns id, city and total. The literal 19.90 becomes a
+// decimal, as the column total is one.
 func ExampleParse() {
 	where, err := celfilter.Parse(orders, `total > 19.90 && (city == "Oslo" || id in [1, 2])`)
 	if err != nil {
@@ -30,6 +33,7 @@ func ExampleParse() {
 	// (total > 19.90 and (city = "Oslo" or id in (1, 2)))
 }
 
+// The error of a condition that is not valid has the place of the mistake, and shows it.
 func ExampleError() {
 	_, err := celfilter.Parse(orders, `total > 19.90 && citty == "Oslo"`)
 	fmt.Println(err)

@@ -14,32 +14,35 @@ import (
 
 // Chunk is a run of consecutive rows that a stream yields.
 type Chunk struct {
-	// Record has the chunk's rows, at least one, under [Stream.Schema]. It belongs
-	// to the stream and is valid in its iteration of the loop; call Retain to keep
-	// it longer, and Release when done. A retained record counts toward the stream's
-	// memory limit until it is released.
+	// Record has the chunk's rows, at least one, with the schema [Stream.Schema]. It
+	// belongs to the stream and is valid during its iteration of the loop. To keep it
+	// longer, call Retain, and Release when done with it. A retained record counts
+	// toward the stream's memory limit until it is released.
 	Record arrow.RecordBatch
-	// Token resumes the stream after this chunk, see [Query.After]. It is empty
-	// unless [Options.Tokens] is set, and if the table can neither resume a scan
-	// nor repeat it in the same order.
+	// Token resumes the stream after this chunk, see [Query.After]. It is set only if
+	// [Options.Tokens] or [Query.After] is, and if the table can resume a scan or repeat
+	// it in the same order ([sources.CapResume] or [sources.CapStable]). Otherwise it is
+	// empty.
 	Token Token
 
 	related *relation.Columns
 }
 
-// Related returns the column of a relation of the stream's table, for the whole
-// chunk. It serves optional relations, and any other that the table has. The
-// column includes what the query loads below the relation, required or optional.
-// Related loads the relation on first use unless it came with the chunk, which
-// affects only the time it takes.
+// Related returns the column of a relation of the stream's table, for all rows of
+// the chunk. The relation may be required, optional, or not part of the query at
+// all. Its column includes the relations that the query loads below it, required or
+// optional. If the relation was not loaded with the chunk, see [query.Strategy], the
+// first call loads it.
 //
-// The column has one value for each row of Record: a nullable struct, or a list
-// of structs. It belongs to the chunk and is valid in its iteration of the loop;
-// call Retain to keep it longer, and Release when done. Related is safe for concurrent
-// use within the iteration.
+// The column has one value for each row of Record: a nullable struct for a relation
+// to one row, or else a list of structs. It belongs to the chunk and is valid during
+// its iteration of the loop. To keep it longer, call Retain, and Release when done
+// with it. Related is safe for concurrent use during the iteration; afterwards it
+// returns an error of kind [sources.Invalid].
 //
-// A relation that does not exist is an error of kind [sources.NotFound]. One that
-// does not fit in memory is [sources.Exhausted] and leaves the chunk as it is.
+// If there is no such relation, the error is of kind [sources.NotFound]. If its rows
+// do not fit in memory, the error is of kind [sources.Exhausted]. Other errors come
+// from the source. After an error, the chunk's record can still be used.
 func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 	return c.related.Column(ctx, name)
 }
@@ -129,7 +132,7 @@ func (c *rechunker) emit() bool {
 	if len(c.parts) < 2 {
 		return c.emitPart(c.parts)
 	}
-	// If the budget refuses memory for the copy, GuardCall returns that as an error.
+	// If the budget refuses memory for the copy, Call returns that as an error.
 	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.concat(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
 		c.pressure.SetLevel(budget.Degraded, "no memory to join pages into a chunk: "+budget.RefusalText(err))

@@ -85,18 +85,20 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// Pause makes the stream's loop wait before the next chunk until [Stream.Resume], and
-// reports whether the stream was not paused before. The chunk that the consumer has
-// stays valid. Pages that were read ahead stay in memory.
+// Pause makes the stream's loop wait before the next chunk until [Stream.Resume] is
+// called or the stream is canceled. It returns false if the stream was paused already.
+// A paused stream keeps its session, and the memory that it holds. The consumer's
+// current chunk stays valid.
 func (s *Stream) Pause() bool { return s.gate.close() }
 
-// Resume undoes [Stream.Pause], and reports whether the stream was paused.
+// Resume ends a pause that [Stream.Pause] began. It returns false if the stream was
+// not paused.
 func (s *Stream) Resume() bool { return s.gate.open() }
 
 // Cancel makes the stream's loop end with an error of kind [sources.Canceled] that
-// wraps cause; a nil cause stands for a default one. Cancel does not wait: the loop
-// ends when the consumer asks for the next chunk. A canceled stream must still be
-// closed if its loop never starts.
+// wraps cause, or if cause is nil an error that says that the stream was canceled.
+// Cancel does not wait: the loop ends when the consumer asks for the next chunk. If
+// the loop never starts, the stream must still be closed.
 func (s *Stream) Cancel(cause error) {
 	if cause == nil {
 		cause = errCanceled
@@ -136,11 +138,11 @@ func (s *Stream) Status() Status {
 	return StatusRunning
 }
 
-// Progress tells how far a stream has come. Its JSON names are stable.
+// Progress has figures of how far a stream has come. Its JSON names are stable.
 type Progress struct {
 	Rows  int64 `json:"rows"`  // rows yielded to the consumer
 	Bytes int64 `json:"bytes"` // size of these rows, as [sources.Size] counts
-	Read  int64 `json:"read"`  // rows that the source has yielded
+	Read  int64 `json:"read"`  // rows read from the source or the cache, before the engine filters them
 	// Estimate is the number of rows that the source is expected to yield in all; -1
 	// if unknown.
 	Estimate int64 `json:"estimate"`

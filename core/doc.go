@@ -6,12 +6,17 @@
 // would execute, without reading any rows. [Options] configures a single stream;
 // [Resources] has what streams share.
 //
-// Package core links the parts of the engine. Each is a package of its own that
-// imports only those before it in this list:
+// Package host opens sources by URI and calls Open with shared resources. Most
+// applications use it, and from this package only Query, Options and Stream.
+//
+// Errors are, or wrap, a [sources.Error]; [sources.KindOf] classifies them.
+//
+// The parts of the engine are packages of their own. Each imports only those before
+// it in this list:
 //
 //   - budget limits memory, and slows a stream down when memory is short
 //   - query checks a query and splits it between the table and the engine
-//   - retry retries calls and scans that a source failed at
+//   - retry repeats calls and scans that failed because the source was unavailable
 //   - cache stores the rows of scans and look-ups
 //   - relation loads related rows
 package core

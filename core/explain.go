@@ -20,9 +20,9 @@ type Explanation struct {
 	Table     string `json:"table"`
 	Strategy  string `json:"strategy"`
 	MaxDepth  int    `json:"max_depth"`
-	ChunkRows int64  `json:"chunk_rows"` // rows of a chunk, which the figures of relations assume
-	// Sessions is how many sessions the stream begins: 2 if a table it reads does not
-	// allow a look-up beside the scan in one session, else 1.
+	ChunkRows int64  `json:"chunk_rows"` // rows of a chunk, assumed by the figures of Relations
+	// Sessions is how many sessions the stream begins: 2 if a table that it reads does
+	// not allow a look-up during the scan of the same session, otherwise 1.
 	Sessions int `json:"sessions"`
 	// Parallel is how many of the table's Partitions are read at once. Both are 0 if
 	// the table is read in one scan.

@@ -13,16 +13,19 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Open returns a stream of the rows of a query. It compiles the query against the
+// Open returns a stream of the rows of a query. It checks the query against the
 // source's catalog, waits until there is memory for the stream's smallest step, and
 // begins a session if the rows are not in the cache. It reads no rows before the
 // consumer ranges over the stream.
 //
 // The stream lives as long as ctx: when ctx ends, the stream ends with an error of
-// kind [sources.Canceled]. A fault of the query or the options is an error of kind
-// [sources.Invalid] or [sources.NotFound]. An error of kind [sources.Exhausted] means
-// that there was no memory for the stream within [budget.Pressure.MaxWait]. Other
-// errors come from the source. The caller closes the stream before the source.
+// kind [sources.Canceled]. The stream ends with its loop; if there may be no loop, the
+// caller must call [Stream.Close]. The source must outlive the stream.
+//
+// If the query or the options are not valid, the error is of kind [sources.Invalid],
+// or of kind [sources.NotFound] if a table, column or relation does not exist. If there
+// is no memory for the stream within [budget.Pressure.MaxWait], the error is of kind
+// [sources.Exhausted]. Other errors come from the source.
 func Open(ctx context.Context, source sources.Source, q Query, o Options, r Resources) (*Stream, error) {
 	started := time.Now()
 	o, err := o.checked(q, r)

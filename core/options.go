@@ -18,39 +18,45 @@ type Options struct {
 	// Name names the stream in receipts and in the logs of its source.
 	Name string
 	// Memory is the stream's memory limit, in bytes; 0 means [DefaultMemory]. It
-	// covers everything that the stream allocates. A smaller limit of
-	// [Resources.Budget] applies instead.
+	// covers everything that the stream allocates. If the limit of [Resources.Budget]
+	// is smaller, that applies instead.
 	Memory int64
-	// Pressure configures at which use of memory the stream slows down, and how long
-	// it waits for memory.
+	// Pressure configures at which fraction of its memory limit the stream slows down,
+	// and how long it waits for memory.
 	Pressure budget.Pressure
 	// ChunkRows is the maximum number of rows of a chunk. 0 starts with
 	// [budget.DefaultChunkRows] and lets chunks grow while there is memory. When memory
 	// is short, chunks have fewer rows in either case.
 	ChunkRows int64
-	// ReadAhead fetches the next page while the consumer has this one, if there is
-	// memory for both. The source then runs on another goroutine than the consumer.
-	// That goroutine ends with the loop.
+	// ReadAhead fetches the next page while the consumer processes the current one, if
+	// there is memory for both. The source then runs on a goroutine of its own, which
+	// ends with the loop.
 	ReadAhead bool
-	// Parallel is how many partitions of the table to read at once. 1 reads the table in
-	// one scan. 0 lets the engine choose; today it chooses 1.
+	// Parallel is how many partitions of the table to read at once. With 1 the table
+	// is read in one scan. 0 leaves the choice to the engine, which currently reads
+	// the table in one scan, too.
 	//
-	// The table is also read in one scan if it has no partitions, if it handles the
-	// query's order or limit, and with Tokens. Each partition read at once takes a
-	// goroutine that ends with the loop, and memory for at least three pages. Rows
-	// arrive partition by partition in the order of the source's plan, or, with
-	// Unordered, page by page as they are read.
-	Parallel  int
+	// Parallel has no effect if the table has no partitions, if the table itself
+	// sorts or limits the rows, or with Tokens or [Query.After]. Each partition that is
+	// being read takes a goroutine, which ends with the loop, and memory for at least
+	// three pages.
+	Parallel int
+	// Unordered yields pages of a parallel read as they arrive. Otherwise rows arrive
+	// partition by partition, in the order of the source's plan.
 	Unordered bool
-	// Strategy configures when relations are loaded, and MaxDepth limits the length of
-	// a path of relations. 0 means [query.Selective] and [query.DefaultMaxDepth].
+	// Strategy decides when relations are loaded; 0 means [query.Selective].
 	Strategy query.Strategy
+	// MaxDepth is how many relations may follow one another in a path such as
+	// lines.product; 0 means [query.DefaultMaxDepth].
 	MaxDepth int
-	// Caching configures how the stream uses [Resources.Cache].
+	// Caching configures how the stream uses [Resources.Cache]. It has no effect
+	// without a cache.
 	Caching cache.Policy
-	// Retry configures when a faulty source is tried again, and Timeouts how long the
-	// stream waits for the source.
-	Retry    retry.Policy
+	// Retry configures how often, and after which wait, calls and scans of the source
+	// that fail are repeated.
+	Retry retry.Policy
+	// Timeouts configures how long the stream waits for the source, and how long it
+	// may take in all.
 	Timeouts retry.Timeouts
 	// Tokens sets [Chunk.Token] of every chunk, at the cost of a checksum over the
 	// rows.
@@ -61,28 +67,29 @@ type Options struct {
 // streams. It must outlive the stream. The zero value is a stream that shares nothing.
 type Resources struct {
 	// Budget is the parent of the stream's own budget, such as a host's budget for all
-	// its streams; nil for none.
+	// its streams; nil means none.
 	Budget *budget.Budget
-	// Breaker is shared by all streams of the source; nil for none. It keeps its own
-	// options.
+	// Breaker is the circuit breaker that all streams of the source share; nil means
+	// none.
 	Breaker *retry.Breaker
-	// Cache stores the stream's rows and supplies those that it has; nil for none. It
-	// needs SourceID, the identity of the source, see [query.Identify]. Two sources
-	// with the same identity must yield the same rows.
-	Cache    *cache.Cache
+	// Cache stores the results of streams and supplies those that it has; nil means
+	// none. It requires SourceID.
+	Cache *cache.Cache
+	// SourceID is the identity of the source, from [query.Identify]. Sources with the
+	// same identity must yield the same rows.
 	SourceID query.Fingerprint
-	// Observer is called as the stream works.
+	// Observer is called as the stream works. It is not shared with other streams.
 	Observer Observer
 }
 
 // Observer is a set of functions that a stream calls as it works. Nil functions
-// are not called. Level and Chunk run on the goroutine of the stream's loop and hold
-// it up until they return.
+// are not called. All but Fault are called on the goroutine of the stream's loop,
+// which waits for them to return.
 type Observer struct {
 	// Level is called when the stream's [budget.Level] changes.
 	Level func(budget.Event)
-	// Chunk is called with the rows and bytes of each chunk, once the consumer is
-	// done with it.
+	// Chunk is called when the consumer is done with a chunk, with its rows and their
+	// size in bytes, as [sources.Size] counts it.
 	Chunk func(rows, bytes int64)
 	// Fault is called for each fault that does not end the stream. It may be called
 	// from any goroutine, also concurrently, and must not block.

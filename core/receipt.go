@@ -14,7 +14,7 @@ type Receipt struct {
 	// Complete is true once the consumer has received every row. It is false while the
 	// stream runs, after an error, and if the consumer left the loop early.
 	Complete bool `json:"complete"`
-	// Error is the text of the error that ended the stream; empty for none.
+	// Error is the text of the error that ended the stream; empty if there is none.
 	Error string `json:"error,omitempty"`
 
 	Rows   int64 `json:"rows"`   // rows yielded to the consumer
@@ -22,18 +22,18 @@ type Receipt struct {
 	// Bytes is the size of these rows, as [sources.Size] counts it. It does not depend
 	// on how the rows were divided into chunks.
 	Bytes int64 `json:"bytes"`
-	// PeakBytes is the most memory that the stream held at any time, and LimitBytes
-	// its memory limit.
+	// PeakBytes is the most memory that the stream held at any time, in bytes, and
+	// LimitBytes its memory limit.
 	PeakBytes  int64 `json:"peak_bytes"`
 	LimitBytes int64 `json:"limit_bytes"`
 	// SandboxPeakBytes is the most private memory that the source's process or module
-	// held at any time, and SandboxLimitBytes its limit. Both are 0 if the source runs
-	// in this process.
+	// held at any time, in bytes, and SandboxLimitBytes its limit. Both are 0 if the
+	// source runs within the application.
 	SandboxPeakBytes  int64 `json:"isolate_peak_bytes,omitempty"`
 	SandboxLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
 	// Skipped counts the records that the source could not read and was configured to
-	// skip. SkippedFirst has the locations and faults of the first of them. A stream
-	// that skipped records can be complete.
+	// skip. SkippedFirst has the locations and errors of the first
+	// [sources.MaxSkippedLocations] of them. Skipped records do not prevent Complete.
 	Skipped      int64    `json:"skipped,omitempty"`
 	SkippedFirst []string `json:"skipped_first,omitempty"`
 	// Events are the first 64 changes of the stream's [budget.Level], and LevelChanges
@@ -42,16 +42,15 @@ type Receipt struct {
 	Events       []budget.Event `json:"events,omitempty"`
 	LevelChanges int            `json:"level_changes,omitempty"`
 	Paused       time.Duration  `json:"paused_ns,omitempty"`
-	// Retries counts the faults of the source that were retried, and Stalls how often
-	// it yielded nothing for half of [retry.Timeouts.Stall]. Faults are the first 64 of
-	// both.
+	// Retries counts how often a call or scan of the source was repeated, and Stalls
+	// how often the source delivered nothing for half of [retry.Timeouts.Stall]. Faults
+	// has the first 64 of both.
 	Retries int64         `json:"retries,omitempty"`
 	Stalls  int64         `json:"stalls,omitempty"`
 	Faults  []retry.Fault `json:"faults,omitempty"`
 	// Token resumes after the last chunk that the consumer is done with, see
 	// [Query.After]. A consumer is done with a chunk when it asks for the next one.
-	// Before the first chunk, Token is the query's own. See [Chunk.Token] for when it
-	// is empty.
+	// Until then Token is that of [Query.After]. It is empty if [Chunk.Token] is.
 	Token Token `json:"token,omitempty"`
 	// Cache is how the cache was used: [cache.Hit], [cache.Miss], [cache.Shared] or
 	// [cache.Bypassed]; empty without a cache. CacheAge is the age of the cached rows,
@@ -73,15 +72,16 @@ type Receipt struct {
 
 // RelationReceipt has the figures of one relation. Its JSON names are stable.
 type RelationReceipt struct {
-	Path string `json:"path"` // names from the stream's table on, as in lines.product
+	Path string `json:"path"` // names of relations, from the stream's table on: lines.product
 	// Lookups counts look-ups in the related table and in the table that a
 	// many_to_many relation goes through.
 	Lookups    int64 `json:"lookups"`
 	Keys       int64 `json:"keys"`       // distinct keys of each chunk, summed over chunks
-	Remembered int64 `json:"remembered"` // keys among Keys that needed no look-up
+	Remembered int64 `json:"remembered"` // those of Keys that were cached, and needed no look-up
 	Rows       int64 `json:"rows"`       // rows that look-ups yielded
-	// Skipped is the most records that the source skipped in one look-up.
+	// Skipped is the number of records that the source could not read and skipped in
+	// the look-up that skipped the most.
 	Skipped int64 `json:"skipped,omitempty"`
-	// Dangling counts rows with a key that no related row has.
+	// Dangling counts references that lead nowhere: no related row has their key.
 	Dangling int64 `json:"dangling"`
 }

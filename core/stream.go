@@ -17,10 +17,11 @@ import (
 )
 
 // Stream reads the rows of a query. [Open] returns one. It works only while its
-// consumer ranges over [Stream.Chunks]: a consumer that blocks in the loop holds the
-// source back, and one that leaves the loop stops it.
+// consumer ranges over [Stream.Chunks]: while the consumer is busy with a chunk, the
+// source waits, and when the consumer leaves the loop, the stream ends.
 //
-// Methods are safe for concurrent use; the loop itself is for one goroutine.
+// The loop itself is for one goroutine. All methods are safe for concurrent use, so
+// that other goroutines can observe and control the stream.
 type Stream struct {
 	*connection
 	name     string
@@ -54,7 +55,7 @@ const (
 )
 
 // newStream returns the stream of a plan, still without its context and its chain.
-// newStream returns the stream of a plan, whose stages are linked.
+// newStream returns the stream of a plan, with its stages linked.
 func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	s := &Stream{
 		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: o,
@@ -73,10 +74,12 @@ func (s *Stream) Schema() *arrow.Schema { return s.loader.Schema }
 
 // Chunks returns an iterator over the rows of the stream, each exactly once and in
 // order, in chunks of at least one row. If the stream fails, the last pair is a nil
-// chunk and the error; without an error, the loop has seen every row.
+// chunk and the error. If the loop ends by itself without an error, the consumer has
+// received every row.
 //
 // When the loop ends, in whatever way, the stream closes its sessions and releases
-// its memory, except for records that the consumer retained.
+// its memory, except for records that the consumer retained. It need not be closed
+// then.
 //
 // The iterator is single-use: ranging over it again, or after Close, yields an error
 // of kind [sources.Invalid].
@@ -150,14 +153,15 @@ func (s *Stream) consumed(token Token) {
 // MemoryByOwner returns the stream's current memory, in bytes, by owner.
 func (s *Stream) MemoryByOwner() budget.Breakdown { return s.accounts.Breakdown() }
 
-// Level returns the stream's current level of backpressure.
+// Level returns the stream's current level: whether it is short of memory.
 func (s *Stream) Level() budget.Level { return s.pressure.Level() }
 
 // Allocator returns an allocator for writers of the stream's chunks. What they
 // allocate counts toward the stream's memory limit, under the owner [budget.Output].
-// They free it before the stream ends or soon after. Like all allocators of a budget,
-// it panics with an error of kind [sources.Exhausted] if the limit is reached. It is
-// safe for concurrent use.
+// Like all allocators of a budget, it panics with an error of kind [sources.Exhausted]
+// if the limit is reached: package outputs turns that into an error, and so does
+// [sources.GuardCall]. Memory may be freed after the stream has ended; until then it
+// stays charged to [Resources.Budget]. The allocator is safe for concurrent use.
 func (s *Stream) Allocator() memory.Allocator { return s.accounts.Allocator(budget.Output) }
 
 // Receipt returns the stream's figures so far, or its final ones once it has ended.
@@ -181,22 +185,23 @@ func (s *Stream) Receipt() Receipt {
 	return r
 }
 
-// RelatedField returns the field of the column that [Chunk.Related] returns for a
-// relation. A relation that does not exist is an error of kind [sources.NotFound].
+// RelatedField returns the field, with name and type, of the column that
+// [Chunk.Related] returns for a relation. If there is no such relation, the error is
+// of kind [sources.NotFound].
 func (s *Stream) RelatedField(name string) (arrow.Field, error) { return s.loader.Field(name) }
 
-// Budget returns the budget from which the stream allocates its memory. It includes
-// retained records.
+// Budget returns the budget from which the stream allocates its memory. Records that
+// the consumer retains are part of it. The stream closes the budget when it ends.
 func (s *Stream) Budget() *budget.Budget { return s.budget }
 
 // Done returns a channel that is closed once the stream has ended and released what
 // it held.
 func (s *Stream) Done() <-chan struct{} { return s.done }
 
-// Close ends the stream and returns the error of closing its sessions, if any. While
-// a loop runs, Close returns nil at once: it makes the loop stop, which then releases
-// what the stream holds; [Stream.Done] signals that. Close may be called more than
-// once.
+// Close ends the stream and returns the error of closing its sessions, if any. If a
+// loop is running, Close does not wait for it and returns nil: the loop ends when the
+// consumer asks for the next chunk, and [Stream.Done] signals that everything is
+// released. Calling Close again has no further effect.
 func (s *Stream) Close() error {
 	if s.transition(idle, ended) {
 		s.end()

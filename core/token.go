@@ -20,10 +20,10 @@ import (
 
 // Token marks the end of a chunk. A stream of the same query resumes there, see
 // [Query.After], also in another process and at a later time. A token is bound to the
-// query, except for its Limit, and to the table's description in the catalog. It is
-// printable ASCII without spaces. It contains no rows and no secrets other than those
-// of the source's cursor: that of PostgreSQL has the values of the order's columns in
-// one row.
+// query, except for its Limit and Load, and to the table's description in the catalog.
+// It is printable ASCII without spaces, and not encrypted: it contains the source's
+// cursor, which may show data. The cursor of PostgreSQL, for example, has the values
+// of the columns in OrderBy for one row.
 //
 // Since chunks may end within a page, a token has the cursor of the last page that
 // the consumer received in full, the number of rows received after it, and their

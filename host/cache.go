@@ -15,17 +15,18 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Cache configures the cache of a host, which counts against the host's budget.
-// It answers identical queries of streams without asking the source again. The zero
-// value of a field is its default, that of [cache.Options].
+// Cache configures the cache of a host. It keeps the results of queries, so that a
+// stream of the same query need not read them from the source again. Its memory is
+// charged to the host's budget, and shrinks when streams need memory. A field that is
+// zero has its default; see [cache.Options].
 type Cache struct {
-	Bytes   int64         // the most to hold in memory, in bytes
-	Entries int           // the most results to hold
-	Answer  int64         // the largest result to hold, in bytes
-	TTL     time.Duration // how long a result is valid
-	// Store, if not nil, keeps answers for processes that come later, such as the
-	// directory that cachedir.Open returns. The host closes it; if [New] fails, the
-	// caller still owns it.
+	Bytes   int64         // the maximum memory of the cache, in bytes
+	Entries int           // the maximum number of results in memory
+	Answer  int64         // the maximum size of one result, in bytes; larger ones are not cached
+	TTL     time.Duration // how long a result stays valid after its read began
+	// Store, if non-nil, also keeps results when they are no longer in memory, and for
+	// later processes, such as the directory that cachedir.Open returns. The host
+	// closes it; if [New] fails, the caller still owns it.
 	Store cache.Store
 }
 
@@ -39,10 +40,10 @@ func (c *Cache) open(h *Host) (*cache.Cache, error) {
 // Cache returns the host's cache, or nil if [Options.Cache] is nil.
 func (h *Host) Cache() *cache.Cache { return h.cache }
 
-// Identity returns what the cache knows the source by: a fingerprint of its kind
-// and code, its address and options, and the user whose permissions it has. Two
-// sources with the same identity give the same answers. It is specific to the user
-// and the machine.
+// Identity returns the fingerprint by which the cache identifies the source. It covers
+// the source's kind and code, its address and options, and the user whose permissions
+// it has. Sources with the same identity return the same rows. The identity is
+// specific to the user and the machine.
 func (s *Source) Identity() query.Fingerprint { return s.identity }
 
 // identify returns the identity of a source that is about to be opened. An address

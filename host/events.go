@@ -32,25 +32,26 @@ const (
 )
 
 // Event reports something that happened to a stream or a source. Which of the
-// fields after Table are set depends on Kind.
+// fields after Table are set depends on Kind. Observers share an event, and must not
+// modify what it points to.
 type Event struct {
 	At        time.Time
 	Kind      EventKind
-	Stream    string // its name; empty for an event of a source
+	Stream    string // the stream's name; empty for an event of a source
 	Source    string // the name that precedes the colon in the source's URI
 	Isolation Isolation
-	Table     string
+	Table     string // the stream's table; empty for an event of a source
 
 	Context context.Context // the context that the stream was opened with, for its trace
-	Status  core.Status     // of the ended stream
+	Status  core.Status     // how the stream has ended
 
-	Rows, Bytes int64 // of the chunk
-	Level       *budget.Event
-	Fault       *retry.Fault
-	Receipt     *core.Receipt
-	From, To    retry.Circuit
-	Took        time.Duration
-	Err         error
+	Rows, Bytes int64         // the size of the chunk; bytes as [sources.Size] counts
+	Level       *budget.Event // the change of level
+	Fault       *retry.Fault  // the problem with the source
+	Receipt     *core.Receipt // the stream's final receipt
+	From, To    retry.Circuit // the states of the circuit breaker before and after
+	Took        time.Duration // how long the check took
+	Err         error         // the error of the check, or the cause of the cancellation
 }
 
 // observers are the functions that receive a host's events. It is safe for
@@ -102,16 +103,16 @@ func (o *observers) send(e Event) {
 
 // Observe registers f to be called for every event of the host's streams and
 // sources, until remove is called. f is called on the goroutine where the event
-// happens, which waits for it; several goroutines may call it at once. It must
-// not block, and must not call methods of the host, its sources or its streams.
-// [Host.Subscribe] has no such limits.
+// happens, which waits for f to return. It may be called by several goroutines at
+// once. It must not block, and must not call methods of the host, its sources or its
+// streams; for a consumer of events that does, use [Host.Subscribe].
 func (h *Host) Observe(f func(Event)) (remove func()) { return h.observers.add(f) }
 
 // Subscription delivers events on a channel. It never delays a stream: events
 // that do not fit into the channel's buffer are dropped and counted. It is safe
 // for concurrent use.
 type Subscription struct {
-	// Events is closed by Close.
+	// Events delivers the events. [Subscription.Close] closes it.
 	Events <-chan Event
 
 	events  chan Event
@@ -121,8 +122,9 @@ type Subscription struct {
 	closed  bool
 }
 
-// Subscribe returns a subscription whose channel buffers the given number of
-// events, at least one. The caller closes it.
+// Subscribe returns a subscription to the events of the host's streams and sources.
+// Its channel buffers the given number of events, or one if that is less. The caller
+// closes the subscription.
 func (h *Host) Subscribe(buffer int) *Subscription {
 	s := &Subscription{events: make(chan Event, max(buffer, 1))}
 	s.Events = s.events

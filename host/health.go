@@ -20,11 +20,11 @@ type Health struct {
 	Status    core.Status      `json:"status"`
 	Opened    time.Time        `json:"opened"`
 	Progress  core.Progress    `json:"progress"`
-	Held      budget.Breakdown `json:"held"` // bytes by owner
-	Limit     int64            `json:"limit_bytes"`
-	Retries   int64            `json:"retries"`
-	Stalls    int64            `json:"stalls"`
-	Error     string           `json:"error,omitempty"`
+	Held      budget.Breakdown `json:"held"`            // the stream's memory, in bytes by owner
+	Limit     int64            `json:"limit_bytes"`     // the stream's memory limit
+	Retries   int64            `json:"retries"`         // as in [core.Receipt]
+	Stalls    int64            `json:"stalls"`          // as in [core.Receipt]
+	Error     string           `json:"error,omitempty"` // the error that ended the stream, if any
 }
 
 // Health returns the current state of the stream.
@@ -42,7 +42,7 @@ type SourceHealth struct {
 	Source    string        `json:"source"` // the name that precedes the colon in the source's URI
 	Isolation Isolation     `json:"wall"`
 	Circuit   retry.Circuit `json:"circuit"`
-	// Until is when a source whose circuit is open may be tried again.
+	// Until is when the source may be tried again, if its circuit is open.
 	Until     time.Time `json:"until,omitzero"`
 	Streams   int       `json:"streams"` // streams that have not ended
 	Sandboxes []Sandbox `json:"isolates,omitempty"`
@@ -66,9 +66,9 @@ func (s *Source) Health() SourceHealth {
 // checkMemory is the memory limit of a check's session, which reads no rows.
 const checkMemory = 1 << 20
 
-// Check tests whether the source works: it begins a session and ends it. The
-// error is that of the source, or of kind [sources.Unavailable] if the source does
-// not answer in time.
+// Check tests whether the source works: it begins a session and ends it. The error is
+// that of the source. If the source does not respond in time, see
+// [retry.Timeouts.Call], the error is of kind [sources.Unavailable].
 func (s *Source) Check(ctx context.Context) error {
 	started := time.Now()
 	err := s.check(ctx)
@@ -103,12 +103,12 @@ func (s *Source) check(ctx context.Context) error {
 
 // HostHealth is the current state of a host. Its JSON names are stable.
 type HostHealth struct {
-	// Good reports whether no source's circuit is open.
+	// Good is true if no source's circuit is open.
 	Good    bool           `json:"good"`
-	Memory  int64          `json:"memory_bytes"` // held by all streams
-	Limit   int64          `json:"limit_bytes"`
-	Sources []SourceHealth `json:"sources"` // in the order of their opening
-	Streams []Health       `json:"streams"` // as in [Host.Streams]
+	Memory  int64          `json:"memory_bytes"` // held by all streams and the cache
+	Limit   int64          `json:"limit_bytes"`  // [Options.Memory]
+	Sources []SourceHealth `json:"sources"`      // in the order of their opening
+	Streams []Health       `json:"streams"`      // as in [Host.Streams]
 }
 
 // Health returns the current state of the host, its sources and its streams. It

@@ -1,10 +1,14 @@
 // Package host is the package that applications embed: it opens sources by URI
 // and runs their streams under one memory budget.
 //
-// On its own it runs sources within the application's process. To run them in
-// isolation, an application adds walls to [Options]: package host/process starts
-// sources as processes, package wasm runs WebAssembly modules. An application
-// that adds none does not carry their code.
+// [New] returns a [Host], [Host.Open] opens a source, and [Source.Stream] reads a table
+// of it. [Host.Streams] lists the streams and controls them; [Host.Observe] and
+// [Host.Subscribe] report what happens to them.
+//
+// By itself, a host runs sources within the application's process. To run them in
+// isolation, an application adds walls to [Options]: package host/process runs sources
+// as processes, package wasm runs WebAssembly modules. The code of a wall is linked
+// into an application only if it imports that package.
 package host
 
 import (
@@ -33,24 +37,24 @@ const DefaultMemory = 4 * core.DefaultMemory
 // compile a WebAssembly module for the first time.
 const DefaultOpenTimeout = 5 * time.Minute
 
-// Options configures a host. The zero value is ready to use, and has no sources
-// but those on the plugin path.
+// Options configures a host. The zero value is ready to use, but it has no linked
+// sources, and no walls to run those on the plugin path.
 type Options struct {
 	// Sources are the sources that are linked into the application, by the name
 	// that precedes the colon in a URI. An application carries only the drivers
 	// that it names here.
 	Sources map[string]sources.Open
 	// Walls are the ways in which the host can run sources in isolation:
-	// process.Wall() of package host/process and wasm.Wall() of package wasm. A
-	// source that needs a wall which is missing fails to open with
-	// [sources.Invalid].
+	// process.Wall() of package host/process and wasm.Wall() of package wasm. If a
+	// source needs a wall that is missing, [Host.Open] returns an error of kind
+	// [sources.Invalid] that names the package to import.
 	Walls []wall.Wall
-	// Isolation is where sources run; see [Default].
+	// Isolation is where sources run; the zero value is [Default].
 	Isolation Isolation
 	// Sandboxes limits the processes that sources run in.
 	Sandboxes SandboxOptions
-	// Memory is the most that all streams together may hold, in bytes; 0 means
-	// [DefaultMemory].
+	// Memory is the most that all streams and the cache together may hold, in bytes; 0
+	// means [DefaultMemory]. The memory of sandboxes is limited by Sandboxes.
 	Memory int64
 	// Pressure applies to streams whose own options leave it zero; see
 	// [budget.Pressure].
@@ -62,15 +66,15 @@ type Options struct {
 	// Breaker configures the circuit breaker that all streams of a source share;
 	// see [retry.Breaker].
 	Breaker retry.BreakerOptions
-	// OpenTimeout bounds Open: 0 means [DefaultOpenTimeout], and a negative
-	// duration means no limit.
+	// OpenTimeout is how long [Host.Open] may take; 0 means [DefaultOpenTimeout], and a
+	// negative duration means no limit.
 	OpenTimeout time.Duration
-	// PluginPath lists the directories that are searched for sources which are not
-	// linked in: executables named penstock-source-NAME, and WebAssembly modules
-	// named NAME.wasm. nil means [DefaultPluginPath]; an empty list means none.
+	// PluginPath lists the directories to search for sources that are not linked in:
+	// executables named penstock-source-NAME, and WebAssembly modules named NAME.wasm.
+	// nil means [DefaultPluginPath]; an empty list means none.
 	PluginPath []string
-	// Cache, if non-nil, keeps the results of queries, so that later identical
-	// queries may get an older result. nil means no cache.
+	// Cache, if non-nil, configures a cache of query results. A stream may then get
+	// rows that were read earlier, within [Cache.TTL]. nil means no cache.
 	Cache *Cache
 	// Logger receives the host's own log and what sources write to standard error.
 	// If nil, both are discarded.
@@ -92,8 +96,8 @@ type Host struct {
 	open   map[*Source]struct{}
 }
 
-// New returns a host. The caller closes it. Options that are not valid are an
-// error of kind [sources.Invalid].
+// New returns a host. The caller closes it. If the options are not valid, the error is
+// of kind [sources.Invalid].
 func New(o Options) (*Host, error) {
 	if o.Memory == 0 {
 		o.Memory = DefaultMemory
@@ -138,9 +142,9 @@ func invalid(op, format string, args ...any) *sources.Error {
 // Budget returns the memory budget of all streams of the host.
 func (h *Host) Budget() *budget.Budget { return h.budget }
 
-// MemoryByOwner returns how many bytes are held now, by owner: by all streams of the
-// host together, and by the sandboxes of its sources, also idle ones, which do not
-// count against the host's budget.
+// MemoryByOwner returns how many bytes all streams together hold now, by owner. Its
+// [budget.Sandboxes] are the sandboxes of all sources, including idle ones; they do not
+// count toward the host's budget.
 func (h *Host) MemoryByOwner() budget.Breakdown {
 	h.mu.Lock()
 	open := slices.Collect(maps.Keys(h.open))
@@ -161,8 +165,8 @@ func (h *Host) MemoryByOwner() budget.Breakdown {
 	return all
 }
 
-// Open opens the source that a URI names. The caller closes the source, or the
-// host. A URI has one of these forms:
+// Open opens the source that a URI names. The context applies to Open only, not to the
+// source. The caller closes the source, or the host. A URI has one of these forms:
 //
 //   - SOURCE:WHERE, as in csv:DIR or csv:FILE?header=false
 //   - a URL whose scheme is the source's name, as in
@@ -170,9 +174,10 @@ func (h *Host) MemoryByOwner() budget.Breakdown {
 //   - wasm:FILE.wasm?dir=DIR, a WebAssembly module; package wasm lists the options
 //   - plugin:PATH?uri=URI, an executable
 //
-// Open fails with [sources.NotFound] if the host has no such source, and with
-// [sources.Invalid] if the URI is malformed or needs a wall that is missing from
-// [Options.Walls]. Other errors are those of the source.
+// If the host has no such source, the error is of kind [sources.NotFound]. If the URI is
+// malformed, or needs a wall that is missing from [Options.Walls], it is of kind
+// [sources.Invalid]. If opening takes longer than [Options.OpenTimeout], it is of kind
+// [sources.Unavailable]. Other errors are those of the source.
 func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	name, config, err := ParseURI(uri)
 	if err != nil {
@@ -235,7 +240,8 @@ func (h *Host) breaker(s *Source) *retry.Breaker {
 }
 
 // Close closes every source that is still open, as [Source.Close] does, and the
-// cache. Afterwards Open fails. Calling Close again has no effect.
+// cache. It may take as long as Source.Close, and returns the errors of all sources.
+// Afterwards Open fails. Calling Close again has no effect.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true

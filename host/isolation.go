@@ -22,8 +22,8 @@ const (
 	// processes, and WebAssembly modules in a child process of the application. It
 	// is a value of [Options] only.
 	Default Isolation = ""
-	// InProcess runs linked sources and modules within the application. Use it only
-	// for trusted modules: one that computes for ever cannot be stopped.
+	// InProcess differs from Default in that it runs modules within the application
+	// too. Use it for trusted modules: one that computes forever cannot be stopped.
 	InProcess Isolation = "inproc"
 	// Process runs linked sources too in processes of their own, which are copies
 	// of the application. It needs the process wall.

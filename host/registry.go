@@ -24,10 +24,11 @@ type registry struct {
 	order []*Running // in the order of their opening
 }
 
-// Running is a stream in the host's registry, running or ended. Unlike the
-// stream's consumer, any goroutine may use it to observe and control the stream.
+// Running is a stream of a host, from its opening until it ends and for some time
+// after that. It lets goroutines other than the stream's consumer observe and control
+// the stream. It is safe for concurrent use.
 type Running struct {
-	Name      string // unique within the host
+	Name      string // unique among the host's streams
 	Source    string // the name that precedes the colon in the source's URI
 	Isolation Isolation
 	Table     string
@@ -104,11 +105,11 @@ func (g *registry) list() []*Running {
 	return slices.DeleteFunc(slices.Clone(g.order), func(r *Running) bool { return r.stream == nil })
 }
 
-// Streams returns the streams that are open and the latest 64 that have ended, in
-// the order of their opening.
+// Streams returns the streams that are open, and the 64 that have ended last, in the
+// order of their opening.
 func (h *Host) Streams() []*Running { return h.registry.list() }
 
-// Stream returns the stream of that name, or nil if there is none.
+// Stream returns the stream with that name, if it is one of [Host.Streams], or nil.
 func (h *Host) Stream(name string) *Running {
 	h.registry.mu.Lock()
 	defer h.registry.mu.Unlock()
@@ -129,15 +130,15 @@ func (r *Running) Pause() {
 	}
 }
 
-// Resume continues a paused stream.
+// Resume ends a pause, see [core.Stream.Resume].
 func (r *Running) Resume() {
 	if r.stream.Resume() {
 		r.send(EventResumed, nil)
 	}
 }
 
-// Cancel ends the stream with an error of kind [sources.Canceled], see
-// [core.Stream.Cancel].
+// Cancel makes the stream end with an error of kind [sources.Canceled] that wraps
+// cause, which may be nil, see [core.Stream.Cancel].
 func (r *Running) Cancel(cause error) {
 	r.stream.Cancel(cause)
 	r.send(EventCanceled, cause)

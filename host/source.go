@@ -16,8 +16,8 @@ import (
 
 // Source is an open source of a host. It is safe for concurrent use.
 type Source struct {
-	// Source is the source itself. Whoever begins a session on it directly closes
-	// that session before the source.
+	// Source is the source itself. A session that is begun on it directly, not by
+	// Stream, must be closed before the source.
 	sources.Source
 
 	host      *Host
@@ -36,12 +36,15 @@ type Source struct {
 	closed  bool
 }
 
-// Stream returns the stream of a query, like [core.Open], with the host's budget
-// and cache and the source's breaker. [Host.Observe] reports what happens to it.
+// Stream returns the stream of a query, as [core.Open] does, with the host's budget
+// and cache and the source's breaker. [Host.Observe] reports what happens to it. ctx
+// applies to the whole stream.
 //
-// The host's Pressure, Retry and Timeouts apply where the options have none, and a
-// stream without a name gets one. If the host has no room for another stream,
-// Stream waits or fails as Options.Pressure says.
+// If the Pressure, Retry or Timeouts of the options are zero, those of the host apply.
+// A stream without a name gets one. If the host has no memory for another stream,
+// Stream waits up to [budget.Pressure.MaxWait], and then returns an error of kind
+// [sources.Exhausted]. If an open stream of the host has the same name, or the source
+// is closed, the error is of kind [sources.Invalid]. Other errors are those of Open.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
 	if o.Pressure == (budget.Pressure{}) {
 		o.Pressure = s.host.options.Pressure
@@ -110,10 +113,11 @@ func ended(s *core.Stream) bool {
 const loopTimeout = 10 * time.Second
 
 // Close closes the streams that are still open, including those that are being
-// opened, and then the source. Streams that are read by other goroutines fail with
-// [sources.Canceled]. If a consumer does not return to its loop within ten
-// seconds, Close fails with an error that names its table, and the source stays
-// open. Calling Close again after it has succeeded has no effect.
+// opened, and then the source. A loop that runs on another goroutine ends with an
+// error of kind [sources.Canceled] when its consumer asks for the next chunk. If a
+// consumer does not do so within ten seconds, Close returns an error that names its
+// table, and the source stays open; Close may then be called again. Calling Close
+// after it has succeeded has no effect.
 func (s *Source) Close() error {
 	s.closeMu.Lock()
 	defer s.closeMu.Unlock()

@@ -35,13 +35,13 @@ import (
 // return the same error; Close and Abort still free the writer's memory.
 type Writer interface {
 	// Write adds the rows of a record, which must have the writer's schema. It does
-	// not retain the record. Output may be held back until Flush or Close.
+	// not retain the record. The output is buffered until Flush or Close.
 	Write(record arrow.RecordBatch) error
 
-	// Flush passes everything written so far to the underlying io.Writer and
-	// returns the length of the output in bytes. An output that is cut at this
-	// length can be continued by a writer with [Options.Offset], if its format has
-	// [Format.Append]. For later parts, the length is that of the current part.
+	// Flush writes everything that is buffered to the underlying io.Writer and
+	// returns the length of the output, or of its current part, in bytes. An output
+	// that is truncated to this length can be continued by a writer with
+	// [Options.Offset], if its format has [Format.Append].
 	Flush() (int64, error)
 
 	// NextPart completes the current part as Close does and begins a new one in w,
@@ -53,8 +53,8 @@ type Writer interface {
 	// close the underlying io.Writer. Closing again returns an error.
 	Close() error
 
-	// Abort frees the writer's memory and writes nothing: neither what was held
-	// back nor the end of the output. It does nothing after Close.
+	// Abort frees the writer's memory and writes nothing: neither what is buffered
+	// nor the end of the output. It does nothing after Close.
 	Abort()
 }
 
@@ -63,19 +63,19 @@ const DefaultBuffer = 64 << 10
 
 // Options configures a writer. The zero value is ready to use.
 type Options struct {
-	// Allocator provides the writer's memory, such as that of a stream
-	// (core.Stream.Allocator), which counts against the stream's budget. The default
-	// is [memory.DefaultAllocator]. If it refuses memory by a panic, as a budget
-	// does, the writer returns that as an error.
+	// Allocator provides the writer's memory; nil means [memory.DefaultAllocator].
+	// With that of a stream (core.Stream.Allocator), the writer's memory counts toward
+	// the stream's limit. If the allocator panics with an error, as a budget does to
+	// refuse memory, the writer returns that error.
 	Allocator memory.Allocator
-	// Buffer is the number of bytes of output to gather before writing them; 0 means
-	// [DefaultBuffer]. If the allocator refuses that much, the writer uses less. The
-	// text of a row that is larger is built outside of the allocator.
+	// Buffer is the size of the writer's buffer, in bytes; 0 means [DefaultBuffer]. If
+	// the allocator refuses that much, the writer uses less. A row whose text is larger
+	// than the buffer takes memory that does not come from the allocator.
 	Buffer int
-	// Offset, if greater than 0, continues an output that is Offset bytes long: the
-	// writer omits what an output begins with, such as a header. The underlying
-	// io.Writer must append at that offset, and the schema and Flatten must be those
-	// of the first writer. The format must have [Format.Append].
+	// Offset, if greater than 0, continues an output that is Offset bytes long, see
+	// [Writer.Flush]: the writer omits what an output begins with, such as a header.
+	// The underlying io.Writer must append at that offset, and the schema and Flatten
+	// must be those of the first writer. The format must have [Format.Append].
 	Offset int64
 	// Flatten turns nested rows into flat ones: the fields of a struct become
 	// columns with dotted names, and each element of a list of structs becomes a row
@@ -95,9 +95,9 @@ type TableOptions struct {
 // ColumnError reports a column that a format cannot represent.
 type ColumnError struct {
 	Column  string
-	Problem string // continues the column's name: "is a struct, which CSV cannot hold"
-	Remedy  string // an imperative: "leave it out"
-	Flatten bool   // whether Options.Flatten is a remedy as well
+	Problem string // to follow the column's name: "is a struct, which CSV cannot hold"
+	Remedy  string // what to do instead, as an imperative: "leave it out"
+	Flatten bool   // whether [Options.Flatten] is a remedy as well
 }
 
 // Error returns the problem and its remedies.
@@ -134,9 +134,9 @@ type writer struct {
 	err     error // why the writer cannot be used anymore
 }
 
-// NewWriter returns a writer of the format for rows of a schema. The caller must
-// call Close or Abort. The error is a [*ColumnError] if the format cannot
-// represent a column.
+// NewWriter returns a writer that writes rows with the given schema to w. The caller
+// must call Close or Abort. If the format cannot represent a column, the error is a
+// [*ColumnError]. Options that the format does not support are an error, too.
 func (f Format) NewWriter(w io.Writer, schema *arrow.Schema, o Options) (Writer, error) {
 	switch {
 	case f.encoder == nil:

@@ -14,6 +14,7 @@ import (
 	"github.com/penstock-data/penstock/outputs"
 )
 
+// orders returns a record with the columns id and city.
 func orders(json string) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
@@ -26,12 +27,17 @@ func orders(json string) arrow.RecordBatch {
 	return record
 }
 
+// The same two rows in three formats. Here orders makes a record from JSON; usually
+// records come from the chunks of a stream.
 func Example() {
 	record := orders(`[{"id": 1, "city": "Oslo"}, {"id": 2, "city": null}]`)
 	defer record.Release()
 
-	for _, name := range outputs.Names()[:3] {
-		format, _ := outputs.Lookup(name)
+	for _, name := range []string{"table", "ndjson", "csv"} {
+		format, ok := outputs.Lookup(name)
+		if !ok {
+			log.Fatal("no format ", name)
+		}
 		w, err := format.NewWriter(os.Stdout, record.Schema(), outputs.Options{})
 		if err != nil {
 			log.Fatal(err)
@@ -55,7 +61,8 @@ func Example() {
 	// 2,
 }
 
-// An output that was interrupted is continued where it was flushed last.
+// An interrupted output continues where it was last flushed: a second writer gets the
+// length of the output as its Offset, and omits the header.
 func ExampleOptions_offset() {
 	first, second := orders(`[{"id": 1, "city": "Oslo"}]`), orders(`[{"id": 2, "city": "Bonn"}]`)
 	defer first.Release()
@@ -74,7 +81,7 @@ func ExampleOptions_offset() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	w.Abort()
+	w.Abort() // as if the program had failed here
 
 	w, err = csv.NewWriter(&out, second.Schema(), outputs.Options{Offset: offset})
 	if err != nil {
@@ -93,6 +100,8 @@ func ExampleOptions_offset() {
 	// 2,Bonn
 }
 
+// NextPart divides the rows among several outputs, here two. Each is complete in
+// itself: a CSV part begins with the header.
 func ExampleWriter_nextPart() {
 	record := orders(`[{"id": 1, "city": "Oslo"}]`)
 	defer record.Release()

@@ -55,8 +55,8 @@ func ExampleSimple() {
 	// "Planet Nine" NULL
 }
 
-// FromRows divides rows into pages, here of at most two rows, and reports a value
-// that does not fit its column.
+// FromRows divides rows into pages, here of at most two rows. The rows count up from
+// 125 without end, but 128 does not fit an int8: that ends the scan with an error.
 func ExampleFromRows() {
 	env := sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Rows: 2}}
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int8}}, nil)

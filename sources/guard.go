@@ -78,7 +78,9 @@ func GuardCall[T any](op, table string, f func() (T, error)) (result T, err erro
 	return f()
 }
 
-// PanicError returns the error for r, a value that recover returned.
+// PanicError returns the error for r, a value that recover returned: r itself if it is
+// an [*Error], such as the refusal of a memory budget, and otherwise an error of kind
+// [Internal] with the stack.
 func PanicError(r any) error {
 	if e, ok := r.(*Error); ok {
 		return e

@@ -7,23 +7,22 @@ import (
 	"strings"
 )
 
-// ForeignKey is a reference of the Columns of a table to the columns of another.
+// ForeignKey is a reference from columns of one table to columns of another, or of
+// the same table.
 type ForeignKey struct {
 	// Name is the name of the constraint. Empty means TABLE_COLUMNS_fkey, as in
 	// PostgreSQL.
 	Name          string
-	Table         string
-	Columns       []string
-	TargetTable   string
-	TargetColumns []string // empty means the primary key of TargetTable
+	Table         string   // the table that refers
+	Columns       []string // its columns
+	TargetTable   string   // the table that is referred to
+	TargetColumns []string // its columns, in the order of Columns; empty means its primary key
 }
 
-// Relate sets the relations of all tables of the catalog from foreign keys, with the
-// same names for every source. For example, a key from orders.customer_id to customers
-// makes the relations customer of orders and orders of customers.
-//
-// Relations are made kind by kind, in the order of the keys' names. Each gets the first
-// of the following names that is free in its table, or else the last one with a number:
+// Relate sets the relations of all tables of the catalog from foreign keys, and
+// replaces those that they have. Relations are named in the same way for every source:
+// of the names listed here, a relation gets the first one that is not yet a column or
+// a relation of its table. If there is none left, it gets the last one with a number.
 //
 //   - [BelongsTo], from the referencing table: the key's column without _id or Id, if
 //     it is a single column; the target table; TARGET_by_COLUMNS.
@@ -32,6 +31,9 @@ type ForeignKey struct {
 //     where the columns are also without _id.
 //   - [ManyToMany], across a join table whose primary key consists of two foreign
 //     keys: the table at the far end; FAR_by_JOINTABLE; FAR_by_COLUMNS.
+//
+// Names are given to all relations of one kind before those of the next, and within a
+// kind in the order of the keys' names.
 //
 // If a key names a table or a column that does not exist, the error is of kind
 // [Invalid].

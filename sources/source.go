@@ -102,8 +102,8 @@ type Batch struct {
 	// Names, types and nullability are the same in every batch of a scan.
 	Record arrow.RecordBatch
 	// Cursor resumes the scan after the last row of this batch. It is nil unless the
-	// table has [CapResume]. A batch without rows ends where the one before it
-	// ended; in the first batch, its cursor may be that of the query or nil.
+	// table has [CapResume]. A batch without rows ends where the batch before it
+	// ended; if it is the first batch, its cursor may be [Query.After] or nil.
 	Cursor Cursor
 	// Skipped counts the records left out since the previous batch, and among the
 	// rows of this one. If records are left out at the end of a scan, a last batch
@@ -152,8 +152,8 @@ type Env struct {
 
 // Limits limits the size of a page.
 type Limits struct {
-	Bytes int64 // as counted by [Size]; a page of one row may be larger
-	Rows  int64
+	Bytes int64 // the maximum of bytes, as counted by [Size]; a page of one row may be larger
+	Rows  int64 // the maximum of rows
 }
 
 // DefaultLimits is the default of [Env.Page]: 1 MiB and 65,536 rows.
@@ -310,12 +310,13 @@ type Relation struct {
 	Through       *Through // the join table of a many_to_many relation; otherwise nil
 }
 
-// Through is the join table of a many_to_many relation. Its Near columns equal
-// [Relation.Columns]; its Far columns equal [Relation.TargetColumns].
+// Through is the join table of a many_to_many relation. A row of it connects the row
+// whose [Relation.Columns] equal Near with the row whose [Relation.TargetColumns]
+// equal Far.
 type Through struct {
-	Table string
-	Near  []string
-	Far   []string
+	Table string   // the name of the join table
+	Near  []string // columns of the join table that refer to the table with the relation
+	Far   []string // columns of the join table that refer to the target table
 }
 
 // Plan describes how a scan would run.

@@ -8,12 +8,12 @@ import (
 	"github.com/penstock-data/penstock/testkit"
 )
 
-// open stands for the function under test.
+// open stands for the Open function of the source under test.
 func open(context.Context, sources.Config) (sources.Source, error) {
 	return testkit.Shop{Seed: 1, Orders: 10}.Memory()
 }
 
-// The whole test of a source:
+// This is the whole test of a source, where open is its Open function:
 //
 //	func TestContract(t *testing.T) {
 //		source, err := open(t.Context(), sources.Config{URI: "testdata"})
@@ -26,7 +26,7 @@ func open(context.Context, sources.Config) (sources.Source, error) {
 //		}
 //	}
 //
-// TestSource also runs outside of tests.
+// TestSource also runs outside of tests, as here.
 func ExampleTestSource() {
 	source, err := open(context.Background(), sources.Config{URI: "testdata"})
 	if err != nil {
@@ -38,7 +38,8 @@ func ExampleTestSource() {
 	// Output: broken rules: <nil>
 }
 
-// Check reports every rule. Here a source loses its cursors.
+// This source declares that its scans can resume, but its batches have no cursors.
+// Check reports every rule and table, and so also the rules that this breaks.
 func ExampleTestSource_broken() {
 	source, err := testkit.Shop{Seed: 1, Orders: 10}.Memory()
 	if err != nil {

@@ -28,7 +28,8 @@ func TestSource(ctx context.Context, source sources.Source) error {
 	return Check(ctx, source, func(Result) {})
 }
 
-// Check does the same as [TestSource], and calls report for each rule.
+// Check does the same as [TestSource], and calls report for each rule and each table
+// that the rule is about.
 func Check(ctx context.Context, source sources.Source, report func(Result)) error {
 	s := &suite{ctx: ctx, source: source}
 	var faults []error

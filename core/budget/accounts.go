@@ -38,8 +38,8 @@ func (o Owner) String() string {
 	return "owner?"
 }
 
-// Breakdown is the memory in use by each [Owner], in bytes. Its JSON form is an
-// object of the non-zero amounts by owner name.
+// Breakdown is the memory in use by each [Owner], in bytes: b[Consumer] is what the
+// consumer holds. Its JSON form is an object of the non-zero amounts by owner name.
 type Breakdown [numOwners]int64
 
 // Add adds the amounts of other to b.

@@ -1,10 +1,9 @@
 package budget
 
 // Charge counts n bytes that were allocated elsewhere as live in b, until
-// [Budget.Uncharge]. It is for memory that a cache lends to a stream, and for the
-// cache's own memory, which is not allocated in the size classes that a budget
-// reuses. Unlike Allocate it returns a refusal as an error, of kind
-// [sources.Exhausted].
+// [Budget.Uncharge] is called. It is for memory that a cache lends to a stream, and
+// for the cache's own memory, which the budget does not reuse. Unlike Allocate, it
+// returns a refusal as an error, of kind [sources.Exhausted].
 func (b *Budget) Charge(n int64) error {
 	if err := b.acquire(n); err != nil {
 		return err
@@ -23,8 +22,8 @@ func (b *Budget) Uncharge(n int64) {
 	b.release(n)
 }
 
-// HasWaiters reports whether anyone waits for memory of the parent. Memory that is
-// not strictly needed should not be taken then.
+// HasWaiters reports whether anyone waits for memory of the parent. Caches and other
+// optional uses of memory should then take none.
 func (b *Budget) HasWaiters() bool {
 	if b.parent == nil {
 		return false

@@ -2,7 +2,8 @@ package budget
 
 import "time"
 
-// Level is a stream's response to the memory that it has left.
+// Level is how a stream reacts to the memory that it has left. [Pressure] configures
+// when it changes.
 type Level uint8
 
 // The levels.

@@ -72,13 +72,14 @@ func (p Pressure) wait(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, p.MaxWait)
 }
 
-// Floor returns the floor, in bytes, of a stream with pages of that size: enough
-// for its smallest step, beside a page of which a part waits to become the next
-// chunk.
+// Floor returns the floor of a stream with pages of that size, in bytes. It is enough
+// for the smallest step of the stream, while a part of the page before waits to become
+// the next chunk.
 func Floor(page sources.Limits) int64 { return 4 * page.Bytes }
 
-// AdmitStream waits until b has its floor, in bytes, which it keeps until it is
-// closed. With its floor, a stream can always take its smallest step.
+// AdmitStream waits until the parent of b has room for floor bytes, which b then
+// keeps until it is closed. With its floor, a stream can always take its smallest
+// step.
 //
 // If there is no room within [Pressure.MaxWait], the error is of kind
 // [sources.Exhausted]; if ctx ends first, it is of kind [sources.Canceled].

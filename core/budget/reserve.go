@@ -8,7 +8,7 @@ import (
 // Reserve ensures that n bytes can be allocated in addition to what is live, or
 // fails at once. Reserved memory is charged to the parent as if it were held, and
 // allocations draw on it. The reservation lasts until the next one, or until
-// [Budget.Yield]; the unused part is then released.
+// [Budget.EndReservation]; the unused part is then released.
 //
 // The error is of kind [sources.Exhausted]. Its [Refusal] names this budget if its
 // own limit is too low, and otherwise the budget above that refused.
@@ -214,8 +214,8 @@ type reclaimer struct {
 
 // OnShortage registers free to be called, with the number of bytes that are
 // missing, when memory is short in b or in a budget above it. A cache uses it to
-// evict entries. free may be called from any goroutine, and without any lock of a
-// budget held; it must not block. Call remove to end the registration.
+// evict entries. free may be called from any goroutine, also concurrently, and must
+// not block. It may call methods of budgets. Call remove to end the registration.
 func (b *Budget) OnShortage(free func(bytes int64)) (remove func()) {
 	r := &reclaimer{free: free}
 	b.mu.Lock()

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// The default limits of a cache.
+// The default limits of a cache. DefaultMaxBytes is in bytes.
 const (
 	DefaultMaxBytes   = 100_000_000
 	DefaultMaxEntries = 1000
@@ -46,11 +46,13 @@ type Options struct {
 	Store Store
 }
 
-// Cache caches the results of queries. It keeps complete results only. It never
-// fails a read: if there is no memory or the store has a problem, it caches less.
+// Cache caches the results of queries. It keeps complete results only. A problem of
+// the cache never makes a stream fail: if there is no memory, or if the store has a
+// problem, the cache keeps less.
 //
-// Streams use a cache as [Use] configures. Get and Put are for callers with keys
-// of their own. A Cache is safe for concurrent use.
+// Streams share a cache by core.Resources.Cache, and each uses it as its [Policy]
+// configures. Get and Put are for callers with keys of their own. A Cache is safe for
+// concurrent use.
 type Cache struct {
 	options        Options
 	budget         *budget.Budget
@@ -185,9 +187,10 @@ func (c *Cache) Close() error {
 	return c.options.Store.Close()
 }
 
-// Get returns the entry with that key, from memory or from the store, or nil. Its
-// records have the given schema, which must be the one that the entry was put
-// with. The caller releases the entry. Get counts as a hit or a miss.
+// Get returns the entry with that key, from memory or from the store, or nil if there
+// is none that is still valid. Its records have the given schema, which must be the
+// one that the entry was put with. The caller must call [Entry.Release]. Get counts as
+// a hit or a miss.
 func (c *Cache) Get(key query.Key, schema *arrow.Schema) *Entry {
 	e, pages := c.find(key, schema)
 	if e == nil {
@@ -198,9 +201,10 @@ func (c *Cache) Get(key query.Key, schema *arrow.Schema) *Entry {
 	return e.entry(pages, schema)
 }
 
-// Put copies an entry into the cache, replaces the entry with the same key, and
-// reports whether it did. It rejects an entry that has expired, has no pages, or
-// is too large. The caller keeps its references to the records.
+// Put copies an entry into the cache, where it replaces the entry with the same key,
+// and reports whether it did so. It rejects an entry that has expired, has no pages, or
+// is larger than [Options.MaxEntryBytes]. The caller keeps its references to the
+// records.
 func (c *Cache) Put(entry *Entry) bool {
 	pending := c.beginEntry(entry.Key, 0, 0)
 	if pending == nil {

@@ -25,9 +25,9 @@ type Load struct {
 	// calls its Related method. A branch below a required relation may be optional
 	// too.
 	Optional []Branch
-	// Compile parses the [Branch.Condition] of a branch into a predicate. It is
-	// called while the stream is opened, and may be nil if no branch has a
-	// Condition.
+	// Compile parses the [Branch.Condition] of a branch into a predicate on the
+	// related table, for example by celfilter.Parse. It is called while the stream is
+	// opened, and may be nil if no branch has a Condition.
 	Compile func(table *sources.Table, condition string) (sources.Predicate, error)
 }
 
@@ -53,8 +53,9 @@ type Branch struct {
 	Below []Branch // relations of the related table
 }
 
-// Deepest returns the longest path that begins with the branch, and its depth. The
-// arguments are the path and the depth of the branch itself.
+// Deepest returns the longest path of relations that begins with the branch, as in
+// lines.product, and its depth, the number of its relations. The arguments are the
+// path and the depth of the branch itself.
 func (b Branch) Deepest(path string, depth int) (string, int) {
 	longest, maxDepth := path, depth
 	for _, child := range b.Below {

@@ -11,10 +11,11 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// CheckSchema returns the pages of a scan under the declared schema, which
-// includes its metadata. It ends them with an error if a page has other columns or
-// types, if a count of skipped records is inconsistent, or if the context ends,
-// even if the source ignores the context.
+// CheckSchema returns the pages of a scan of table with the declared schema and its
+// metadata. If a page has other columns or types, the pages end with an error of kind
+// [sources.Internal]; if a count of skipped records is inconsistent, of kind
+// [sources.Invalid]; if ctx ends, of kind [sources.Canceled], even if the source
+// ignores ctx.
 func CheckSchema(ctx context.Context, table string, pages sources.Batches, schema *arrow.Schema) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		for page, err := range pages {

@@ -171,8 +171,9 @@ func (s *sorter) sortRows() sortedRows {
 	return sortedRows{rows: numbers, buffer: buffer}
 }
 
-// OrderComparer returns a function that compares rows i and j of a column in the
-// order of a term. The column must outlive the function.
+// OrderComparer returns a function that compares rows i and j of a column: its result
+// is negative if i comes before j in the order of the term, positive if j comes before
+// i, and 0 otherwise. The column must outlive the function.
 func OrderComparer(key arrow.Array, term sources.Sort) func(i, j int) int {
 	compare := rows.Comparer(key, key)
 	nullOrder := 1

@@ -6,10 +6,10 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// Split checks a query against a catalog and divides it into a query that is
-// pushed down to the table and the residual that the engine applies. The error
-// reports every mistake in q and is of kind [sources.NotFound] or
-// [sources.Invalid].
+// Split checks a query against a catalog and divides it. It returns the query's
+// table, the query that is pushed down to the table, and the residual that the
+// engine applies. The error reports every mistake in q and is of kind
+// [sources.NotFound] or [sources.Invalid].
 func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.Query, Residual, error) {
 	where, err := checkQuery(catalog, q)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 
 // Plan describes how one relation is loaded.
 type Plan struct {
-	Path     string `json:"path"`
-	Kind     string `json:"kind"`
-	Depth    int    `json:"depth"`
-	Required bool   `json:"required"`
-	On       string `json:"on"` // the join condition, such as customer_id = customers.id
+	Path     string `json:"path"`     // names of relations, such as lines.product
+	Kind     string `json:"kind"`     // the [sources.RelationKind], such as belongs_to
+	Depth    int    `json:"depth"`    // the number of relations in Path
+	Required bool   `json:"required"` // the relation is a column of every record
+	On       string `json:"on"`       // the join condition, such as customer_id = customers.id
 	// Steps are the look-ups for each chunk: one, or two for a relation through a
 	// join table.
 	Steps     []LookupPlan `json:"steps"`

@@ -26,8 +26,8 @@ type BreakerOptions struct {
 	// Cooldown is how long the circuit stays open before one stream may probe the
 	// source. The default is 10 s.
 	Cooldown time.Duration
-	// OnChange, if non-nil, is called when the circuit changes its state. It must not
-	// block, or call the breaker.
+	// OnChange, if non-nil, is called when the circuit changes its state, from any
+	// goroutine. It must not block, or call methods of the breaker.
 	OnChange func(from, to Circuit)
 }
 

@@ -34,13 +34,14 @@ const (
 //     have not changed.
 //   - Otherwise, a failure after the first rows ends the stream.
 //
-// If a session is lost, a new one is begun. If the stream has read from a snapshot in
-// the lost session, the new one joins that snapshot ([sources.Env.Snapshot]); if that is
-// not possible, the stream ends with an error.
+// A retry uses the current session first. If that fails again, the session is lost:
+// the same retry begins a new session at once and continues there. If the stream has
+// read from a snapshot in the lost session, the new one joins that snapshot
+// ([sources.Env.Snapshot]); if that is not possible, the stream ends with an error.
 type Policy struct {
-	// MaxRetries is the maximum number of consecutive retries. The default is 3. If
-	// MaxRetries is negative, nothing is retried. Any page or reply received resets the
-	// count.
+	// MaxRetries is the maximum number of consecutive retries of a call or scan; a page
+	// or reply from the source starts the count again. The default is 3. If MaxRetries
+	// is negative, nothing is retried.
 	MaxRetries int
 	// InitialBackoff is the wait before the first retry. The default is 1 s.
 	InitialBackoff time.Duration
@@ -84,7 +85,7 @@ func (p Policy) Check() error {
 // lose one.
 //
 // A Source is safe for concurrent use, but [Source.Catalog] must return before
-// [Source.Begin] is called: the abilities of a table determine how its scans resume.
+// [Source.Begin] is called: the capabilities of a table determine how its scans resume.
 type Source struct {
 	sources.Source
 	catalog    *sources.Catalog // set by Catalog

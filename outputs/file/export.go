@@ -20,7 +20,7 @@ type ExportOptions struct {
 	Output     string // the file to write; it appears when the export is complete
 	Checkpoint string // the file that records the progress; it is removed at the end
 	Format     string // the name of the output's format
-	Limit      int64  // of the query
+	Limit      int64  // the query's limit of rows; 0 if it has none
 }
 
 // checkpoint is the content of the checkpoint's file. The file is replaced as a
@@ -140,10 +140,11 @@ func (x *Export) Continue(q core.Query) (core.Query, bool) {
 	return q, true
 }
 
-// StableOrder returns an order in which a later process finds the rows of a table
-// again: the given one if there is one; the order of the key for a table whose
-// own order holds only within a snapshot; or none. It is false if the table would
-// need a key and has none.
+// StableOrder returns the order for an export of a table that a later process may have
+// to continue. That is the given order, if it is not empty. Otherwise it is empty, so
+// that the table chooses, unless the table can sort and takes snapshots: the order
+// that such a table chooses holds only within one snapshot, so StableOrder returns the
+// order of its primary key, or false if it has none.
 func StableOrder(t *sources.Table, order []sources.Sort) ([]sources.Sort, bool) {
 	if len(order) > 0 || !t.Capabilities.Has(sources.CapSnapshot|sources.CapSort) {
 		return order, true
@@ -193,7 +194,7 @@ func (x *Export) rewind(out *os.File) error {
 func (x *Export) Write(p []byte) (int, error) { return x.out.Write(p) }
 
 // Advance records that a chunk was written to the output's writer: its number of
-// rows and the token after it. The error is [ErrNoToken] if there is no token.
+// rows and its [core.Chunk.Token]. The error is [ErrNoToken] if the token is empty.
 func (x *Export) Advance(token core.Token, rows int64) error {
 	if token == "" {
 		return ErrNoToken
@@ -203,13 +204,14 @@ func (x *Export) Advance(token core.Token, rows int64) error {
 	return nil
 }
 
-// Due reports whether the last Save is long enough ago, a second, to save again.
+// Due reports whether a second has passed since the last Save, so that it is time to
+// save again.
 func (x *Export) Due() bool { return time.Since(x.saved) >= saveEvery }
 
-// Save makes the output durable and then replaces the checkpoint. The offset is
-// the length of the output up to the last row that Advance counted, and all of it
-// must have been passed to Write: see outputs.Writer.Flush. Before the first
-// Advance, Save does nothing.
+// Save syncs the output to the disk and then replaces the checkpoint. The offset is the
+// length of the output, in bytes, up to the last row that Advance recorded. All of that
+// must have been written: outputs.Writer.Flush does so and returns the length. Before
+// the first Advance, Save does nothing.
 func (x *Export) Save(offset int64) error {
 	if x.state.Token == "" {
 		return nil
@@ -243,9 +245,9 @@ func (x *Export) writeCheckpoint() error {
 	return os.Rename(name+".next", name)
 }
 
-// Finish closes the output, gives it its name and removes the checkpoint. The
-// output must be written to its end. A run that is killed within Finish is
-// finished by the next one.
+// Finish closes the output, gives it its name and removes the checkpoint. All of the
+// output must have been written. If a run is killed during Finish, the next run
+// completes it.
 func (x *Export) Finish() error {
 	if !x.state.Complete {
 		info, err := x.out.Stat()
