@@ -76,12 +76,7 @@ func KeyFrom(source, table Fingerprint, q *sources.Query) (Key, bool) {
 	e.flag(q.Columns != nil)
 	e.texts(q.Columns)
 	e.predicate(q.Where)
-	e.num(uint64(len(q.OrderBy)))
-	for _, s := range q.OrderBy {
-		e.text(s.Column)
-		e.flag(s.Desc)
-		e.flag(s.NullsFirst)
-	}
+	e.order(q.OrderBy)
 	e.num(uint64(q.Limit))
 	e.flag(q.After != nil)
 	e.text(string(q.After))
@@ -120,12 +115,7 @@ func LookupKey(source, table Fingerprint, q *sources.Query, residual Residual, k
 	e.texts(residual.Columns)
 	e.predicate(q.Where)
 	e.predicate(residual.Where)
-	e.num(uint64(len(q.OrderBy)))
-	for _, s := range q.OrderBy {
-		e.text(s.Column)
-		e.flag(s.Desc)
-		e.flag(s.NullsFirst)
-	}
+	e.order(q.OrderBy)
 	e.num(uint64(q.Keys.LimitPerKey))
 	for _, f := range schema.Fields() {
 		e.field(f)
@@ -196,6 +186,15 @@ func (e *encoder) set(n int, encode func(e *encoder, i int)) {
 
 // predicate encodes a predicate. It encodes nil, which selects every row, as an
 // empty conjunction.
+func (e *encoder) order(terms []sources.Sort) {
+	e.num(uint64(len(terms)))
+	for _, t := range terms {
+		e.text(t.Column)
+		e.flag(t.Desc)
+		e.flag(t.NullsFirst)
+	}
+}
+
 func (e *encoder) predicate(p sources.Predicate) {
 	switch p := p.(type) {
 	case nil:
