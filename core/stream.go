@@ -54,7 +54,6 @@ const (
 	ended                // the loop has ended, or the stream was closed without one
 )
 
-// newStream returns the stream of a plan, still without its context and its chain.
 // newStream returns the stream of a plan, with its stages linked.
 func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	s := &Stream{

@@ -145,6 +145,7 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 	var carried, first error // carried is the failure that begins the next sequence
 	started, count := time.Now(), 0
 	for {
+		succeeded := false
 		err := s.executor.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) error {
 			if carried != nil {
 				err := carried
@@ -152,6 +153,7 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 				return err
 			}
 			progress, err := attempt(e.Retries())
+			succeeded = err == nil
 			if count++; progress {
 				started, count, first = time.Now(), 1, nil
 			}
@@ -165,7 +167,9 @@ func (s *Source) doWithRetry(ctx context.Context, op, table string, attempt func
 		})
 		var p progressed
 		switch {
-		case err == nil:
+		case err == nil, succeeded:
+			// The executor reports the end of the context even after a success: that would
+			// lose a session, and end a scan twice.
 			return nil
 		case ctx.Err() != nil:
 			return sources.ContextError(ctx, op, table)
