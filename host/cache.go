@@ -20,10 +20,10 @@ import (
 // charged to the host's budget, and shrinks when streams need memory. A field that is
 // zero has its default; see [cache.Options].
 type Cache struct {
-	Bytes   int64         // the maximum memory of the cache, in bytes
-	Entries int           // the maximum number of results in memory
-	Answer  int64         // the maximum size of one result, in bytes; larger ones are not cached
-	TTL     time.Duration // how long a result stays valid after its read began
+	MaxBytes      int64         // the maximum memory of the cache, in bytes
+	MaxEntries    int           // the maximum number of results in memory
+	MaxEntryBytes int64         // the maximum size of one result, in bytes; larger ones are not cached
+	TTL           time.Duration // how long a result stays valid after its read began
 	// Store, if non-nil, also keeps results when they are no longer in memory, and for
 	// later processes, such as the directory that cachedir.Open returns. The host
 	// closes it; if [New] fails, the caller still owns it.
@@ -33,7 +33,7 @@ type Cache struct {
 // open returns the cache for a host.
 func (c *Cache) open(h *Host) (*cache.Cache, error) {
 	return cache.New(cache.Options{
-		Budget: h.budget, MaxBytes: c.Bytes, MaxEntries: c.Entries, MaxEntryBytes: c.Answer, TTL: c.TTL, Store: c.Store,
+		Budget: h.budget, MaxBytes: c.MaxBytes, MaxEntries: c.MaxEntries, MaxEntryBytes: c.MaxEntryBytes, TTL: c.TTL, Store: c.Store,
 	})
 }
 

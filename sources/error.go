@@ -96,11 +96,17 @@ func KindOf(err error) Kind {
 }
 
 // WithOp returns err as an [*Error] with the operation and the table. It does not
-// replace an operation or a table that err, if it is an [*Error], already has. If
-// err is nil, WithOp returns nil.
+// replace an operation or a table that err, if it is an [*Error], already has. An
+// [errors.Join] of a single error counts as that error. If err is nil, WithOp returns
+// nil.
 func WithOp(op, table string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if all := joined.Unwrap(); len(all) == 1 {
+			err = all[0]
+		}
 	}
 	e, ok := err.(*Error)
 	if !ok {

@@ -126,7 +126,7 @@ func New(options Options) (*Cache, error) {
 	if options.MaxEntryBytes == 0 {
 		options.MaxEntryBytes = max(options.MaxBytes/4, 1)
 	}
-	if options.MaxEntryBytes > options.MaxBytes {
+	if options.MaxBytes > 0 && options.MaxEntryBytes > options.MaxBytes {
 		errs = append(errs, fmt.Errorf("MaxEntryBytes must be at most MaxBytes, %d (got %d)", options.MaxBytes, options.MaxEntryBytes))
 	}
 	if len(errs) > 0 {

@@ -21,8 +21,11 @@ type Session struct {
 	mu      sync.Mutex
 	session sources.Session // nil until it begins
 	closed  bool
+
 	// sandboxed is the session that last began for the stream, this one's or a
-	// shared scan's, if it runs in a sandbox.
+	// shared scan's, if it runs in a sandbox. It has a lock of its own: mu is held
+	// while a session begins, and whoever watches the stream must not wait for that.
+	watchMu   sync.Mutex
 	sandboxed budget.Sandboxed
 }
 
@@ -73,7 +76,7 @@ func (s *Session) begin(ctx context.Context) (sources.Session, error) {
 	session, err := s.source.Begin(ctx, s.env)
 	if err == nil {
 		s.session = session
-		s.sandboxed, _ = session.(budget.Sandboxed)
+		s.watch(session)
 	}
 	return session, err
 }
@@ -124,16 +127,16 @@ func (s *Session) Close() error {
 
 // watch makes SandboxMemory report the sandbox of another session.
 func (s *Session) watch(session sources.Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.watchMu.Lock()
+	defer s.watchMu.Unlock()
 	s.sandboxed, _ = session.(budget.Sandboxed)
 }
 
 // SandboxMemory returns the current and the peak memory of the sandbox that the
 // stream reads from, and its limit, in bytes; zeros if there is none.
 func (s *Session) SandboxMemory() (held, peak, limit int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.watchMu.Lock()
+	defer s.watchMu.Unlock()
 	if s.sandboxed == nil {
 		return 0, 0, 0
 	}
