@@ -150,19 +150,18 @@ func (r *Reader) open(ctx context.Context) error {
 	if r.Partitioned {
 		r.key.Digest = query.Identify("partitions", r.key.Digest.String())
 	}
+	use := r.Cache.Policy.Mode == ModeUse
+	if use && r.find(ctx, Hit) {
+		return nil
+	}
 	tooLarge := c.tooLarge(r.key.Digest)
-	if r.Cache.Policy.Mode == ModeUse {
-		if r.find(ctx, Hit) {
-			return nil
+	if use && !r.Consistent && !r.Partitioned && !tooLarge {
+		// Hold one session at a time, since other streams may wait for this one.
+		if err := r.Session.suspend(); err != nil {
+			return err
 		}
-		if !r.Consistent && !r.Partitioned && !tooLarge {
-			// Hold one session at a time, since other streams may wait for this one.
-			if err := r.Session.suspend(); err != nil {
-				return err
-			}
-			if shared, err := r.share(ctx); shared || err != nil {
-				return err
-			}
+		if shared, err := r.share(ctx); shared || err != nil {
+			return err
 		}
 	}
 	if !tooLarge {
