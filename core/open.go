@@ -18,9 +18,9 @@ import (
 // begins a session if the rows are not in the cache. It reads no rows before the
 // consumer ranges over the stream.
 //
-// The stream lives as long as ctx: when ctx ends, the stream ends with an error of
-// kind [sources.Canceled]. The stream ends with its loop; if there may be no loop, the
-// caller must call [Stream.Close]. The source must outlive the stream.
+// The stream ends when its loop ends, or when ctx ends, then with an error of kind
+// [sources.Canceled]. If there may be no loop, the caller must call [Stream.Close]. The
+// source must outlive the stream.
 //
 // If the query or the options are not valid, the error is of kind [sources.Invalid],
 // or of kind [sources.NotFound] if a table, column or relation does not exist. If there

@@ -28,9 +28,9 @@ type Options struct {
 	// [budget.DefaultChunkRows] and lets chunks grow while there is memory. When memory
 	// is short, chunks have fewer rows in either case.
 	ChunkRows int64
-	// ReadAhead fetches the next page while the consumer processes the current one, if
-	// there is memory for both. The source then runs on a goroutine of its own, which
-	// ends with the loop.
+	// ReadAhead fetches the next page, and looks up the relations of the next chunk,
+	// while the consumer has a chunk, if there is memory for both. The source then runs
+	// on a goroutine of its own, which ends with the loop.
 	ReadAhead bool
 	// Parallel is how many partitions of the table to read at once. With 1 the table
 	// is read in one scan. 0 leaves the choice to the engine, which currently reads
@@ -83,7 +83,7 @@ type Resources struct {
 }
 
 // Observer is a set of functions that a stream calls as it works. Nil functions
-// are not called. All but Fault are called on the goroutine of the stream's loop,
+// are not called. All but Fault and End are called on the goroutine of the stream's loop,
 // which waits for them to return.
 type Observer struct {
 	// Level is called when the stream's [budget.Level] changes.

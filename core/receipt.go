@@ -48,9 +48,9 @@ type Receipt struct {
 	Retries int64         `json:"retries,omitempty"`
 	Stalls  int64         `json:"stalls,omitempty"`
 	Faults  []retry.Fault `json:"faults,omitempty"`
-	// Token resumes after the last chunk that the consumer is done with, see
-	// [Query.After]. A consumer is done with a chunk when it asks for the next one.
-	// Until then Token is that of [Query.After]. It is empty if [Chunk.Token] is.
+	// Token is that of the last chunk that the consumer is done with, which it is when it
+	// asks for the next one; before that, [Query.After]. It is empty if the chunk has no
+	// token.
 	Token Token `json:"token,omitempty"`
 	// Cache is how the cache was used: [cache.Hit], [cache.Miss], [cache.Shared] or
 	// [cache.Bypassed]; empty without a cache. CacheAge is the age of the cached rows,

@@ -17,8 +17,9 @@ import (
 )
 
 // Stream reads the rows of a query. [Open] returns one. It works only while its
-// consumer ranges over [Stream.Chunks]: while the consumer is busy with a chunk, the
-// source waits, and when the consumer leaves the loop, the stream ends.
+// consumer ranges over [Stream.Chunks], and ends when the consumer leaves the loop.
+// While the consumer is busy with a chunk, the source waits, unless
+// [Options.ReadAhead] or [Options.Parallel] lets it work ahead.
 //
 // The loop itself is for one goroutine. All methods are safe for concurrent use, so
 // that other goroutines can observe and control the stream.
@@ -71,8 +72,8 @@ func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 // Schema returns the schema of every chunk's record.
 func (s *Stream) Schema() *arrow.Schema { return s.loader.Schema }
 
-// Chunks returns an iterator over the rows of the stream, each exactly once and in
-// order, in chunks of at least one row. If the stream fails, the last pair is a nil
+// Chunks returns an iterator over the rows of the stream, each exactly once, in order
+// unless [Options.Unordered] is set, in chunks of at least one row. If the stream fails, the last pair is a nil
 // chunk and the error. If the loop ends by itself without an error, the consumer has
 // received every row.
 //

@@ -24,9 +24,9 @@ type registry struct {
 	order []*Running // in the order of their opening
 }
 
-// Running is a stream of a host, from its opening until it ends and for some time
-// after that. It lets goroutines other than the stream's consumer observe and control
-// the stream. It is safe for concurrent use.
+// Running is a handle to a stream of a host that is open or has ended recently. It lets
+// goroutines other than the stream's consumer observe and control the stream. It is
+// safe for concurrent use.
 type Running struct {
 	Name      string // unique among the host's streams
 	Source    string // the name that precedes the colon in the source's URI

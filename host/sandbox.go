@@ -12,9 +12,9 @@ import (
 type SandboxOptions struct {
 	// Memory caps the private memory of each process, in bytes. A process that
 	// exceeds it is killed, and its stream fails with a [sources.Exhausted] error.
-	// 0 means the memory limit of the stream that uses the process (with Share, that
-	// of the host), but at least [wall.DefaultMinMemory], or 192 MiB for a module,
-	// which needs some 100 MiB before it reads a row. See [wall.Options] for what
+	// 0 means the memory limit of the stream that uses the process, or with Share that
+	// of the host. The minimum is [wall.DefaultMinMemory]; for a module, which needs
+	// some 100 MiB before it reads a row, it is 192 MiB. See [wall.Options] for what
 	// each system can enforce.
 	Memory int64
 	// MaxIdle is how many processes of each source are kept for later streams; 0

@@ -27,8 +27,8 @@ type ForeignKey struct {
 //   - [BelongsTo], from the referencing table: the key's column without _id or Id, if
 //     it is a single column; the target table; TARGET_by_COLUMNS.
 //   - [HasOne], if the key is unique, or [HasMany], from the target table: the
-//     referencing table, unless it has several keys to the target; TABLE_by_COLUMNS,
-//     where the columns are also without _id.
+//     referencing table, if it has only one key to the target; TABLE_by_COLUMNS, with
+//     _id removed from the columns.
 //   - [ManyToMany], across a join table whose primary key consists of two foreign
 //     keys: the table at the far end; FAR_by_JOINTABLE; FAR_by_COLUMNS.
 //

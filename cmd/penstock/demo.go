@@ -21,8 +21,8 @@ func newDemo() *cobra.Command {
 		Short: "Write an example shop as CSV files",
 		Long: `Write an example shop as CSV files with a datapackage.json: customers, products,
 orders and more, related to each other. The same seed and number of orders always
-give the same files. An earlier demo in DIR is replaced; a directory with anything
-else in it is left alone.`,
+give the same files. An earlier demo in DIR is replaced; a directory that
+contains anything else is an error.`,
 		Example: "  penstock demo shop --orders 100000",
 		Args:    wantArgs(1, "DIR"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -47,7 +47,7 @@ func (f *queryFlags) add(c *cobra.Command) {
 	flags.IntVar(&f.parallel, "parallel", 0, "read this many partitions at the same time, if the source can divide the table")
 	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, return rows as they arrive, not one partition after the other")
 	flags.StringArrayVar(&f.load, "load", nil, "load these relations as nested columns; may be repeated")
-	flags.StringArrayVar(&f.optional, "optional", nil, "load these relations too, apart from the record: their columns follow those of --load; may be repeated")
+	flags.StringArrayVar(&f.optional, "optional", nil, "load these relations apart from the record; the output shows their columns after those of --load; may be repeated")
 	flags.StringVar(&f.strategy, "strategy", "", "how to load relations: selective, eager (all relations, down to --max-depth) or lazy (default selective)")
 	flags.IntVar(&f.maxDepth, "max-depth", 0, "longest allowed chain of relations (default 3)")
 }
