@@ -102,7 +102,7 @@ type ReaderConfig struct {
 // Reader supplies the pages of a stream: from the cache, from a shared scan, or
 // from the stream's own session. It is for one goroutine, except for Report.
 type Reader struct {
-	ReaderConfig
+	config ReaderConfig
 	table  *sources.Table
 	key    query.Key
 	schema *arrow.Schema // of the pages
@@ -123,7 +123,7 @@ type Reader struct {
 // source's. The caller closes the reader, even after its Batches end with an
 // error.
 func OpenReader(ctx context.Context, c ReaderConfig) (*Reader, error) {
-	r := &Reader{ReaderConfig: c, table: c.Session.table, schema: c.Session.table.ScanSchema(c.Query.Columns)}
+	r := &Reader{config: c, table: c.Session.table, schema: c.Session.table.ScanSchema(c.Query.Columns)}
 	if err := r.open(ctx); err != nil {
 		if closing := r.Close(); closing != nil {
 			err = errors.Join(err, closing)
@@ -135,29 +135,29 @@ func OpenReader(ctx context.Context, c ReaderConfig) (*Reader, error) {
 
 // open decides where the pages come from.
 func (r *Reader) open(ctx context.Context) error {
-	c := r.Cache.Cache
+	c := r.config.Cache.Cache
 	if c == nil {
-		return r.Session.Begin(ctx)
+		return r.config.Session.Begin(ctx)
 	}
 	ok := false
-	if r.Cache.Active() {
-		r.key, ok = query.KeyFrom(r.Cache.SourceID, c.TableFingerprint(r.table), r.Query)
+	if r.config.Cache.Active() {
+		r.key, ok = query.KeyFrom(r.config.Cache.SourceID, c.TableFingerprint(r.table), r.config.Query)
 	}
 	if !ok {
 		r.recordUsage(Bypassed)
-		return r.Session.Begin(ctx)
+		return r.config.Session.Begin(ctx)
 	}
-	if r.Partitioned {
+	if r.config.Partitioned {
 		r.key.Digest = query.Identify("partitions", r.key.Digest.String())
 	}
-	use := r.Cache.Policy.Mode == ModeUse
+	use := r.config.Cache.Policy.Mode == ModeUse
 	if use && r.find(ctx, Hit) {
 		return nil
 	}
 	tooLarge := c.tooLarge(r.key.Digest)
-	if use && !r.Consistent && !r.Partitioned && !tooLarge {
+	if use && !r.config.Consistent && !r.config.Partitioned && !tooLarge {
 		// Hold one session at a time, since other streams may wait for this one.
-		if err := r.Session.suspend(); err != nil {
+		if err := r.config.Session.suspend(); err != nil {
 			return err
 		}
 		if shared, err := r.share(ctx); shared || err != nil {
@@ -168,24 +168,24 @@ func (r *Reader) open(ctx context.Context) error {
 		r.pending = r.newPending()
 	}
 	r.recordUsage(Miss)
-	return r.Session.Begin(ctx)
+	return r.config.Session.Begin(ctx)
 }
 
 // newPending begins the entry for the stream's result; nil if the cache is closed.
 func (r *Reader) newPending() *pendingEntry {
-	return r.Cache.Cache.beginEntry(r.key, r.Cache.Policy.MaxBytes, r.Cache.Policy.TTL)
+	return r.config.Cache.Cache.beginEntry(r.key, r.config.Cache.Policy.MaxBytes, r.config.Cache.Policy.TTL)
 }
 
 // find looks up the cached entry and reports whether it is usable: the source's
 // table must still have the entry's version.
 func (r *Reader) find(ctx context.Context, usage string) bool {
-	c := r.Cache.Cache
+	c := r.config.Cache.Cache
 	e, pages := c.find(r.key, r.schema)
 	if e == nil {
 		return false
 	}
 	if e.version != "" {
-		plan, err := r.Session.Plan(ctx, r.Query)
+		plan, err := r.config.Session.Plan(ctx, r.config.Query)
 		if err != nil || plan.Version != e.version {
 			if err == nil {
 				c.evictOutdated(e)
@@ -210,7 +210,7 @@ func (r *Reader) recordUsage(usage string) {
 	r.mu.Lock()
 	r.usage = usage
 	r.mu.Unlock()
-	r.Cache.Cache.count(func(s *Stats) {
+	r.config.Cache.Cache.count(func(s *Stats) {
 		switch usage {
 		case Hit:
 			s.Hits++
@@ -225,13 +225,13 @@ func (r *Reader) recordUsage(usage string) {
 // share joins a shared scan, or starts one if the memory suffices, and reports
 // whether it did either.
 func (r *Reader) share(ctx context.Context) (bool, error) {
-	mem, err := budget.New("the scan of "+r.table.Name, r.Session.budget.Limit(), r.Parent)
+	mem, err := budget.New("the scan of "+r.table.Name, r.config.Session.budget.Limit(), r.config.Parent)
 	if err != nil {
 		return false, nil
 	}
 	noWait, cancel := context.WithCancel(ctx)
 	cancel() // do not wait: the stream already holds its own floor
-	if err := mem.Admit(noWait, budget.Floor(r.Session.env.Page)); err != nil {
+	if err := mem.Admit(noWait, budget.Floor(r.config.Session.env.Page)); err != nil {
 		mem.Close()
 		return false, nil
 	}
@@ -241,18 +241,18 @@ func (r *Reader) share(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	scan := newSharedScan(ctx, pending, r, mem)
-	r.scan, r.leads = r.Cache.Cache.follow(scan)
+	r.scan, r.leads = r.config.Cache.Cache.follow(scan)
 	if !r.leads {
 		scan.cancel()
 		return true, nil
 	}
 	r.recordUsage(Miss)
-	if err := scan.begin(ctx, r.Session.env); err != nil {
+	if err := scan.begin(ctx, r.config.Session.env); err != nil {
 		scan.cancel()
 		r.scan = nil
 		return true, err
 	}
-	r.Session.watch(scan.session)
+	r.config.Session.watch(scan.session)
 	return true, nil
 }
 
@@ -289,7 +289,7 @@ func (r *Reader) replay(yield func(sources.Batch, error) bool) {
 // with higher limits read it.
 func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) bool) bool {
 	defer p.release()
-	limits := r.Session.env.Page
+	limits := r.config.Session.env.Page
 	if p.rows <= 1 || p.size <= limits.Bytes && p.rows <= limits.Rows {
 		return r.yieldSlice(p, 0, p.rows, yield)
 	}
@@ -321,7 +321,7 @@ func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) b
 // yieldSlice yields rows [from, to) of a page. The last slice has the page's
 // cursor and its skipped records.
 func (r *Reader) yieldSlice(p *contiguousPage, from, to int64, yield func(sources.Batch, error) bool) bool {
-	record, err := p.lend(r.Session.budget, r.schema, from, to)
+	record, err := p.lend(r.config.Session.budget, r.schema, from, to)
 	if err != nil {
 		yield(sources.Batch{}, err)
 		return false
@@ -368,7 +368,7 @@ func (r *Reader) lead(ctx context.Context, yield func(sources.Batch, error) bool
 func (r *Reader) yieldCopy(page sources.Batch, yield func(sources.Batch, error) bool) bool {
 	defer page.Record.Release()
 	record, err := sources.GuardCall("scan", r.table.Name, func() (arrow.RecordBatch, error) {
-		return rows.Concat(r.Session.budget, r.schema, []arrow.RecordBatch{page.Record}), nil
+		return rows.Concat(r.config.Session.budget, r.schema, []arrow.RecordBatch{page.Record}), nil
 	})
 	if err != nil {
 		yield(sources.Batch{}, err)
@@ -411,15 +411,15 @@ func (r *Reader) leave() error {
 
 // readOwn reads in the stream's own session and caches the result if possible.
 func (r *Reader) readOwn(ctx context.Context, yield func(sources.Batch, error) bool) {
-	if err := r.Session.Begin(ctx); err != nil {
+	if err := r.config.Session.Begin(ctx); err != nil {
 		yield(sources.Batch{}, err)
 		return
 	}
 	entry := r.pending
-	if entry != nil && entry.recordVersion(ctx, r.Session, r.Query) != nil {
+	if entry != nil && entry.recordVersion(ctx, r.config.Session, r.config.Query) != nil {
 		entry = nil
 	}
-	for page, err := range query.CheckSchema(ctx, r.table.Name, r.Scan(ctx), r.schema) {
+	for page, err := range query.CheckSchema(ctx, r.table.Name, r.config.Scan(ctx), r.schema) {
 		if err == nil && entry != nil && !entry.add(page) {
 			entry.abandon()
 			entry = nil
@@ -428,8 +428,8 @@ func (r *Reader) readOwn(ctx context.Context, yield func(sources.Batch, error) b
 			return
 		}
 	}
-	if entry != nil && entry.unchanged(ctx, r.Session, r.Query) && entry.commit() {
-		r.Cache.Cache.queueSave(r.key.Digest, r.schema)
+	if entry != nil && entry.unchanged(ctx, r.config.Session, r.config.Query) && entry.commit() {
+		r.config.Cache.Cache.queueSave(r.key.Digest, r.schema)
 	}
 }
 

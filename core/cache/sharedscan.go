@@ -79,7 +79,7 @@ func (p scannedPage) release() {
 // does not end with the stream's context.
 func newSharedScan(ctx context.Context, entry *pendingEntry, r *Reader, budget *budget.Budget) *sharedScan {
 	s := &sharedScan{
-		pendingEntry: entry, source: r.Session.source, shared: r.Session.shared, table: r.table, query: r.Query, schema: r.schema, budget: budget,
+		pendingEntry: entry, source: r.config.Session.source, shared: r.config.Session.shared, table: r.table, query: r.config.Query, schema: r.schema, budget: budget,
 		done: make(chan struct{}), changed: make(chan struct{}), leader: true,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
