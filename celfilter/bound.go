@@ -62,7 +62,7 @@ func (b bound) compare(column string, op sources.Op) sources.Predicate {
 // boundOf returns a number (nanoseconds, for a type of time) as a value of the
 // type. For a floating-point type that is the nearest value.
 func boundOf(r *big.Rat, t arrow.DataType) bound {
-	s := storageOf(t)
+	s := sources.ValueType(t)
 	id := s.ID()
 	if arrow.IsFloating(id) {
 		f, _ := r.Float64()
@@ -133,22 +133,13 @@ func rangeOf(t arrow.DataType) (low, high *big.Int) {
 	return new(big.Int).Neg(half), new(big.Int).Sub(half, big.NewInt(1))
 }
 
-// storageOf returns the type of a literal that is compared with a column.
-func storageOf(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return storageOf(t.StorageType())
-	case *arrow.DictionaryType:
-		return storageOf(t.ValueType)
-	}
-	return t
+func typedAs(t arrow.DataType, v any) sources.Value {
+	return sources.Value{Type: sources.ValueType(t), V: v}
 }
-
-func typedAs(t arrow.DataType, v any) sources.Value { return sources.Value{Type: storageOf(t), V: v} }
 
 // zeroOf returns a value of a type that has comparisons.
 func zeroOf(t arrow.DataType) any {
-	switch s := storageOf(t); s.ID() {
+	switch s := sources.ValueType(t); s.ID() {
 	case arrow.BOOL:
 		return false
 	case arrow.STRING, arrow.LARGE_STRING, arrow.BINARY, arrow.LARGE_BINARY:

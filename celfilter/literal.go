@@ -14,6 +14,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // literal returns the value of a literal that is compared with a column.
@@ -58,7 +60,7 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 			if want != cel.BytesType {
 				return wrong("bytes literal")
 			}
-			if f, ok := storageOf(t).(*arrow.FixedSizeBinaryType); ok && len(v) != f.ByteWidth {
+			if f, ok := sources.ValueType(t).(*arrow.FixedSizeBinaryType); ok && len(v) != f.ByteWidth {
 				return bound{}, tr.fault(e, "column %q has values of %d bytes, but the literal has %d", field.Name, f.ByteWidth, len(v))
 			}
 			return exactly(string(v))

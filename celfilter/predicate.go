@@ -157,7 +157,7 @@ func (tr *translator) in(e, left, right celast.Expr) (sources.Predicate, error) 
 	none := bound{value: typedAs(field.Type, zeroOf(field.Type))}
 	for _, element := range right.AsList().Elements() {
 		if isNull(element) {
-			in.Values = append(in.Values, sources.Null(storageOf(field.Type)))
+			in.Values = append(in.Values, sources.Null(sources.ValueType(field.Type)))
 			continue
 		}
 		value, err := tr.literal(element, field)

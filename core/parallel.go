@@ -28,8 +28,8 @@ const pagesPerWorker = 3
 // pages wait.
 const maxQueuedPerWorker = 16
 
-// oneScan returns why a table is read in one scan although several partitions at once
-// were asked for; "" if it is not, as far as the catalog tells.
+// oneScan returns why a table has to be read in one scan, or "" if the catalog gives no
+// reason.
 func oneScan(o Options, t *sources.Table, pushed *sources.Query, lookups bool) string {
 	switch {
 	case !t.Capabilities.Has(sources.CapPartition):
@@ -97,7 +97,8 @@ func (p parallelScan) floor() int64 {
 // arrive partition by partition in the order of the source's plan, or, if unordered,
 // as they are read; within a partition they keep their order. They have no cursors.
 //
-// calm reports whether there is memory to queue pages. The goroutines end when the loop ends.
+// calm reports whether there is memory to queue pages. The goroutines end when the loop
+// ends.
 func scanParallel(ctx context.Context, parallel parallelScan, session sources.Session, pushed *sources.Query, calm func() bool, accounts *budget.Accounts) sources.Batches {
 	if parallel.workers < 2 {
 		return session.Scan(ctx, pushed)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // csvEncoder writes RFC 4180 with a header line and LF at the ends of lines. NULL
@@ -94,22 +96,11 @@ func appendCSV(dst []byte, s string) []byte {
 // isNested reports whether values of the type are lists, maps, structs or
 // unions.
 func isNested(t arrow.DataType) bool {
-	switch t := valueType(t).(type) {
+	switch t := sources.ValueType(t).(type) {
 	case *arrow.RunEndEncodedType:
 		return isNested(t.Encoded())
 	case arrow.NestedType:
 		return true
 	}
 	return false
-}
-
-// valueType returns the type of the values of an extension or a dictionary.
-func valueType(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return valueType(t.StorageType())
-	case *arrow.DictionaryType:
-		return valueType(t.ValueType)
-	}
-	return t
 }

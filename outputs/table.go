@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/penstock-data/penstock/internal/display"
+	"github.com/penstock-data/penstock/sources"
 )
 
 // tableEncoder writes rows for people. It holds no rows back: the first rows of the
@@ -30,7 +31,7 @@ const (
 func newTable(out *buffer, schema *arrow.Schema, o Options) (encoder, error) {
 	t := &tableEncoder{out: out, look: o.Table, fields: schema.Fields(), right: make([]bool, schema.NumFields())}
 	for i, f := range t.fields {
-		id := valueType(f.Type).ID()
+		id := sources.ValueType(f.Type).ID()
 		t.right[i] = arrow.IsInteger(id) || arrow.IsFloating(id) || arrow.IsDecimal(id)
 	}
 	return t, nil

@@ -97,7 +97,7 @@ func (c *checker) leaf(p Predicate) {
 		return
 	}
 	literal := func(v Value) {
-		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(storage(v.Type), storage(t))) {
+		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(ValueType(v.Type), ValueType(t))) {
 			c.fault(Invalid, "where: the literal %s in %s has type %s, but the column has type %s", v, p, v.Type, t)
 		}
 	}
@@ -132,24 +132,13 @@ func (c *checker) keys(k *Keys) {
 		c.fault(Invalid, "keys: %d keys, but the table accepts at most %d", k.Values.NumRows(), most)
 	}
 	for i, name := range k.Columns {
-		if t := c.column(name, "keys"); t != nil && !arrow.TypeEqual(storage(t), storage(k.Values.Column(i).DataType())) {
+		if t := c.column(name, "keys"); t != nil && !arrow.TypeEqual(ValueType(t), ValueType(k.Values.Column(i).DataType())) {
 			c.fault(Invalid, "keys: the values for %q have type %s, but the column has type %s", name, k.Values.Column(i).DataType(), t)
 		}
 	}
 	if k.LimitPerKey < 0 {
 		c.fault(Invalid, "keys: the limit of rows for each key must not be negative (got %d)", k.LimitPerKey)
 	}
-}
-
-// storage returns the type that literals of a column of type t have.
-func storage(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return storage(t.StorageType())
-	case *arrow.DictionaryType:
-		return storage(t.ValueType)
-	}
-	return t
 }
 
 func (t *Table) columns() []string {

@@ -378,3 +378,16 @@ func runeLen(s string) int {
 	_, n := utf8.DecodeRuneInString(s)
 	return n
 }
+
+// ValueType returns the type of a column's values, which literals compared with the
+// column have: the storage type of an extension type, the value type of a dictionary,
+// and otherwise t itself.
+func ValueType(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return ValueType(t.StorageType())
+	case *arrow.DictionaryType:
+		return ValueType(t.ValueType)
+	}
+	return t
+}

@@ -246,7 +246,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	fields := make([]arrow.Field, len(l.Columns))
 	for i, c := range l.Columns {
 		indexes[i] = t.Column(c)
-		fields[i] = arrow.Field{Name: c, Type: storageOf(t.Schema.Field(indexes[i]).Type), Nullable: true}
+		fields[i] = arrow.Field{Name: c, Type: sources.ValueType(t.Schema.Field(indexes[i]).Type), Nullable: true}
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
@@ -325,16 +325,6 @@ func (t *table) lookup(l sources.Lookup) error {
 		return fmt.Errorf("with LimitPerKey 1, %d keys have a row, want %d", len(given), len(has))
 	}
 	return nil
-}
-
-func storageOf(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return storageOf(t.StorageType())
-	case *arrow.DictionaryType:
-		return storageOf(t.ValueType)
-	}
-	return t
 }
 
 func (t *table) order() error {

@@ -7,7 +7,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/penstock-data/penstock/core/budget"
-	"github.com/penstock-data/penstock/core/internal/rows"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -78,7 +77,7 @@ func Known(n int64) *int64 {
 func RowWidth(fields []arrow.Field) int64 {
 	var n int64
 	for _, f := range fields {
-		switch t := rows.ValueType(f.Type).(type) {
+		switch t := sources.ValueType(f.Type).(type) {
 		case *arrow.BooleanType:
 			n++
 		case arrow.FixedWidthDataType:

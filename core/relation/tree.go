@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/penstock-data/penstock/core/internal/rows"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -357,7 +356,7 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 	fields := make([]arrow.Field, len(a.key))
 	for i, name := range a.key {
 		f := table.Schema.Field(table.Column(name))
-		fields[i] = arrow.Field{Name: name, Type: rows.ValueType(f.Type), Nullable: f.Nullable}
+		fields[i] = arrow.Field{Name: name, Type: sources.ValueType(f.Type), Nullable: f.Nullable}
 	}
 	a.keyTypes = arrow.NewSchema(fields, nil)
 	// The table can apply the limit only if it knows the predicate and the order.

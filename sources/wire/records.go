@@ -424,7 +424,7 @@ func hasNull(t arrow.DataType) bool {
 
 // withSlot returns a copy of the data with the slots. The caller must release it.
 func withSlot(d arrow.ArrayData) arrow.ArrayData {
-	if storage(d.DataType()).ID() == arrow.NULL {
+	if sources.ValueType(d.DataType()).ID() == arrow.NULL {
 		return array.NewData(d.DataType(), d.Len(), []*memory.Buffer{nil}, nil, d.NullN(), d.Offset())
 	}
 	children := make([]arrow.ArrayData, len(d.Children()))

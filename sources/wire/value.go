@@ -158,7 +158,7 @@ func shapeOf(t arrow.DataType) shape {
 // parseNumber parses a number that the type can represent.
 func parseNumber(s string, shape shape, t arrow.DataType) (any, error) {
 	bits := 64
-	if f, ok := storage(t).(arrow.FixedWidthDataType); ok {
+	if f, ok := sources.ValueType(t).(arrow.FixedWidthDataType); ok {
 		bits = f.BitWidth()
 	}
 	switch shape {
@@ -189,14 +189,4 @@ func parseNumber(s string, shape shape, t arrow.DataType) (any, error) {
 		return decimal256.FromBigInt(n), nil
 	}
 	return decimal128.FromBigInt(n), nil
-}
-
-func storage(t arrow.DataType) arrow.DataType {
-	switch x := t.(type) {
-	case arrow.ExtensionType:
-		return storage(x.StorageType())
-	case *arrow.DictionaryType:
-		return storage(x.ValueType)
-	}
-	return t
 }

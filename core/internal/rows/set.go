@@ -8,18 +8,6 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// ValueType returns the type of a column's values: the storage type of an
-// extension type, the value type of a dictionary, and otherwise t itself.
-func ValueType(t arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return ValueType(t.StorageType())
-	case *arrow.DictionaryType:
-		return ValueType(t.ValueType)
-	}
-	return t
-}
-
 // Set is an ordered selection of rows of several records. The records have one
 // schema. The set does not own them: they must outlive it.
 type Set struct {
