@@ -42,14 +42,14 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 }
 
-// column returns the type of a column, or nil if there is none.
-func (c *checker) column(name, where string) arrow.DataType {
+// column returns a column, or false if there is none.
+func (c *checker) column(name, where string) (arrow.Field, bool) {
 	i := c.table.Column(name)
 	if i < 0 {
 		c.fault(NotFound, "%s: there is no column %q%s", where, name, Suggest(name, c.table.columns()))
-		return nil
+		return arrow.Field{}, false
 	}
-	return c.table.Schema.Field(i).Type
+	return c.table.Schema.Field(i), true
 }
 
 func (c *checker) can(a Capability, what string, asked bool) {
@@ -78,8 +78,9 @@ func (c *checker) query(q *Query) {
 	}
 	c.can(CapSort, "order", len(q.OrderBy) > 0)
 	for _, s := range q.OrderBy {
-		if t := c.column(s.Column, "order"); t != nil && !Comparable(t, t) {
-			c.fault(Invalid, "order: values of column %q (%s) cannot be compared", s.Column, t)
+		f, ok := c.column(s.Column, "order")
+		if ok && !Comparable(f.Type, f.Type) && MeaningOf(f).CanOrder() {
+			c.fault(Invalid, "order: values of column %q (%s) cannot be compared", s.Column, f.Type)
 		}
 	}
 	c.can(CapLimit, "limit", q.Limit != 0)
@@ -92,12 +93,13 @@ func (c *checker) query(q *Query) {
 
 func (c *checker) leaf(p Predicate) {
 	column, op, _ := Leaf(p)
-	t := c.column(column, "where")
-	if t == nil {
+	f, ok := c.column(column, "where")
+	if !ok {
 		return
 	}
+	t := FieldType(f)
 	literal := func(v Value) {
-		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(ValueType(v.Type), ValueType(t))) {
+		if !v.IsNull() && (!Comparable(v.Type, t) || !arrow.TypeEqual(ValueType(v.Type), t)) {
 			c.fault(Invalid, "where: the literal %s in %s has type %s, but the column has type %s", v, p, v.Type, t)
 		}
 	}
@@ -112,15 +114,15 @@ func (c *checker) leaf(p Predicate) {
 			literal(v)
 		}
 	case HasPrefix, Like:
-		if classOf(t) != textClass {
-			c.fault(Invalid, "where: %s wants text, column %q is %s", p, column, t)
+		if classOf(f.Type) != textClass {
+			c.fault(Invalid, "where: %s wants text, column %q is %s", p, column, f.Type)
 		}
 	}
 }
 
 func (c *checker) keys(k *Keys) {
-	found := slices.IndexFunc(c.table.Lookups, func(l Lookup) bool { return slices.Equal(l.Columns, k.Columns) })
-	if found < 0 {
+	lookup := c.table.Lookup(k.Columns)
+	if lookup == nil {
 		c.fault(Invalid, "keys: the table has no lookup by %q", k.Columns)
 		return
 	}
@@ -128,13 +130,17 @@ func (c *checker) keys(k *Keys) {
 		c.fault(Invalid, "keys: the values must have a column for each of %q", k.Columns)
 		return
 	}
-	if most := c.table.Lookups[found].MaxKeys; most > 0 && k.Values.NumRows() > int64(most) {
+	if most := lookup.MaxKeys; most > 0 && k.Values.NumRows() > int64(most) {
 		c.fault(Invalid, "keys: %d keys, but the table accepts at most %d", k.Values.NumRows(), most)
 	}
 	for i, name := range k.Columns {
-		if t := c.column(name, "keys"); t != nil && !arrow.TypeEqual(ValueType(t), ValueType(k.Values.Column(i).DataType())) {
-			c.fault(Invalid, "keys: the values for %q have type %s, but the column has type %s", name, k.Values.Column(i).DataType(), t)
+		f, ok := c.column(name, "keys")
+		if given := k.Values.Schema().Field(i); ok && !lookup.Ordinals && !arrow.TypeEqual(FieldType(f), FieldType(given)) {
+			c.fault(Invalid, "keys: the values for %q have type %s, but the column has type %s", name, FieldType(given), FieldType(f))
 		}
+	}
+	if k.From != nil && len(k.From.Columns) != len(k.Columns) {
+		c.fault(Invalid, "keys: %d columns come from %d columns of table %q", len(k.Columns), len(k.From.Columns), k.From.Table)
 	}
 	if k.LimitPerKey < 0 {
 		c.fault(Invalid, "keys: the limit of rows for each key must not be negative (got %d)", k.LimitPerKey)
@@ -161,5 +167,31 @@ func (t *Table) ScanSchema(columns []string) *arrow.Schema {
 		fields[i] = t.Schema.Field(t.Column(name))
 	}
 	meta := t.Schema.Metadata()
+	return arrow.NewSchema(fields, &meta)
+}
+
+// Lookup returns the lookup by the columns, in that order, or nil.
+func (t *Table) Lookup(columns []string) *Lookup {
+	for i := range t.Lookups {
+		if slices.Equal(t.Lookups[i].Columns, columns) {
+			return &t.Lookups[i]
+		}
+	}
+	return nil
+}
+
+// QuerySchema returns the schema of the batches of a scan of q: the [Table.ScanSchema]
+// of its columns, with [OrdinalColumn] if its keys have ordinals. The query must be
+// valid; see [Catalog.Check].
+func (t *Table) QuerySchema(q *Query) *arrow.Schema {
+	schema := t.ScanSchema(q.Columns)
+	if q.Keys == nil {
+		return schema
+	}
+	if l := t.Lookup(q.Keys.Columns); l == nil || !l.Ordinals {
+		return schema
+	}
+	fields := append(slices.Clone(schema.Fields()), arrow.Field{Name: OrdinalColumn, Type: arrow.PrimitiveTypes.Int32})
+	meta := schema.Metadata()
 	return arrow.NewSchema(fields, &meta)
 }

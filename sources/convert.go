@@ -53,6 +53,10 @@ func Convert(v Value, t arrow.DataType) (Value, bool) {
 }
 
 func convertNumber(v Value, t arrow.DataType) (Value, bool) {
+	if t == Number {
+		d, ok := digitsOf(v)
+		return Value{Type: Number, V: d}, ok
+	}
 	id := t.ID()
 	// Most values are of a type of the same sort and do not need exact arithmetic,
 	// which is much slower. A float that stays a float also keeps the sign of zero.
@@ -79,7 +83,14 @@ func convertNumber(v Value, t arrow.DataType) (Value, bool) {
 			return Value{Type: t, V: v.V}, x.FitsInPrecision(t.(arrow.DecimalType).GetPrecision())
 		}
 	}
-	r, _ := v.exact()
+	r, rank := v.exact()
+	if r == nil { // NaN or an infinity of type Number
+		if !arrow.IsFloating(id) {
+			return Value{}, false
+		}
+		special := map[int]float64{-1: math.Inf(-1), 1: math.Inf(1), 2: math.NaN()}
+		return Value{Type: t, V: special[rank]}, true
+	}
 	switch {
 	case arrow.IsFloating(id):
 		f, exact := r.Float64()

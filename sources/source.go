@@ -22,6 +22,7 @@ import (
 	"context"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -105,6 +106,9 @@ type Batch struct {
 	// table has [CapResume]. A batch without rows ends where the batch before it
 	// ended; if it is the first batch, its cursor may be [Query.After] or nil.
 	Cursor Cursor
+	// Due tells that the batch was handed on because [Env.FlushAfter] had passed, and not
+	// because it was full. The engine then hands on the rows that it has collected.
+	Due bool
 	// Skipped counts the records left out since the previous batch, and among the
 	// rows of this one. If records are left out at the end of a scan, a last batch
 	// reports them; it may have no rows.
@@ -131,6 +135,14 @@ type Env struct {
 	// Page limits the size of each page. It does not change during the session. The
 	// zero value means [DefaultLimits].
 	Page Limits
+	// FlushAfter is how long a scan collects rows: a page that has rows is handed on, with
+	// [Batch.Due], when this time has passed since the scan last handed on a page or
+	// since the consumer asked for the next one. Zero means [DefaultFlushAfter], and a
+	// negative value no limit.
+	//
+	// A source that waits for data in a call that it cannot interrupt, as a WebAssembly
+	// guest does in a read, hands the rows on when that call returns.
+	FlushAfter time.Duration
 	// Snapshot is the [Plan.Snapshot] of another session of the same source. This
 	// session then sees the same point in time. Empty means a new snapshot.
 	Snapshot string
@@ -156,6 +168,9 @@ type Limits struct {
 	Rows  int64 // the maximum of rows
 }
 
+// DefaultFlushAfter is the default of [Env.FlushAfter].
+const DefaultFlushAfter = 100 * time.Millisecond
+
 // DefaultLimits is the default of [Env.Page]: 1 MiB and 65,536 rows.
 var DefaultLimits = Limits{Bytes: 1 << 20, Rows: 64 << 10}
 
@@ -174,6 +189,15 @@ func (l Limits) OrDefault() Limits {
 // calls of [Source.Catalog].
 type Catalog struct {
 	Tables []Table
+	// Identity identifies everything besides the [Config] and the query on which answers
+	// of the source depend, and which [Plan.Version] does not cover: for example, the
+	// role that a connection resolved to and its settings, the files that Open read, and
+	// the values of environment variables. Sources whose Config, code and Identity are
+	// equal give the same answers for equal versions of a table. It must not contain
+	// secrets; hash what is secret.
+	//
+	// If it is empty, answers are not cached beyond the process of the host.
+	Identity string
 }
 
 // Table returns the table with the exact name, or nil.
@@ -221,6 +245,15 @@ const (
 	MetaType      = "penstock.type"      // the column's type in the source's own terms
 	MetaDefault   = "penstock.default"   // the column's default value in the source's own terms
 	MetaGenerated = "penstock.generated" // how the source generates the column's values, in its own terms
+	MetaEquality  = "penstock.equality"  // which values are equal; see [Meaning]
+	MetaOrder     = "penstock.order"     // which value is smaller; see [Meaning]
+	MetaLabels    = "penstock.labels"    // for [ByLabels]: the labels in their order, as a JSON array
+
+	// A logical type that Arrow knows as an extension type is its storage type with these
+	// keys, whether or not the extension type is registered with Arrow. Examples are
+	// arrow.uuid, arrow.json and arrow.opaque.
+	MetaExtension     = "ARROW:extension:name"
+	MetaExtensionData = "ARROW:extension:metadata"
 )
 
 // Column returns the index of the column with the exact name, or -1.
@@ -237,7 +270,7 @@ type Capability uint32
 // The capabilities. They are wire constants: append only.
 const (
 	CapProject   Capability = 1 << iota // supports [Query.Columns]; otherwise a scan yields all columns in the table's order
-	CapSort                             // supports [Query.OrderBy] for any columns, in the order of [Compare]
+	CapSort                             // supports [Query.OrderBy] for any columns, in the order of their [Meaning]
 	CapLimit                            // supports [Query.Limit]
 	CapResume                           // batches have cursors, and [Query.After] is supported
 	CapStable                           // while the data is the same, a query always returns the same rows in the same order
@@ -268,7 +301,13 @@ func bitNames(bits uint32, names []string) string {
 type Lookup struct {
 	Columns []string
 	MaxKeys int // how many keys a query may have; 0 means any number
+	// Ordinals tells that only the source can tell which rows equal a key, because the
+	// [Meaning] of one of the columns is [BySource]. See [Keys] for what this changes.
+	Ordinals bool
 }
+
+// OrdinalColumn is the name of the column with the ordinals of keys; see [Keys].
+const OrdinalColumn = "penstock.ordinal"
 
 // RelationKind is the cardinality of a relation.
 type RelationKind uint8
@@ -302,7 +341,15 @@ func (k RelationKind) ToOne() bool { return k == BelongsTo || k == HasOne }
 // Relation leads from a row of its table to the rows of the target table whose
 // TargetColumns equal this row's Columns, pairwise. NULL equals nothing.
 type Relation struct {
-	Name          string // unique among the table's relations and columns
+	// Name is the qualified name. It is unique among the table's relations, and leads to
+	// the same rows whatever other keys, columns and tables are added.
+	Name string
+	// Aliases are short names. One of them leads to this relation as long as no other
+	// relation of the table and no column has it too.
+	Aliases []string
+	// Unusable says why the relation cannot be loaded, for example because the types of
+	// its columns cannot be compared. It is empty for a usable relation.
+	Unusable      string
 	Kind          RelationKind
 	Columns       []string // columns of the table that has the relation
 	TargetTable   string

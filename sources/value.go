@@ -30,6 +30,7 @@ type Value struct {
 	//	decimal32 .. decimal128   decimal128.Num, unscaled
 	//	decimal256                decimal256.Num, unscaled
 	//	text and binary           string
+	//	number (see [Number])     Digits
 	//	date, time, timestamp,
 	//	duration                  int64 in the type's unit
 	//
@@ -83,6 +84,8 @@ func (v Value) String() string {
 	switch x := v.V.(type) {
 	case nil:
 		return "NULL"
+	case Digits:
+		return string(x)
 	case string:
 		if isBinary(v.Type) {
 			return fmt.Sprintf("0x%x", x)
@@ -196,6 +199,8 @@ func classOf(t arrow.DataType) class {
 	switch t := t.(type) {
 	case nil:
 		return noClass
+	case *numberType:
+		return numberClass
 	case arrow.ExtensionType:
 		return classOf(t.StorageType())
 	case *arrow.DictionaryType:
@@ -252,6 +257,10 @@ func Compare(a, b Value) int {
 		if y, ok := b.V.(int64); ok {
 			return compareTicks(x, unitOf(a.Type), y, unitOf(b.Type))
 		}
+	case Digits:
+		if y, ok := digitsOf(b); ok {
+			return CompareDigits(x, y)
+		}
 	case uint64:
 		if y, ok := b.V.(uint64); ok {
 			return cmp.Compare(x, y)
@@ -267,6 +276,11 @@ func Compare(a, b Value) int {
 	case decimal256.Num:
 		if y, ok := b.V.(decimal256.Num); ok && a.scale() == b.scale() {
 			return x.Cmp(y)
+		}
+	}
+	if y, ok := b.V.(Digits); ok {
+		if x, ok := digitsOf(a); ok {
+			return CompareDigits(x, y)
 		}
 	}
 	// Two numbers of different types. Infinities and NaN have no ratio.
@@ -300,6 +314,11 @@ func CompareFloat(x, y float64) int {
 // for -Inf, 1 for +Inf, and 2 for NaN.
 func (v Value) exact() (*big.Rat, int) {
 	switch x := v.V.(type) {
+	case Digits:
+		if rank := x.rank(); rank != 0 {
+			return nil, rank
+		}
+		return x.rat(), 0
 	case int64:
 		return new(big.Rat).SetInt64(x), 0
 	case uint64:

@@ -82,7 +82,7 @@ func (p *pageReader) rows(first wire.FrameKind) (batch sources.Batch, fault, err
 		batch.Record.Release()
 		return sources.Batch{}, nil, err
 	}
-	batch.Cursor, batch.Skipped = page.Cursor, page.Skipped
+	batch.Cursor, batch.Due, batch.Skipped = page.Cursor, page.Due, page.Skipped
 	return batch, nil, nil
 }
 

@@ -196,7 +196,7 @@ func (p *pageReader) arrow(n int64) (batch sources.Batch, fault, err error) {
 					drop()
 					return batch, nil, err
 				}
-				return sources.Batch{Record: record, Cursor: page.Cursor, Skipped: page.Skipped}, nil, nil
+				return sources.Batch{Record: record, Cursor: page.Cursor, Due: page.Due, Skipped: page.Skipped}, nil, nil
 			}
 			drop()
 			return batch, nil, p.instance.violation("unexpected frame of kind %q within a page", rune(kind))

@@ -31,6 +31,7 @@ var changes = map[string]func(q *sources.Query){
 	"Keys":               func(q *sources.Query) { q.Keys = nil },
 	"Keys.Columns":       func(q *sources.Query) { q.Keys.Columns = []string{"name"} },
 	"Keys.Values":        func(q *sources.Query) { q.Keys.Values = numbers(1, 3) },
+	"Keys.From":          func(q *sources.Query) { q.Keys.From = &sources.KeyOrigin{Table: "u", Columns: []string{"x"}} },
 	"Keys.LimitPerKey":   func(q *sources.Query) { q.Keys.LimitPerKey = 7 },
 	"OrderBy":            func(q *sources.Query) { q.OrderBy = nil },
 	"OrderBy.Column":     func(q *sources.Query) { q.OrderBy[0].Column = "id" },

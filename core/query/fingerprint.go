@@ -95,6 +95,10 @@ func KeyFrom(source, table Fingerprint, q *sources.Query) (Key, bool) {
 				}
 			}
 		}
+		if keys.From != nil { // without it, keys have the encoding that they have always had
+			e.text(keys.From.Table)
+			e.texts(keys.From.Columns)
+		}
 	}
 	return Key{Digest: e.sum(), Source: source, Table: q.Table}, !e.unsupported
 }

@@ -150,7 +150,7 @@ func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 		return false, sources.Errorf(sources.Invalid, "", "", "a record of %d rows has the metadata of a %s", record.NumRows(), meta)
 	}
 	s.tally.AddPage(record.NumRows())
-	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Skipped: meta.Page.Skipped}, nil), nil
+	return yield(sources.Batch{Record: record, Cursor: meta.Page.Cursor, Due: meta.Page.Due, Skipped: meta.Page.Skipped}, nil), nil
 }
 
 // fault returns the error of a failed call. For a page that is too large it names

@@ -259,7 +259,7 @@ func (s *server) scan(ctx context.Context, request []byte, out *sender) (err err
 		if err != nil {
 			return err
 		}
-		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Skipped: batch.Skipped}}
+		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Due: batch.Due, Skipped: batch.Skipped}}
 		if err := out.send(batch.Record, wire.MarshalMeta(meta)); err != nil {
 			return sources.WithOp("scan", r.Query.Table, sources.NewError(sources.Invalid, "", "", err))
 		}

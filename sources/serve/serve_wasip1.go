@@ -209,7 +209,7 @@ func (c *command) pages(q *sources.Query, tally *wire.Tally) error {
 			}
 			return errHost{err}
 		}
-		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Skipped: batch.Skipped}}
+		meta := wire.Meta{Page: &wire.Page{Rows: batch.Record.NumRows(), Cursor: batch.Cursor, Due: batch.Due, Skipped: batch.Skipped}}
 		if err := c.out.Write(wire.FramePage, wire.MarshalMeta(meta)); err != nil {
 			return errHost{err}
 		}

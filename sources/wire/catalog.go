@@ -10,7 +10,8 @@ import (
 )
 
 type catalogJSON struct {
-	Tables []tableJSON `json:"tables"`
+	Tables   []tableJSON `json:"tables"`
+	Identity text        `json:"identity,omitempty"`
 }
 
 type tableJSON struct {
@@ -38,12 +39,14 @@ type columnJSON struct {
 }
 
 type relationJSON struct {
-	Name    text         `json:"name"`
-	Kind    string       `json:"kind"`
-	Columns []text       `json:"columns"`
-	Table   text         `json:"table"`
-	Target  []text       `json:"target"`
-	Through *throughJSON `json:"through,omitempty"`
+	Name     text         `json:"name"`
+	Aliases  []text       `json:"aliases,omitzero"`
+	Unusable text         `json:"unusable,omitempty"`
+	Kind     string       `json:"kind"`
+	Columns  []text       `json:"columns"`
+	Table    text         `json:"table"`
+	Target   []text       `json:"target"`
+	Through  *throughJSON `json:"through,omitempty"`
 }
 
 type throughJSON struct {
@@ -53,8 +56,9 @@ type throughJSON struct {
 }
 
 type lookupJSON struct {
-	Columns []text `json:"columns"`
-	Keys    int    `json:"keys,omitzero"`
+	Columns  []text `json:"columns"`
+	Keys     int    `json:"keys,omitzero"`
+	Ordinals bool   `json:"ordinals,omitzero"`
 }
 
 var abilityNames = [...]string{"project", "sort", "limit", "resume", "stable", "partition", "snapshot", "logic"}
@@ -64,7 +68,7 @@ var relationKinds = map[string]sources.RelationKind{
 }
 
 func catalogOut(c *sources.Catalog) (*catalogJSON, error) {
-	out := &catalogJSON{Tables: make([]tableJSON, len(c.Tables))}
+	out := &catalogJSON{Tables: make([]tableJSON, len(c.Tables)), Identity: text(c.Identity)}
 	for i := range c.Tables {
 		t, err := tableOut(&c.Tables[i])
 		if err != nil {
@@ -94,7 +98,8 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	}
 	for i, r := range t.Relations {
 		out.Relations[i] = relationJSON{
-			Name: text(r.Name), Kind: r.Kind.String(), Columns: texts(r.Columns), Table: text(r.TargetTable), Target: texts(r.TargetColumns),
+			Name: text(r.Name), Aliases: texts(r.Aliases), Unusable: text(r.Unusable), Kind: r.Kind.String(),
+			Columns: texts(r.Columns), Table: text(r.TargetTable), Target: texts(r.TargetColumns),
 		}
 		if r.Through != nil {
 			out.Relations[i].Through = &throughJSON{Table: text(r.Through.Table), Near: texts(r.Through.Near), Far: texts(r.Through.Far)}
@@ -124,7 +129,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 		out.Lookups = make([]lookupJSON, len(t.Lookups))
 	}
 	for i, l := range t.Lookups {
-		out.Lookups[i] = lookupJSON{Columns: texts(l.Columns), Keys: l.MaxKeys}
+		out.Lookups[i] = lookupJSON{Columns: texts(l.Columns), Keys: l.MaxKeys, Ordinals: l.Ordinals}
 	}
 	return out, nil
 }
@@ -132,7 +137,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 // catalog decodes the catalog and checks that all tables and columns that it refers to
 // exist.
 func (in *catalogJSON) catalog() (*sources.Catalog, error) {
-	c := &sources.Catalog{Tables: make([]sources.Table, len(in.Tables))}
+	c := &sources.Catalog{Tables: make([]sources.Table, len(in.Tables)), Identity: string(in.Identity)}
 	seen := make(map[string]int, len(in.Tables))
 	for i := range in.Tables {
 		t, err := in.Tables[i].table()
@@ -180,7 +185,8 @@ func (in *tableJSON) table() (sources.Table, error) {
 			continue // a kind that a newer peer knows; this program cannot follow such a relation
 		}
 		rel := sources.Relation{
-			Name: string(r.Name), Kind: kind, Columns: stringsOf(r.Columns), TargetTable: string(r.Table), TargetColumns: stringsOf(r.Target),
+			Name: string(r.Name), Aliases: stringsOf(r.Aliases), Unusable: string(r.Unusable), Kind: kind,
+			Columns: stringsOf(r.Columns), TargetTable: string(r.Table), TargetColumns: stringsOf(r.Target),
 		}
 		if th := in.Relations[i].Through; th != nil {
 			rel.Through = &sources.Through{Table: string(th.Table), Near: stringsOf(th.Near), Far: stringsOf(th.Far)}
@@ -213,7 +219,7 @@ func (in *tableJSON) table() (sources.Table, error) {
 		if l.Keys < 0 {
 			return t, fmt.Errorf("the number of keys of a lookup must not be negative (got %d)", l.Keys)
 		}
-		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), MaxKeys: l.Keys}
+		t.Lookups[i] = sources.Lookup{Columns: stringsOf(l.Columns), MaxKeys: l.Keys, Ordinals: l.Ordinals}
 	}
 	return t, checkTable(&t)
 }
@@ -234,8 +240,16 @@ func (in *tableJSON) schema() (*arrow.Schema, error) {
 			return nil, fmt.Errorf("column %q has no type", c.Name)
 		}
 		fields[i] = arrow.Field{Name: c.Name, Type: c.Type.DataType, Nullable: !c.Required}
+		meta := map[string]string{}
+		if c.Type.DataType == sources.Number {
+			fields[i].Type = arrow.BinaryTypes.String
+			meta = sources.Meaning{Equality: sources.ByNumber, Order: sources.ByNumber}.Metadata()
+		}
 		if c.Comment != "" {
-			fields[i].Metadata = arrow.NewMetadata([]string{sources.MetaComment}, []string{c.Comment})
+			meta[sources.MetaComment] = c.Comment
+		}
+		if len(meta) > 0 {
+			fields[i].Metadata = arrow.MetadataFrom(meta)
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil

@@ -10,7 +10,9 @@
 // floats of literals are strings, including "NaN" and "-0"; bytes that are not UTF-8
 // are {"base64":"..."}; and keys, of which there may be many, are one Arrow record.
 // The format is append-only: a reader ignores unknown fields, kinds and operators.
-// [Version] changes if ignoring them would be wrong.
+// [Version] changes if ignoring them would be wrong. Version 2 added the meaning of
+// columns (metadata of the fields), ordinals of keys, aliases and unusable relations,
+// and due pages.
 //
 // Decoders check the length and the nesting of a message before they parse it, and
 // never trust a length for which the bytes have not arrived. They use memory in
@@ -18,9 +20,9 @@
 //
 // A request is {"op":...}:
 //
-//	{"op":"open","version":1,"config":{"uri":"/data","options":{"delimiter":";"}}}
+//	{"op":"open","version":2,"config":{"uri":"/data","options":{"delimiter":";"}}}
 //	{"op":"catalog"}
-//	{"op":"begin","memory":134217728,"env":{"page":{"bytes":1048576,"rows":65536}}}
+//	{"op":"begin","memory":134217728,"env":{"page":{"bytes":1048576,"rows":65536},"flush_ms":100}}
 //	{"op":"plan","query":{"table":"track"}}
 //	{"op":"scan","query":{"table":"track","columns":["id","name"],
 //	    "where":{"op":">=","column":"id","value":{"type":"int64","value":"10"}},
@@ -30,7 +32,7 @@
 //
 // A reply has "error" or the requested object. An empty object means success:
 //
-//	{"version":1}
+//	{"version":2}
 //	{"catalog":{"tables":[{"name":"track","rows":3503,
 //	    "columns":[{"name":"id","type":"int64","required":true},{"name":"name","type":"utf8"}],
 //	    "key":["id"],"can":["project","resume"],"filters":{"id":["=","in"]},"scans":1}]}}
@@ -45,10 +47,11 @@
 // canceled.
 //
 // Types: null, bool, int8 to int64, uint8 to uint64, float16, float32, float64,
-// utf8, large_utf8, binary, large_binary, binary[WIDTH], date32, date64,
+// utf8, large_utf8, binary, large_binary, binary[WIDTH], date32, date64, number,
 // time32[s], time32[ms], time64[us], time64[ns], timestamp[UNIT],
 // timestamp[UNIT, ZONE], duration[UNIT], decimal32[DIGITS, SCALE] to decimal256. All
-// others are "arrow:" and a schema message with one field in base64.
+// others are "arrow:" and a schema message with one field in base64. The type number
+// is utf8 that holds exact decimal numbers of any size; see package sources.
 //
 // # Standard input and output
 //
@@ -63,7 +66,8 @@
 //	R  the reply to any request except scan
 //	A  records: one or more complete messages of an Arrow IPC stream
 //	J  rows: one or more complete lines of JSON
-//	P  {"page":{"rows":N,"cursor":"BASE64"}}: everything since the last P is a page
+//	P  {"page":{"rows":N,"cursor":"BASE64"}}: everything since the last P is a page;
+//	   with "due":true, it was handed on before it was full
 //	T  {"trailer":{"rows":N,"batches":M,"complete":true}}, or "error" and
 //	   "complete":false: the last frame of a scan
 //
@@ -98,7 +102,7 @@
 //
 // The form of a value depends on the type of its column: null; true and false;
 // integers as numbers or strings of digits; floats as numbers, "NaN", "Infinity" or
-// "-Infinity"; decimals as strings or numbers ("12.50"); text as strings; binary as
+// "-Infinity"; decimals and numbers as strings or numbers ("12.50"); text as strings; binary as
 // base64 strings; dates as "2006-01-02"; timestamps as in RFC 3339, without an offset
 // if the column has no time zone; times as "15:04:05.999"; durations as a number in
 // the column's unit; lists as arrays; structs as objects. Values are never rounded: a

@@ -12,7 +12,7 @@ import (
 
 // Version is the version of the protocol. Both ends must have the same. It changes if
 // it would be wrong for an older end to ignore what it does not know.
-const Version = 1
+const Version = 2
 
 // MaxMessage is the maximum length of a control message in bytes. The longest ones
 // contain the keys of a lookup or the catalog of a large database.
@@ -285,6 +285,7 @@ func parseKind(name string) sources.Kind {
 type Page struct {
 	Rows    int64 // in the page
 	Cursor  sources.Cursor
+	Due     bool // see [sources.Batch]
 	Skipped sources.Skipped
 }
 
@@ -312,6 +313,7 @@ type metaJSON struct {
 type pageJSON struct {
 	Rows    int64        `json:"rows"`
 	Cursor  []byte       `json:"cursor,omitzero"`
+	Due     bool         `json:"due,omitzero"`
 	Skipped *skippedJSON `json:"skipped,omitempty"`
 }
 
@@ -332,7 +334,7 @@ type trailerJSON struct {
 func MarshalMeta(m Meta) []byte {
 	var out metaJSON
 	if p := m.Page; p != nil {
-		out.Page = &pageJSON{Rows: p.Rows, Cursor: p.Cursor}
+		out.Page = &pageJSON{Rows: p.Rows, Cursor: p.Cursor, Due: p.Due}
 		if s := p.Skipped; s.Records != 0 {
 			out.Page.Skipped = &skippedJSON{Records: s.Records, First: texts(s.Locations)}
 		}
@@ -356,7 +358,7 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 	case p != nil && p.Rows < 0, t != nil && (t.Rows < 0 || t.Batches < 0):
 		return Meta{}, invalid("malformed page metadata: a negative count")
 	case p != nil:
-		page := &Page{Rows: p.Rows, Cursor: p.Cursor}
+		page := &Page{Rows: p.Rows, Cursor: p.Cursor, Due: p.Due}
 		if s := p.Skipped; s != nil {
 			page.Skipped = sources.Skipped{Records: s.Records, Locations: stringsOf(s.First)}
 		}

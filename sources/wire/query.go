@@ -1,6 +1,9 @@
 package wire
 
 import (
+	"cmp"
+	"time"
+
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
@@ -18,9 +21,15 @@ type queryJSON struct {
 }
 
 type keysJSON struct {
+	Columns []text      `json:"columns"`
+	Values  []byte      `json:"values,omitzero"` // an Arrow IPC stream of one record
+	From    *originJSON `json:"from,omitempty"`
+	PerKey  int         `json:"per_key,omitzero"`
+}
+
+type originJSON struct {
+	Table   text   `json:"table"`
 	Columns []text `json:"columns"`
-	Values  []byte `json:"values,omitzero"` // an Arrow IPC stream of one record
-	PerKey  int    `json:"per_key,omitzero"`
 }
 
 type sortJSON struct {
@@ -38,6 +47,9 @@ func queryOut(q *sources.Query) (*queryJSON, error) {
 	}
 	if k := q.Keys; k != nil {
 		out.Keys = &keysJSON{Columns: texts(k.Columns), PerKey: k.LimitPerKey}
+		if k.From != nil {
+			out.Keys.From = &originJSON{Table: text(k.From.Table), Columns: texts(k.From.Columns)}
+		}
 		if k.Values != nil {
 			b, err := MarshalRecord(k.Values)
 			if err != nil {
@@ -70,6 +82,9 @@ func (in *queryJSON) query(mem memory.Allocator) (*sources.Query, error) {
 	}
 	if k := in.Keys; k != nil {
 		q.Keys = &sources.Keys{Columns: stringsOf(k.Columns), LimitPerKey: k.PerKey}
+		if k.From != nil {
+			q.Keys.From = &sources.KeyOrigin{Table: string(k.From.Table), Columns: stringsOf(k.From.Columns)}
+		}
 		if k.Values != nil {
 			values, err := UnmarshalRecord(k.Values, mem)
 			if err != nil {
@@ -151,26 +166,34 @@ func (in *configJSON) config() sources.Config {
 	return c
 }
 
+// maxFlush bounds the time after which a scan hands on what it has, in milliseconds.
+const maxFlush = 24 * 3600 * 1000
+
 type envJSON struct {
 	Page struct {
 		Bytes int64 `json:"bytes,omitzero"`
 		Rows  int64 `json:"rows,omitzero"`
 	} `json:"page,omitzero"`
-	Join    text `json:"join,omitempty"`
-	Scratch text `json:"scratch,omitempty"`
-	Scans   int  `json:"scans,omitzero"`
-	Stream  text `json:"stream,omitempty"`
+	Flush   int64 `json:"flush_ms,omitzero"`
+	Join    text  `json:"join,omitempty"`
+	Scratch text  `json:"scratch,omitempty"`
+	Scans   int   `json:"scans,omitzero"`
+	Stream  text  `json:"stream,omitempty"`
 }
 
 func envOut(e sources.Env) *envJSON {
 	out := &envJSON{Join: text(e.Snapshot), Scratch: text(e.Scratch), Scans: e.MaxScans, Stream: text(e.Stream)}
 	out.Page.Bytes, out.Page.Rows = e.Page.Bytes, e.Page.Rows
+	if out.Flush = e.FlushAfter.Milliseconds(); out.Flush == 0 && e.FlushAfter != 0 {
+		out.Flush = int64(cmp.Compare(e.FlushAfter, 0)) // less than a millisecond
+	}
 	return out
 }
 
 func (in *envJSON) env() sources.Env {
 	return sources.Env{
-		Page:     sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
-		Snapshot: string(in.Join), Scratch: string(in.Scratch), MaxScans: in.Scans, Stream: string(in.Stream),
+		Page:       sources.Limits{Bytes: in.Page.Bytes, Rows: in.Page.Rows},
+		FlushAfter: time.Duration(max(min(in.Flush, maxFlush), -1)) * time.Millisecond,
+		Snapshot:   string(in.Join), Scratch: string(in.Scratch), MaxScans: in.Scans, Stream: string(in.Stream),
 	}
 }

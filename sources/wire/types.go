@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // dataType is an Arrow type on the wire: its name as in doc.go. A type without a name,
@@ -38,12 +40,15 @@ var plainTypes = map[string]arrow.DataType{
 	"large_binary": arrow.BinaryTypes.LargeBinary,
 	"date32":       arrow.FixedWidthTypes.Date32,
 	"date64":       arrow.FixedWidthTypes.Date64,
+	"number":       sources.Number,
 }
 
 var plainNames = func() map[arrow.Type]string {
 	m := make(map[arrow.Type]string, len(plainTypes))
 	for name, t := range plainTypes {
-		m[t.ID()] = name
+		if t != sources.Number { // which has the ID of utf8
+			m[t.ID()] = name
+		}
 	}
 	return m
 }()
@@ -51,6 +56,9 @@ var plainNames = func() map[arrow.Type]string {
 var unitNames = [...]string{arrow.Second: "s", arrow.Millisecond: "ms", arrow.Microsecond: "us", arrow.Nanosecond: "ns"}
 
 func (t dataType) name() (string, error) {
+	if t.DataType == sources.Number {
+		return "number", nil
+	}
 	switch t := t.DataType.(type) {
 	case arrow.ExtensionType, *arrow.DictionaryType:
 	case *arrow.TimestampType:

@@ -35,6 +35,9 @@ func (v value) MarshalJSON() ([]byte, error) {
 	shape := shapeOf(v.Type)
 	var err error
 	switch x := v.V.(type) {
+	case sources.Digits:
+		err = shape.want(numberShape, v)
+		out.Value = strconv.AppendQuote(nil, string(x))
 	case bool:
 		err = shape.want(boolShape, v)
 		out.Value = strconv.AppendBool(nil, x)
@@ -94,6 +97,14 @@ func (v *value) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(in.Value, &s); err != nil {
 		return err
 	}
+	if shape == numberShape {
+		n, ok := sources.ParseNumber(string(s))
+		if !ok {
+			return fmt.Errorf("%q is not a number", shorten(string(s), 64))
+		}
+		v.V = n.V
+		return nil
+	}
 	if shape == textShape || shape == bytesShape {
 		v.V = string(s)
 		return nil
@@ -116,6 +127,7 @@ const (
 	wideShape
 	textShape
 	bytesShape
+	numberShape
 )
 
 func (s shape) want(other shape, v value) error {
@@ -126,6 +138,9 @@ func (s shape) want(other shape, v value) error {
 }
 
 func shapeOf(t arrow.DataType) shape {
+	if t == sources.Number {
+		return numberShape
+	}
 	switch x := t.(type) {
 	case nil:
 		return noShape
