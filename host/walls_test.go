@@ -309,7 +309,7 @@ func TestStrangersPlugin(t *testing.T) {
 		t.Errorf("the receipt is %+v", got)
 	}
 	_, err = h.Open(t.Context(), "plugin:"+filepath.Join(bin, "old"))
-	want := `open: invalid: plugin "old" speaks version 0 of the source protocol, this program version 1; build plugin "old" against a newer penstock`
+	want := `open: invalid: plugin "old" speaks version 1 of the source protocol, this program version 2; build plugin "old" against a newer penstock`
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

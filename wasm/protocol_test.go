@@ -40,7 +40,7 @@ func trailer(rows, batches int) string {
 }
 
 var (
-	opened    = frame(wire.FrameReply, `{"version":1}`)
+	opened    = frame(wire.FrameReply, `{"version":2}`)
 	cataloged = frame(wire.FrameReply, `{"catalog":{"tables":[{"name":"t","columns":[{"name":"n","type":"int64","required":true},{"name":"s","type":"utf8"}]}]}}`)
 	begun     = frame(wire.FrameReply, `{}`)
 )
@@ -205,16 +205,16 @@ func TestLiesBeforeAScan(t *testing.T) {
 		kind    sources.Kind
 		text    string
 	}{
-		"an older one":   {[]string{frame(wire.FrameReply, `{"version":0}`)}, sources.Invalid, "replay.wasm speaks version 0 of the source protocol, this program version 1"},
-		"a newer one":    {[]string{frame(wire.FrameReply, `{"version":2}`)}, sources.Invalid, "use a newer penstock"},
-		"its refusal":    {[]string{frame(wire.FrameReply, `{"version":2,"error":{"kind":"invalid","message":"no"}}`)}, sources.Invalid, "use a newer penstock"},
+		"an older one":   {[]string{frame(wire.FrameReply, `{"version":1}`)}, sources.Invalid, "replay.wasm speaks version 1 of the source protocol, this program version 2"},
+		"a newer one":    {[]string{frame(wire.FrameReply, `{"version":3}`)}, sources.Invalid, "use a newer penstock"},
+		"its refusal":    {[]string{frame(wire.FrameReply, `{"version":3,"error":{"kind":"invalid","message":"no"}}`)}, sources.Invalid, "use a newer penstock"},
 		"garbage":        {[]string{"Hello, World!\n"}, sources.Invalid, "Hello, World!"},
 		"a program":      {nil, sources.Invalid, "exited with code 4; is it a Penstock source?"},
 		"silence":        {[]string{wait}, sources.Unavailable, "did not answer within 2s"},
 		"another frame":  {[]string{trailer(0, 0)}, sources.Invalid, "the reply to open is a frame of kind 'T'"},
 		"no catalog":     {[]string{opened, begun}, sources.Invalid, "has no catalog"},
 		"a bad catalog":  {[]string{opened, frame(wire.FrameReply, `{"catalog":{"tables":[{"name":"t","columns":[{"name":"n","type":"int7"}]}]}}`)}, sources.Invalid, "int7"},
-		"garbage behind": {[]string{frame(wire.FrameReply, `{"version":1}{}`)}, sources.Invalid, "malformed reply"},
+		"garbage behind": {[]string{frame(wire.FrameReply, `{"version":2}{}`)}, sources.Invalid, "malformed reply"},
 		"a half catalog": {[]string{opened, cataloged[:60] + wait}, sources.Unavailable, "did not answer within 2s"},
 		"dies in half":   {[]string{opened, cataloged[:60], ""}, sources.Unavailable, "did not answer"},
 	} {

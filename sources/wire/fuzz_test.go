@@ -26,7 +26,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Add([]byte(`{"op":"open","version":1,"config":{"uri":"x","options":{"a":"b"}}}`))
+	f.Add([]byte(`{"op":"open","version":2,"config":{"uri":"x","options":{"a":"b"}}}`))
 	f.Add([]byte(`{"op":"begin","env":{"page":{"bytes":1,"rows":2},"join":"j"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -178,8 +179,9 @@ func TestConfigAndEnvRoundTrip(t *testing.T) {
 	sent := []wire.Request{
 		{Op: wire.OpOpen, Version: wire.Version, Config: &sources.Config{URI: "dir\xff", Options: map[string]string{"a": "<&>", "b": "\xff", "": ""}}},
 		{Op: wire.OpOpen, Version: 99, Config: &sources.Config{}},
-		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Snapshot: "snap\x00", Scratch: "/tmp/\xff", MaxScans: 5, Stream: "orders-1"}},
+		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Snapshot: "snap\x00", Scratch: "/tmp/\xff", MaxScans: 5, Stream: "orders-1", FlushAfter: 250 * time.Millisecond}},
 		{Op: wire.OpBegin, Env: &sources.Env{}},
+		{Op: wire.OpBegin, Env: &sources.Env{FlushAfter: -time.Millisecond}},
 		{Op: wire.OpCatalog}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
 	}
 	for _, r := range sent {
@@ -212,18 +214,18 @@ func catalog() *sources.Catalog {
 			Name: "a", Schema: schema, Key: []string{"id"}, Unique: [][]string{{"uuid"}, {"price", "kind"}},
 			Relations: []sources.Relation{
 				{Name: "a", Kind: sources.BelongsTo, Columns: []string{"id"}, TargetTable: "a", TargetColumns: []string{"id"}},
-				{Name: "j", Kind: sources.HasMany, Columns: []string{"id"}, TargetTable: "j", TargetColumns: []string{"near"}},
+				{Name: "j", Kind: sources.HasMany, Columns: []string{"id"}, TargetTable: "j", TargetColumns: []string{"near"}, Aliases: []string{"js", "\xff"}, Unusable: "near has another type"},
 				{Name: "one", Kind: sources.HasOne, Columns: []string{"id"}, TargetTable: "j", TargetColumns: []string{"far"}},
 				{Name: "far", Kind: sources.ManyToMany, Columns: []string{"id"}, TargetTable: "a", TargetColumns: []string{"id"}, Through: &sources.Through{Table: "j", Near: []string{"near"}, Far: []string{"far"}}},
 			},
 			Capabilities: sources.CapProject | sources.CapSort | sources.CapLimit | sources.CapResume | sources.CapStable | sources.CapPartition | sources.CapSnapshot | sources.CapLogic,
 			Filters:      map[string]sources.Ops{"id": sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn), "kind": sources.OpsOf(sources.OpIsNull, sources.OpNotNull, sources.OpPrefix, sources.OpLike), "price": 0},
-			Lookups:      []sources.Lookup{{Columns: []string{"id"}, MaxKeys: 500}, {Columns: []string{"uuid", "price"}}},
+			Lookups:      []sources.Lookup{{Columns: []string{"id"}, MaxKeys: 500}, {Columns: []string{"uuid", "price"}, Ordinals: true}},
 			MaxScans:     3, Rows: math.MaxInt64, Comment: "all of it",
 		},
 		{Name: "j", Schema: other, Rows: -1, Key: []string{"near", "far"}},
 		{Name: "odd \xff", Schema: arrow.NewSchema(nil, nil), Rows: 0},
-	}}
+	}, Identity: "role 7 \xff"}
 }
 
 func TestCatalogRoundTrip(t *testing.T) {
@@ -354,7 +356,7 @@ func TestErrorsKeepKindAndWords(t *testing.T) {
 func TestMetaRoundTrip(t *testing.T) {
 	for _, want := range []wire.Meta{
 		{Page: &wire.Page{}},
-		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}}},
+		{Page: &wire.Page{Rows: 5, Cursor: sources.Cursor{}, Due: true}},
 		{Page: &wire.Page{Rows: 1, Skipped: sources.Skipped{Records: 3, Locations: []string{"t.csv:1:2: \xff", "b"}}}},
 		{Page: &wire.Page{Rows: math.MaxInt64, Cursor: sources.Cursor("\x00\xff")}},
 		{Trailer: &wire.Trailer{Rows: 1, Batches: 2, Sum: "fletcher64:00"}},

@@ -34,7 +34,7 @@ func main() {
 		case errors.Is(err, fs.ErrPermission):
 			kind = "denied"
 		}
-		b, err := json.Marshal(map[string]any{"version": 1, "error": map[string]any{"kind": kind, "message": fmt.Sprint(err)}})
+		b, err := json.Marshal(map[string]any{"version": 2, "error": map[string]any{"kind": kind, "message": fmt.Sprint(err)}})
 		if err != nil {
 			os.Exit(1)
 		}

@@ -48,7 +48,7 @@ func main() {
 		}
 		switch r.Op {
 		case "open":
-			frame('R', `{"version":1}`)
+			frame('R', `{"version":2}`)
 		case "catalog":
 			frame('R', catalog)
 		case "plan":
