@@ -49,6 +49,11 @@ type Options struct {
 	// MaxDepth is how many relations may follow one another in a path such as
 	// lines.product; 0 means [query.DefaultMaxDepth].
 	MaxDepth int
+	// NoPushdown makes the engine filter, sort and limit rows itself, even if the source
+	// can. The result is the same; it serves to check a source, and to keep load off it.
+	// The source still selects columns, looks up keys, and compares what only it can
+	// compare; see [sources.BySource].
+	NoPushdown bool
 	// Caching configures how the stream uses [Resources.Cache]. It has no effect
 	// without a cache.
 	Caching cache.Policy

@@ -27,17 +27,17 @@ type plan struct {
 func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, error) {
 	table := catalog.Table(q.Table)
 	if table == nil {
-		_, _, _, err := query.Split(catalog, sources.Query{Table: q.Table})
+		_, _, _, err := query.Split(catalog, sources.Query{Table: q.Table}, true)
 		return nil, err
 	}
-	tree, err := relation.Resolve(catalog, table, q.Columns, q.Load, o.Strategy, o.MaxDepth)
+	tree, err := relation.Resolve(catalog, table, q.Columns, q.Load, o.Strategy, o.MaxDepth, !o.NoPushdown)
 	if err != nil {
 		return nil, err
 	}
 	if q.Columns != nil {
 		q.Columns = tree.Scanned // including those that relations need
 	}
-	_, pushed, residual, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit})
+	_, pushed, residual, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit}, !o.NoPushdown)
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,8 @@ import (
 // metadata of its field, under [MetaEquality] and [MetaOrder]. Without them, values
 // are compared by [Compare].
 type Meaning struct {
-	Equality Comparer // [ByCompare], [ByNumber] or [BySource]
-	Order    Comparer
+	Equality Comparer // for =, <>, in and keys: [ByCompare], [ByNumber] or [BySource]
+	Order    Comparer // for <, <=, >, >= and orders
 	Labels   []string // for [ByLabels]: the labels in their order
 }
 

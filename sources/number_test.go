@@ -42,6 +42,9 @@ func TestCompareNumbers(t *testing.T) {
 			if got := Compare(a, b); got != want {
 				t.Errorf("Compare(%s, %s) = %d, want %d", a, b, got, want)
 			}
+			if got, ok := CompareNumberText(ordered[i], ordered[j]); got != want || !ok {
+				t.Errorf("CompareNumberText(%s, %s) = %d, %t, want %d", a, b, got, ok, want)
+			}
 		}
 	}
 	mixed := []struct {
@@ -109,6 +112,9 @@ func FuzzNumber(f *testing.F) {
 		if ok1 && ok2 {
 			if got, want := Compare(x, y), p.Cmp(q); got != want {
 				t.Fatalf("Compare(%q, %q) = %d, want %d", a, b, got, want)
+			}
+			if got, ok := CompareNumberText(a, b); got != p.Cmp(q) || !ok {
+				t.Fatalf("CompareNumberText(%q, %q) = %d, %t", a, b, got, ok)
 			}
 		}
 	})

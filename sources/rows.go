@@ -331,6 +331,9 @@ func appendAny(b array.Builder, x any) {
 	case *array.Decimal256Builder:
 		b.Append(x.(decimal256.Num))
 	case *array.StringBuilder:
+		if d, ok := x.(Digits); ok {
+			x = string(d)
+		}
 		b.Append(x.(string))
 	case *array.LargeStringBuilder:
 		b.Append(x.(string))

@@ -33,7 +33,7 @@ type queryFlags struct {
 	load, optional                    []string
 	limit, chunkRows                  int64
 	maxDepth, parallel                int
-	unordered                         bool
+	unordered, noPushdown             bool
 }
 
 func (f *queryFlags) add(c *cobra.Command) {
@@ -48,6 +48,7 @@ func (f *queryFlags) add(c *cobra.Command) {
 	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, return rows as they arrive, not one partition after the other")
 	flags.StringArrayVar(&f.load, "load", nil, "load these relations as nested columns; may be repeated")
 	flags.StringArrayVar(&f.optional, "optional", nil, "load these relations apart from the record; the output shows their columns after those of --load; may be repeated")
+	flags.BoolVar(&f.noPushdown, "no-pushdown", false, "filter, sort and limit in this program, even if the source could; the result is the same")
 	flags.StringVar(&f.strategy, "strategy", "", "how to load relations: selective, eager (all relations, down to --max-depth) or lazy (default selective)")
 	flags.IntVar(&f.maxDepth, "max-depth", 0, "longest allowed chain of relations (default 3)")
 }
@@ -56,7 +57,7 @@ func (f *queryFlags) add(c *cobra.Command) {
 // which needs the catalog.
 func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Options, error) {
 	q := core.Query{Table: table, Limit: f.limit}
-	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth}
+	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth, NoPushdown: f.noPushdown}
 	var err error
 	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth), "parallel": int64(f.parallel)} {
 		if c.Flags().Changed(name) && value <= 0 {

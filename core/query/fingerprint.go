@@ -124,6 +124,10 @@ func LookupKey(source, table Fingerprint, q *sources.Query, residual Residual, k
 	for _, f := range schema.Fields() {
 		e.field(f)
 	}
+	if from := q.Keys.From; from != nil {
+		e.text(from.Table)
+		e.texts(from.Columns)
+	}
 	return Key{Digest: e.sum(), Source: source, Table: q.Table}, !e.unsupported
 }
 

@@ -44,9 +44,9 @@ func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 		if p.Value.IsNull() {
 			return constant(sources.Unknown)
 		}
-		literal := literalArray([]sources.Value{p.Value})
+		field := schema.Field(column(p.Column))
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
-			compare := rows.Comparer(a, literal)
+			compare := literalComparer(field, p.Op, a, []sources.Value{p.Value})
 			for i := range truth {
 				if a.IsValid(i) {
 					truth[i] = truthOf(p.Op.Holds(compare(i, 0)))
@@ -54,7 +54,7 @@ func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 			}
 		}}
 	case sources.In:
-		return compileIn(p, column(p.Column))
+		return compileIn(p, column(p.Column), schema.Field(column(p.Column)))
 	case sources.HasPrefix:
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
 			matchText(a, truth, func(s string) bool { return strings.HasPrefix(s, p.Prefix) })
@@ -78,7 +78,7 @@ func compileMatchers(predicates []sources.Predicate, schema *arrow.Schema) []mat
 // compileIn returns a matcher that finds a column's values in the list by binary
 // search. There is one search for each type among the literals: those that the
 // column's type cannot represent keep a type of their own.
-func compileIn(p sources.In, column int) matcher {
+func compileIn(p sources.In, column int, field arrow.Field) matcher {
 	if len(p.Values) == 0 {
 		return constant(sources.False)
 	}
@@ -91,15 +91,15 @@ func compileIn(p sources.In, column int) matcher {
 		}
 		byType[v.Type.String()] = append(byType[v.Type.String()], v)
 	}
-	var lists []arrow.Array
+	var lists [][]sources.Value
 	for _, values := range byType {
 		slices.SortFunc(values, sources.Compare)
-		lists = append(lists, literalArray(values))
+		lists = append(lists, values)
 	}
 	return leaf{column, func(a arrow.Array, truth []sources.Truth) {
 		compares := make([]func(i, j int) int, len(lists))
 		for k, list := range lists {
-			compares[k] = rows.Comparer(a, list)
+			compares[k] = literalComparer(field, sources.OpIn, a, list)
 		}
 		for i := range truth {
 			if a.IsNull(i) {
@@ -107,7 +107,7 @@ func compileIn(p sources.In, column int) matcher {
 			}
 			truth[i] = notFound
 			for k, list := range lists {
-				if contains(list.Len(), func(j int) int { return compares[k](i, j) }) {
+				if contains(len(list), func(j int) int { return compares[k](i, j) }) {
 					truth[i] = sources.True
 					break
 				}
@@ -132,6 +132,21 @@ func contains(n int, compare func(j int) int) bool {
 		}
 	}
 	return false
+}
+
+// literalComparer returns a function that compares row i of a column with literal j. All
+// literals have one type. For =, <> and in, only the sign 0 of its result tells more
+// than an order in which the literals are sorted by [sources.Compare].
+func literalComparer(field arrow.Field, op sources.Op, a arrow.Array, literals []sources.Value) func(i, j int) int {
+	switch number := sources.FieldType(field) == sources.Number; {
+	case number && literals[0].Type == sources.Number:
+		return rows.NumberComparer(field.Name, a, literalArray(literals))
+	case number || literals[0].Type == sources.Number:
+		return func(i, j int) int { return sources.Compare(sources.FieldValueAt(field, a, i), literals[j]) }
+	case op == sources.OpEq || op == sources.OpNe || op == sources.OpIn:
+		return rows.Comparer(a, literalArray(literals))
+	}
+	return rows.OrderComparer(field, a, literalArray(literals))
 }
 
 // literalArray returns literals of one type as a column. Its memory is small and

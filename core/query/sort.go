@@ -149,7 +149,7 @@ func (s *sorter) sortRows() sortedRows {
 		}
 		key := rows.CopyColumnRanges(s.mem, fields[i].Type, parts, ranges)
 		defer key.Release()
-		compares = append(compares, OrderComparer(key, term))
+		compares = append(compares, OrderComparer(fields[i], key, term))
 	}
 	buffer := memory.NewResizableBuffer(s.mem)
 	buffer.Resize(int(s.rows) * 8)
@@ -173,9 +173,10 @@ func (s *sorter) sortRows() sortedRows {
 
 // OrderComparer returns a function that compares rows i and j of a column: its result
 // is negative if i comes before j in the order of the term, positive if j comes before
-// i, and 0 otherwise. The column must outlive the function.
-func OrderComparer(key arrow.Array, term sources.Sort) func(i, j int) int {
-	compare := rows.Comparer(key, key)
+// i, and 0 otherwise. The column must outlive the function. A value that has no place
+// in the order, see [rows.OrderComparer], is a panic with a [*sources.Error].
+func OrderComparer(field arrow.Field, key arrow.Array, term sources.Sort) func(i, j int) int {
+	compare := rows.OrderComparer(field, key, key)
 	nullOrder := 1
 	if term.NullsFirst {
 		nullOrder = -1

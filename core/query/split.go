@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/penstock-data/penstock/sources"
@@ -8,9 +9,14 @@ import (
 
 // Split checks a query against a catalog and divides it. It returns the query's
 // table, the query that is pushed down to the table, and the residual that the
-// engine applies. The error reports every mistake in q and is of kind
-// [sources.NotFound] or [sources.Invalid].
-func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.Query, Residual, error) {
+// engine applies. If pushdown is false, the engine applies all that it can: the table
+// only does what depends on a comparison that only the source knows, see
+// [sources.BySource], and selects columns.
+//
+// The error reports every mistake in q and is of kind [sources.NotFound] or
+// [sources.Invalid]. A condition or an order that only the source can evaluate, and
+// that the table does not accept, is a mistake too.
+func Split(catalog *sources.Catalog, q sources.Query, pushdown bool) (*sources.Table, *sources.Query, Residual, error) {
 	where, err := checkQuery(catalog, q)
 	if err != nil {
 		return nil, nil, Residual{}, sources.WithOp("query", q.Table, err)
@@ -19,20 +25,32 @@ func Split(catalog *sources.Catalog, q sources.Query) (*sources.Table, *sources.
 	pushed := &sources.Query{Table: q.Table}
 	residual := Residual{Columns: q.Columns}
 	var pushedTerms, keptTerms []sources.Predicate
+	var refused []error
 	for _, p := range sources.Conjuncts(where) {
-		if literalsFit(table, p) && table.Accepts(p) {
+		undecidable := onlySource(table, p)
+		if (pushdown || undecidable != "") && literalsFit(table, p) && table.Accepts(p) {
 			pushedTerms = append(pushedTerms, p)
-		} else {
-			keptTerms = append(keptTerms, p)
+			continue
 		}
+		if undecidable != "" {
+			refused = append(refused, refuseCondition(table, undecidable, p))
+		}
+		keptTerms = append(keptTerms, p)
 	}
 	pushed.Where, residual.Where = Conjunction(pushedTerms), Conjunction(keptTerms)
-	if table.Capabilities.Has(sources.CapSort) {
+	undecidable := OrderNeedsSource(table, q.OrderBy)
+	if table.Capabilities.Has(sources.CapSort) && (pushdown || undecidable != "") {
 		pushed.OrderBy = slices.Clone(q.OrderBy)
 	} else {
 		residual.OrderBy = slices.Clone(q.OrderBy)
+		if undecidable != "" {
+			refused = append(refused, RefuseOrder(table, undecidable))
+		}
 	}
-	if table.Capabilities.Has(sources.CapLimit) && residual.Where == nil && len(residual.OrderBy) == 0 {
+	if len(refused) > 0 {
+		return nil, nil, Residual{}, sources.NewError(sources.Invalid, "query", q.Table, errors.Join(refused...))
+	}
+	if pushdown && table.Capabilities.Has(sources.CapLimit) && residual.Where == nil && len(residual.OrderBy) == 0 {
 		pushed.Limit = q.Limit
 	} else {
 		residual.Limit = q.Limit
@@ -155,7 +173,7 @@ func convert(table *sources.Table, column string, v sources.Value) (sources.Valu
 	if i < 0 {
 		return v, false
 	}
-	if converted, ok := sources.Convert(v, table.Schema.Field(i).Type); ok {
+	if converted, ok := sources.Convert(v, sources.FieldType(table.Schema.Field(i))); ok {
 		return converted, true
 	}
 	return v, false
@@ -175,7 +193,7 @@ func literalsFit(table *sources.Table, p sources.Predicate) bool {
 func literalsCompare(table *sources.Table, p sources.Predicate) bool {
 	return everyLiteral(p, func(column string, v sources.Value) bool {
 		i := table.Column(column)
-		return i >= 0 && (v.IsNull() || sources.Comparable(v.Type, table.Schema.Field(i).Type))
+		return i >= 0 && (v.IsNull() || sources.Comparable(v.Type, sources.FieldType(table.Schema.Field(i))))
 	})
 }
 

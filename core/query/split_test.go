@@ -72,7 +72,7 @@ func TestSplit(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, pushed, residual, err := Split(shopCatalog(c.can, c.filters), query)
+			_, pushed, residual, err := Split(shopCatalog(c.can, c.filters), query, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestSplit(t *testing.T) {
 }
 
 func TestAllColumnsAreNotNamed(t *testing.T) {
-	_, pushed, residual, err := Split(shopCatalog(sources.CapProject, nil), sources.Query{Table: "orders"})
+	_, pushed, residual, err := Split(shopCatalog(sources.CapProject, nil), sources.Query{Table: "orders"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestInexactLiterals(t *testing.T) {
 	far := sources.Comparison{Column: "customer_id", Op: sources.OpLt, Value: sources.Int(1 << 40)}
 	ops := map[string]sources.Ops{"id": ^sources.Ops(0), "customer_id": ^sources.Ops(0)}
 	for _, p := range []sources.Predicate{half, far} {
-		_, pushed, residual, err := Split(shopCatalog(sources.CapLogic, ops), sources.Query{Table: "orders", Where: p})
+		_, pushed, residual, err := Split(shopCatalog(sources.CapLogic, ops), sources.Query{Table: "orders", Where: p}, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestQueryFaults(t *testing.T) {
 			[]string{`no column "x"`, `no column "y"`},
 		},
 	} {
-		_, _, _, err := Split(catalog, c.query)
+		_, _, _, err := Split(catalog, c.query, true)
 		if sources.KindOf(err) != c.kind || err == nil {
 			t.Errorf("%+v: %v, want kind %s", c.query, err, c.kind)
 			continue

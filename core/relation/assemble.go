@@ -117,8 +117,12 @@ func (l *Loader) storeFor(ctx context.Context, n *node, a *keyAccess) keyStore {
 
 // tierKey identifies everything that the rows of a key depend on.
 func (a *keyAccess) tierKey() string {
-	return fmt.Sprintf("%q by %q: %q of those with %s, order %v, limit %d", a.table.Name, a.key, a.residual.Columns,
+	key := fmt.Sprintf("%q by %q: %q of those with %s, order %v, limit %d", a.table.Name, a.key, a.residual.Columns,
 		query.PredicateText(query.Conjunction([]sources.Predicate{trueIfNil(a.pushed.Where), trueIfNil(a.residual.Where)})), a.order, a.limit)
+	if a.from != nil {
+		key += fmt.Sprintf(", keys from %q", *a.from)
+	}
+	return key
 }
 
 // trueIfNil returns p, or a predicate that is always true if p is nil.
@@ -141,8 +145,9 @@ func (b *batch) distinctKeys(a *keyAccess, set rows.Set, indexes []int) (*keySet
 			original[i] = columns[i]
 			continue
 		}
-		original[i] = rows.Keep(scratch, set.Column(b.Mem, index, set.Records[0].Schema().Field(index)))
-		columns[i] = rows.Keep(scratch, castKey(b.Mem, original[i], a.keyTypes.Field(i).Type))
+		field := set.Records[0].Schema().Field(index)
+		original[i] = rows.Keep(scratch, set.Column(b.Mem, index, field))
+		columns[i] = rows.Keep(scratch, castKey(b.Mem, field, original[i], a.keyTypes.Field(i)))
 	}
 	list := encodeKeys(scratch, columns, original, len(set.Refs))
 	keys, keyIndex := distinct(b.Arena, list, columns, a.keyTypes)

@@ -64,13 +64,14 @@ func keyWidth(t arrow.DataType) int {
 	return 8
 }
 
-// castKey converts a column to the type of the keys that it is compared with. A
-// value that the type cannot represent becomes NULL. The caller releases the
-// result.
-func castKey(mem memory.Allocator, column arrow.Array, t arrow.DataType) arrow.Array {
+// castKey converts a column of field from to the type of the keys of field to that it is
+// compared with. A value that the type cannot represent becomes NULL. Numbers that are
+// text get their canonical form, so that equal ones are the same bytes. The caller
+// releases the result.
+func castKey(mem memory.Allocator, from arrow.Field, column arrow.Array, to arrow.Field) arrow.Array {
 	switch a := column.(type) {
 	case array.ExtensionArray:
-		return castKey(mem, a.Storage(), t)
+		return castKey(mem, from, a.Storage(), to)
 	case *array.Dictionary:
 		refs := make([]rows.Ref, a.Len())
 		for i := range refs {
@@ -81,16 +82,21 @@ func castKey(mem memory.Allocator, column arrow.Array, t arrow.DataType) arrow.A
 		}
 		values := rows.Take(mem, a.Dictionary().DataType(), true, []arrow.ArrayData{a.Dictionary().Data()}, refs)
 		defer values.Release()
-		return castKey(mem, values, t)
+		return castKey(mem, from, values, to)
 	}
-	if arrow.TypeEqual(column.DataType(), t) {
+	t, number := sources.FieldType(to), sources.FieldType(from) == sources.Number
+	if arrow.TypeEqual(column.DataType(), t) && !number && t != sources.Number {
 		column.Retain()
 		return column
 	}
 	b := array.NewBuilder(mem, t)
 	defer b.Release()
 	for i := range column.Len() {
-		v, ok := sources.Convert(sources.ValueAt(column, i), t)
+		v := sources.FieldValueAt(from, column, i)
+		if number && !v.IsNull() && v.Type != sources.Number {
+			panic(rows.NotANumber(from.Name, v.V.(string)))
+		}
+		v, ok := sources.Convert(v, t)
 		if !ok {
 			v = sources.Null(t)
 		}

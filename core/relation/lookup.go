@@ -141,15 +141,20 @@ func (l *Loader) lookUp(ctx context.Context, b *batch, a *keyAccess, keys *keySe
 	q := a.pushed
 	switch {
 	case a.lookup != nil:
-		q.Keys = &sources.Keys{Columns: a.key, Values: values, LimitPerKey: a.perKey}
+		q.Keys = &sources.Keys{Columns: a.key, Values: values, From: a.from, LimitPerKey: a.perKey}
 	case a.pushIn:
 		in := sources.In{Column: a.key[0], Values: make([]sources.Value, values.NumRows())}
 		for i := range in.Values {
-			in.Values[i] = sources.ValueAt(values.Column(0), i)
+			in.Values[i] = sources.FieldValueAt(a.keyTypes.Field(0), values.Column(0), i)
 		}
 		q.Where = query.Conjunction(append(sources.Conjuncts(q.Where), in))
 	}
 	l.count(a, func(r *Figures) { r.Lookups++ })
+	match := func(page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) { return a.match(b, keys, groupOfKey, page) }
+	if a.hasOrdinals() {
+		o := ordinals{access: a, groupOfKey: groupOfKey, numbers: numbers}
+		match = func(page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) { return o.match(b, page) }
+	}
 	for page, err := range l.scan(ctx, a, &q) {
 		if err != nil {
 			return err
@@ -157,7 +162,7 @@ func (l *Loader) lookUp(ctx context.Context, b *batch, a *keyAccess, keys *keySe
 		if page.Record.NumRows() == 0 {
 			continue
 		}
-		record, groupOf, err := a.match(b, keys, groupOfKey, page.Record)
+		record, groupOf, err := match(page.Record)
 		if err != nil {
 			return err
 		}
@@ -179,8 +184,12 @@ func (l *Loader) scan(ctx context.Context, a *keyAccess, q *sources.Query) sourc
 	if err != nil {
 		return func(yield func(sources.Batch, error) bool) { yield(sources.Batch{}, err) }
 	}
-	pages := query.CheckSchema(ctx, a.table.Name, session.Scan(ctx, q), a.table.ScanSchema(q.Columns))
-	return query.PostProcess(l.countSkipped(a, pages), a.residual, l.mem, l.accounts, l.env.Page)
+	pages := query.CheckSchema(ctx, a.table.Name, session.Scan(ctx, q), a.table.QuerySchema(q))
+	residual := a.residual
+	if a.hasOrdinals() {
+		residual.Columns = append(slices.Clone(residual.Columns), sources.OrdinalColumn)
+	}
+	return query.PostProcess(l.countSkipped(a, pages), residual, l.mem, l.accounts, l.env.Page)
 }
 
 // countSkipped counts the records that the source skipped.
@@ -206,7 +215,7 @@ func (a *keyAccess) match(b *batch, keys *keySet, groupOfKey []int32, page arrow
 	columns, original := make([]arrow.Array, len(a.keyIndexes)), make([]arrow.Array, len(a.keyIndexes))
 	for i, index := range a.keyIndexes {
 		original[i] = page.Column(index)
-		columns[i] = rows.Keep(scratch, castKey(b.Mem, original[i], a.keyTypes.Field(i).Type))
+		columns[i] = rows.Keep(scratch, castKey(b.Mem, page.Schema().Field(index), original[i], a.keyTypes.Field(i)))
 	}
 	list := encodeKeys(scratch, columns, original, count)
 	rowGroup := scratch.Ints(count)
@@ -250,7 +259,7 @@ func (a *keyAccess) match(b *batch, keys *keySet, groupOfKey []int32, page arrow
 
 // sortGroups sorts the rows of each group and applies the limit to each.
 func (a *keyAccess) sortGroups(mem memory.Allocator, g *groups) {
-	if len(a.order) > 0 && !a.atMostOne && len(g.Refs) > 1 {
+	if len(a.order) > 0 && !a.sourceOrders && !a.atMostOne && len(g.Refs) > 1 {
 		scratch := rows.NewArena(mem)
 		defer scratch.Release()
 		a.sortEach(scratch, g)
@@ -303,7 +312,7 @@ func (a *keyAccess) ranks(scratch *rows.Arena, rows rows.Set) []int32 {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	if len(a.order) > 0 && len(order) > 1 {
+	if len(a.order) > 0 && !a.sourceOrders && len(order) > 1 {
 		slices.SortFunc(order, a.comparer(scratch, rows))
 	}
 	for at, i := range order {
@@ -319,7 +328,7 @@ func (a *keyAccess) comparer(scratch *rows.Arena, set rows.Set) func(i, j int32)
 	for i, term := range a.order {
 		index := a.schema.FieldIndices(term.Column)[0]
 		column := rows.Keep(scratch, set.Column(scratch.Mem, index, a.schema.Field(index)))
-		compares[i] = query.OrderComparer(column, term)
+		compares[i] = query.OrderComparer(a.schema.Field(index), column, term)
 	}
 	return func(i, j int32) int {
 		for _, c := range compares {

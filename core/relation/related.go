@@ -139,7 +139,7 @@ func (l *Loader) relation(name string) (*node, error) {
 		}
 	}
 	t := l.tree
-	tree, err := Resolve(t.catalog, t.root, t.Scanned, query.Load{Optional: []query.Branch{{Name: name}}}, query.Lazy, 1)
+	tree, err := Resolve(t.catalog, t.root, t.Scanned, query.Load{Optional: []query.Branch{{Name: name}}}, query.Lazy, 1, t.pushdown)
 	if err != nil {
 		return nil, err
 	}

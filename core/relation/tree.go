@@ -17,6 +17,7 @@ import (
 type Tree struct {
 	catalog  *sources.Catalog
 	root     *sources.Table
+	pushdown bool
 	Strategy query.Strategy
 	MaxDepth int
 	nodes    []*node // the root's relations; required ones first
@@ -63,6 +64,12 @@ type keyAccess struct {
 	order      []sources.Sort // of the rows of one key
 	limit      int            // rows of one key; 0 means no limit
 	perKey     int            // limit if the table applies it; else 0
+	// from names the columns that the keys come from; nil unless the look-up has
+	// ordinals.
+	from *sources.KeyOrigin
+	// sourceOrders means that rows of a key come in the order, which the engine does not
+	// know.
+	sourceOrders bool
 	atMostOne  bool           // a key has at most one row
 	// filtered means that a predicate may exclude rows, so that a missing row is
 	// not dangling.
@@ -75,11 +82,12 @@ func (t *Tree) HasRelations() bool { return len(t.nodes) > 0 }
 
 // Resolve checks a load against the catalog and returns the tree of its relations.
 // columns are the columns of table that the result has; nil means all. The zero
-// strategy and a depth of 0 mean the defaults. The error reports every mistake in
-// load and is of kind [sources.Invalid] or [sources.NotFound].
-func Resolve(catalog *sources.Catalog, table *sources.Table, columns []string, load query.Load, strategy query.Strategy, maxDepth int) (*Tree, error) {
+// strategy and a depth of 0 mean the defaults; pushdown is that of [query.Split]. The
+// error reports every mistake in load and is of kind [sources.Invalid] or
+// [sources.NotFound].
+func Resolve(catalog *sources.Catalog, table *sources.Table, columns []string, load query.Load, strategy query.Strategy, maxDepth int, pushdown bool) (*Tree, error) {
 	t := &Tree{
-		catalog: catalog, root: table,
+		catalog: catalog, root: table, pushdown: pushdown,
 		Strategy: cmp.Or(strategy, query.Selective), MaxDepth: cmp.Or(maxDepth, query.DefaultMaxDepth),
 	}
 	r := resolver{tree: t, compile: load.Compile}
@@ -238,9 +246,12 @@ func (r *resolver) buildNode(from *sources.Table, branch query.Branch, optional 
 	if len(r.errs) > errsBefore {
 		return nil
 	}
-	n.target = r.planAccess(n, table, branch, n.relation.TargetColumns, n.below, figuresIndex)
-	if through != nil {
-		n.join = r.planAccess(n, join, query.Branch{Columns: through.Far}, through.Near, nil, figuresIndex)
+	near := sources.KeyOrigin{Table: from.Name, Columns: n.relation.Columns}
+	if through == nil {
+		n.target = r.planAccess(n, table, branch, n.relation.TargetColumns, near, n.below, figuresIndex)
+	} else {
+		n.target = r.planAccess(n, table, branch, n.relation.TargetColumns, sources.KeyOrigin{Table: join.Name, Columns: through.Far}, n.below, figuresIndex)
+		n.join = r.planAccess(n, join, query.Branch{Columns: through.Far}, through.Near, near, nil, figuresIndex)
 	}
 	if len(r.errs) > errsBefore {
 		return nil
@@ -290,8 +301,18 @@ func (r *resolver) checkComparable(n *node, a *sources.Table, aColumns []string,
 			r.errorf("%s: %s.%s or %s.%s does not exist", n.path, a.Name, aColumns[i], b.Name, bColumns[i])
 			return
 		}
-		if s, t := a.Schema.Field(x).Type, b.Schema.Field(y).Type; !sources.Comparable(s, t) {
-			r.errorf("%s: %s.%s (%s) cannot be compared with %s.%s (%s)", n.path, a.Name, aColumns[i], s, b.Name, bColumns[i], t)
+		s, t := a.Schema.Field(x), b.Schema.Field(y)
+		ordinals := lookupBy(b, bColumns) != nil && lookupBy(b, bColumns).Ordinals
+		switch {
+		case ordinals && !sources.Comparable(s.Type, s.Type):
+			r.errorf("%s: values of %s.%s cannot be keys", n.path, a.Name, query.ShownType(s))
+		case ordinals: // the source compares them
+		case !sources.Comparable(sources.FieldType(s), sources.FieldType(t)):
+			r.errorf("%s: %s.%s (%s) cannot be compared with %s.%s (%s)", n.path, a.Name, aColumns[i], s.Type, b.Name, bColumns[i], t.Type)
+		case !sources.MeaningOf(s).CanEqual():
+			r.errorf("%s: only the source can compare values of %s.%s, and it does not look up %s by %s: load the tables apart", n.path, a.Name, query.ShownType(s), b.Name, bColumns[i])
+		case !sources.MeaningOf(t).CanEqual():
+			r.errorf("%s: only the source can compare values of %s.%s, and it has no look-up by it: load the tables apart", n.path, b.Name, query.ShownType(t))
 		}
 	}
 }
@@ -314,10 +335,15 @@ func (r *resolver) columnIndexes(table *sources.Table, columns, wanted []string)
 }
 
 // planAccess plans how the rows of a table are found by key: what is pushed down
-// to the table, and what is left to the engine. It returns nil after an error.
-func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch, key []string, below []*node, figures int) *keyAccess {
+// to the table, and what is left to the engine. The keys come from the columns of from,
+// in the order of key. It returns nil after an error.
+func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch, key []string, from sources.KeyOrigin, below []*node, figures int) *keyAccess {
 	a := &keyAccess{table: table, key: key, limit: branch.Limit, figuresIndex: figures, filtered: branch.Where != nil || branch.Condition != ""}
 	a.findLookup()
+	from.Columns = alignColumns(from.Columns, key, a.key)
+	if a.hasOrdinals() {
+		a.from = &from
+	}
 	columns := slices.Clone(branch.Columns)
 	switch {
 	case n.relation.Through == nil: // the key columns are equal in all rows of a key
@@ -344,7 +370,15 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 			return nil
 		}
 	}
-	_, pushed, residual, err := query.Split(r.tree.catalog, sources.Query{Table: table.Name, Columns: columns, Where: where, OrderBy: branch.OrderBy})
+	undecidable := query.OrderNeedsSource(table, a.order)
+	if undecidable != "" && n.relation.Through != nil && n.target == nil {
+		if len(branch.OrderBy) > 0 {
+			r.errorf("%s: only the source knows the order of column %s, and the rows behind a join table are put in order by the engine: order by another column", n.path, query.ShownType(table.Schema.Field(table.Column(undecidable))))
+			return nil
+		}
+		a.order, undecidable = nil, "" // the order in which the source returns them
+	}
+	_, pushed, residual, err := query.Split(r.tree.catalog, sources.Query{Table: table.Name, Columns: columns, Where: where, OrderBy: branch.OrderBy}, r.tree.pushdown)
 	if err != nil {
 		r.missing = r.missing || len(r.errs) == 0 && sources.KindOf(err) == sources.NotFound
 		r.errs = append(r.errs, fmt.Errorf("%s: %w", n.path, err))
@@ -356,11 +390,25 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 	fields := make([]arrow.Field, len(a.key))
 	for i, name := range a.key {
 		f := table.Schema.Field(table.Column(name))
+		if a.hasOrdinals() {
+			asking := r.tree.catalog.Table(from.Table)
+			f = asking.Schema.Field(asking.Column(from.Columns[i]))
+		}
 		fields[i] = arrow.Field{Name: name, Type: sources.ValueType(f.Type), Nullable: f.Nullable}
+		if sources.FieldType(f) == sources.Number {
+			fields[i].Metadata = arrow.MetadataFrom(sources.MeaningOf(f).Metadata())
+		}
 	}
 	a.keyTypes = arrow.NewSchema(fields, nil)
+	if undecidable != "" { // all rows of a key come in the order in which rows of all keys do
+		if !table.Capabilities.Has(sources.CapSort) {
+			r.errorf("%s: %w", n.path, query.RefuseOrder(table, undecidable))
+			return nil
+		}
+		a.pushed.OrderBy, a.sourceOrders = a.order, true
+	}
 	// The table can apply the limit only if it knows the predicate and the order.
-	if a.limit > 0 && n.relation.Through == nil && a.lookup != nil && residual.Where == nil && (len(a.order) == 0 || table.Capabilities.Has(sources.CapSort)) {
+	if r.tree.pushdown && a.limit > 0 && n.relation.Through == nil && a.lookup != nil && residual.Where == nil && (len(a.order) == 0 || table.Capabilities.Has(sources.CapSort)) {
 		a.pushed.OrderBy, a.perKey = a.order, a.limit
 	}
 	return a
@@ -379,7 +427,13 @@ func orderOf(table *sources.Table, orderBy []sources.Sort, key []string) []sourc
 		add(s)
 	}
 	for _, column := range table.Key {
-		if i := table.Column(column); i >= 0 && sources.Comparable(table.Schema.Field(i).Type, table.Schema.Field(i).Type) {
+		i := table.Column(column)
+		if i < 0 {
+			continue
+		}
+		switch f := table.Schema.Field(i); {
+		case !sources.MeaningOf(f).CanOrder() && !table.Capabilities.Has(sources.CapSort):
+		case sources.Comparable(f.Type, f.Type) || !sources.MeaningOf(f).CanOrder():
 			add(sources.Sort{Column: column})
 		}
 	}
@@ -389,15 +443,22 @@ func orderOf(table *sources.Table, orderBy []sources.Sort, key []string) []sourc
 // findLookup finds a look-up by the key's columns, in any order, and puts the key
 // in the order of the look-up.
 func (a *keyAccess) findLookup() {
-	for i := range a.table.Lookups {
-		l := &a.table.Lookups[i]
-		if len(l.Columns) != len(a.key) || slices.ContainsFunc(l.Columns, func(c string) bool { return !slices.Contains(a.key, c) }) {
-			continue
-		}
+	if l := lookupBy(a.table, a.key); l != nil {
 		a.lookup, a.key = l, l.Columns
 		return
 	}
 	a.pushIn = len(a.key) == 1 && a.table.Filters[a.key[0]].Has(sources.OpIn)
+}
+
+// lookupBy returns a look-up by the columns, in any order, or nil.
+func lookupBy(t *sources.Table, columns []string) *sources.Lookup {
+	for i := range t.Lookups {
+		l := &t.Lookups[i]
+		if len(l.Columns) == len(columns) && !slices.ContainsFunc(l.Columns, func(c string) bool { return !slices.Contains(columns, c) }) {
+			return l
+		}
+	}
+	return nil
 }
 
 // schema returns the schema of the stream's records.

@@ -32,6 +32,82 @@ func Comparer(a, b arrow.Array) func(i, j int) int {
 	return func(i, j int) int { return sources.Compare(sources.ValueAt(a, i), sources.ValueAt(b, j)) }
 }
 
+// OrderComparer is [Comparer] for columns that are compared according to the
+// [sources.Meaning] of field: their order is by numbers, by labels or by
+// [sources.Compare]. It panics with a [*sources.Error] if a value is not a number or
+// not a label, or if only the source knows the order.
+func OrderComparer(field arrow.Field, a, b arrow.Array) func(i, j int) int {
+	switch m := sources.MeaningOf(field); m.Order {
+	case sources.ByNumber:
+		return NumberComparer(field.Name, a, b)
+	case sources.ByLabels:
+		rank := make(map[string]int, len(m.Labels))
+		for i, label := range m.Labels {
+			rank[label] = i
+		}
+		x, y := labelRanks(field.Name, rank, a), labelRanks(field.Name, rank, b)
+		return func(i, j int) int { return cmp.Compare(x(i), y(j)) }
+	case sources.BySource:
+		panic(sources.Errorf(sources.Internal, "", "", "column %q: only the source knows its order", field.Name))
+	}
+	return Comparer(a, b)
+}
+
+// NumberComparer is [Comparer] for text columns of numbers. The function that it
+// returns panics with a [*sources.Error] that names the column if a value is not a
+// number.
+func NumberComparer(name string, a, b arrow.Array) func(i, j int) int {
+	x, y := TextOf(a), TextOf(b)
+	return func(i, j int) int {
+		v, w := x(i), y(j)
+		c, ok := sources.CompareNumberText(v, w)
+		if !ok {
+			panic(NotANumber(name, v, w))
+		}
+		return c
+	}
+}
+
+// NotANumber returns the error for a column of numbers, of kind [sources.Invalid], that
+// names the first of the texts that is not a number.
+func NotANumber(name string, texts ...string) error {
+	for _, s := range texts {
+		if _, ok := sources.ParseNumber(s); !ok {
+			return sources.Errorf(sources.Invalid, "", "", "column %q: %.64q is not a number, but the catalog says that the column holds numbers", name, s)
+		}
+	}
+	return nil
+}
+
+// labelRanks returns a function that returns the rank of the label in a row.
+func labelRanks(name string, rank map[string]int, a arrow.Array) func(i int) int {
+	at := TextOf(a)
+	return func(i int) int {
+		r, ok := rank[at(i)]
+		if !ok {
+			panic(sources.Errorf(sources.Invalid, "", "", "column %q: %.64q is not one of its labels, so it has no place in their order; the labels may have changed since the catalog was read: open the source again", name, at(i)))
+		}
+		return r
+	}
+}
+
+// TextOf returns a function that returns the text in a row of a column of text, or of a
+// dictionary of text, without a copy.
+func TextOf(a arrow.Array) func(i int) string {
+	switch a := a.(type) {
+	case array.ExtensionArray:
+		return TextOf(a.Storage())
+	case *array.Dictionary:
+		values := TextOf(a.Dictionary())
+		return func(i int) string { return values(a.GetValueIndex(i)) }
+	case *array.String:
+		return a.Value
+	case *array.LargeString:
+		return a.Value
+	}
+	panic(sources.Errorf(sources.Internal, "", "", "a column of type %s has no text", a.DataType()))
+}
+
 // typedComparer is [Comparer] for two columns of one type. It returns nil if it
 // does not support the type.
 func typedComparer(a, b arrow.Array) func(i, j int) int {
