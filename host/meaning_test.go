@@ -186,6 +186,12 @@ func TestEveryTypeOfPostgres(t *testing.T) {
 	bytewise := []string{"t", "v", "v0", "nm", "c", "c1"}
 	e.truth = func(t *testing.T, column, op string, literals []int, order string) ([]int64, bool) {
 		t.Helper()
+		switch column {
+		case "bx", "pa":
+			// The operators of these types compare areas and numbers of points. They belong to no
+			// operator class, so that the types compare as text.
+			return nil, false
+		}
 		quoted := pgx.Identifier{column}.Sanitize()
 		sql := "SELECT id FROM plain"
 		ordered := quoted
@@ -346,7 +352,7 @@ func TestEveryTypeOfCSV(t *testing.T) {
 `)
 	write("datapackage.json", `{"resources": [{"name": "t", "path": "t.csv", "schema": {"primaryKey": "id", "fields": [
   {"name": "id", "type": "integer"}, {"name": "b", "type": "boolean"}, {"name": "i", "type": "integer"}, {"name": "n", "type": "number"},
-  {"name": "f", "type": "number"}, {"name": "s", "type": "string"}, {"name": "d", "type": "date"}, {"name": "ti", "type": "time"},
+  {"name": "f", "type": "number", "format": "float"}, {"name": "s", "type": "string"}, {"name": "d", "type": "date"}, {"name": "ti", "type": "time"},
   {"name": "ts", "type": "datetime"}, {"name": "y", "type": "year"}]}}]}`)
 	source, err := csv.Open(t.Context(), sources.Config{URI: dir})
 	if err != nil {

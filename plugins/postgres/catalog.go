@@ -16,7 +16,8 @@ import (
 // catalog is the catalog with the information for making SQL.
 type catalog struct {
 	*sources.Catalog
-	tables map[string]*table
+	tables    map[string]*table
+	operators keyOperators
 }
 
 // table is what the source knows about a table beyond its description in the catalog. It is
@@ -49,7 +50,7 @@ type catalogLoader struct {
 
 func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 	l := &catalogLoader{
-		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}},
+		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}, operators: keyOperators{}},
 		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, types: types{},
 	}
 	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints} {
@@ -169,14 +170,14 @@ func (l *catalogLoader) loadTypes(ctx context.Context, tx pgx.Tx) error {
 		t    typeInfo
 		send *string
 	)
-	scan := []any{&oid, &t.name, &t.kind, &t.base, &t.typmod, &t.elem, &send, &t.output, &t.plain, &t.labels, &t.fieldNames, &t.fieldTypes, &t.fieldMods}
+	scan := []any{&oid, &t.name, &t.kind, &t.base, &t.typmod, &t.elem, &send, &t.output, &t.plain, &t.labels, &t.quoted, &t.operators, &t.fieldNames, &t.fieldTypes, &t.fieldMods}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		info := t
 		if info.send = ""; send != nil {
 			info.send = *send
 		}
 		l.types[oid] = &info
-		t.labels, t.fieldNames, t.fieldTypes, t.fieldMods = nil, nil, nil, nil
+		t.labels, t.operators, t.fieldNames, t.fieldTypes, t.fieldMods = nil, nil, nil, nil, nil
 		return nil
 	})
 	if err != nil {
@@ -217,8 +218,10 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		relation, target  uint32
 		name, kind        string
 		numbers, targeted []int16
+		operators         []string
+		lefts, rights     []string
 	)
-	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &kind, &target, &numbers, &targeted}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &kind, &target, &numbers, &targeted, &operators, &lefts, &rights}, func() error {
 		t := l.table(relation)
 		columns := l.names(relation, numbers)
 		if columns == nil {
@@ -233,6 +236,11 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 			t.Unique = append(t.Unique, columns)
 		case kind == "f":
 			l.addForeign(t, name, columns, target, targeted)
+			if i, ok := l.index[target]; ok {
+				if far := l.names(target, targeted); far != nil {
+					l.c.operators.add(t.Name, columns, l.c.Tables[i].Name, far, operators, lefts, rights)
+				}
+			}
 		}
 		return nil
 	})
@@ -288,7 +296,7 @@ func (l *catalogLoader) finishTable(t *sources.Table) {
 		same := func(have sources.Lookup) bool { return slices.Equal(have.Columns, columns) }
 		takes := func(name string) bool { return !t.Filters[name].Has(sources.OpIn) }
 		if len(columns) > 0 && !slices.ContainsFunc(t.Lookups, same) && !slices.ContainsFunc(columns, takes) {
-			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns})
+			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns, Ordinals: l.comparedByServer(t, columns)})
 		}
 	}
 	for _, f := range t.Schema.Fields() {
@@ -309,4 +317,29 @@ func (l *catalogLoader) finishTable(t *sources.Table) {
 	for _, f := range t.Schema.Fields() {
 		add([]string{f.Name})
 	}
+}
+
+// comparedByServer reports whether only the server can tell which rows of a table have a
+// key in the columns: because of their types, or of those of the columns at the other end of
+// a foreign key.
+func (l *catalogLoader) comparedByServer(t *sources.Table, columns []string) bool {
+	bySource := func(table *sources.Table, names []string) bool {
+		return slices.ContainsFunc(names, func(name string) bool {
+			i := table.Column(name)
+			return i >= 0 && !sources.MeaningOf(table.Schema.Field(i)).CanEqual()
+		})
+	}
+	if bySource(t, columns) {
+		return true
+	}
+	same := func(names []string) bool {
+		return len(names) == len(columns) && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(columns, name) })
+	}
+	for _, k := range l.foreign {
+		if k.Table == t.Name && same(k.Columns) && bySource(l.c.Table(k.TargetTable), k.TargetColumns) ||
+			k.TargetTable == t.Name && same(k.TargetColumns) && bySource(l.c.Table(k.Table), k.Columns) {
+			return true
+		}
+	}
+	return false
 }

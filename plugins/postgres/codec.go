@@ -20,6 +20,11 @@ type typeInfo struct {
 	output string // the function for the text format, quoted
 	plain  bool   // a cast to text returns the same as output
 	labels []string
+	// quoted is the name with its schema, for casts.
+	quoted string
+	// operators are those of the default operator class: <, <=, =, >=, >, each with its
+	// schema; nil if there is none.
+	operators []string
 
 	fieldNames []string
 	fieldTypes []uint32
@@ -58,6 +63,29 @@ func (ts types) base(oid uint32, typmod int32) (uint32, int32, *typeInfo) {
 		t = ts[oid]
 	}
 	return oid, typmod, t
+}
+
+// comparable reports whether the server can compare values of a type. Arrays and rows
+// have operators, which fail if those of their parts are missing.
+func (ts types) comparable(oid uint32) bool {
+	oid, _, t := ts.base(oid, -1)
+	switch {
+	case t == nil:
+		return false
+	case oid == oidVarchar: // is compared as text
+		return true
+	case len(t.operators) != 5:
+		return false
+	case t.elem != 0:
+		return ts.comparable(t.elem)
+	case t.kind == "c":
+		for _, f := range t.fieldTypes {
+			if !ts.comparable(f) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // codec returns the codec of a type, or nil if its values are read as text. Only a column's

@@ -22,14 +22,18 @@ func (t *table) usesCtidScan(q *sources.Query) bool {
 // case the statement returns rows in physical order, without sorting them by a key; in
 // the second, in the order of the key. A cursor tells which case it belongs to.
 func (n *session) chooseStatement(ctx context.Context, m *snapshotConn, t *table, st *sources.Table, q *sources.Query) (*statement, error) {
-	b, err := buildStatement(t, st, q, keyOrder)
+	q, err := n.dropInvalidKeys(ctx, m, t, st, q)
+	if err != nil {
+		return nil, err
+	}
+	b, err := n.c.buildStatement(t, st, q, keyOrder)
 	if err != nil {
 		err = sources.NewError(sources.Invalid, "", "", err)
 	}
 	if !t.heap || q.Where == nil || q.Keys != nil || len(q.OrderBy) > 0 {
 		return b, err
 	}
-	disk, fault := buildStatement(t, st, q, heapOrder)
+	disk, fault := n.c.buildStatement(t, st, q, heapOrder)
 	if fault != nil || q.After != nil && err == nil && t.order != nil {
 		return b, err
 	}
@@ -42,7 +46,7 @@ func (n *session) chooseStatement(ctx context.Context, m *snapshotConn, t *table
 	case q.After == nil:
 		return b, err
 	}
-	return buildStatement(t, st, q, heapOrderSorted)
+	return n.c.buildStatement(t, st, q, heapOrderSorted)
 }
 
 // blockRange is a range of a table's blocks in one snapshot, from first to the one before

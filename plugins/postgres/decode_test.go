@@ -130,7 +130,7 @@ func FuzzCursor(f *testing.F) {
 		if disk {
 			w = heapOrder
 		}
-		b, err := buildStatement(own, st, q, w)
+		b, err := (&catalog{}).buildStatement(own, st, q, w)
 		if err != nil {
 			return
 		}

@@ -39,7 +39,8 @@ WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum`
 
 	// typesSQL returns all types that the columns use: also the base types of domains, the
-	// elements of arrays and the fields of rows.
+	// elements of arrays and the fields of rows. For each it has the five operators of the
+	// default operator class, from the smallest strategy, <, to the largest, >.
 	typesSQL = `
 WITH RECURSIVE reach(oid) AS (
   SELECT DISTINCT a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -55,8 +56,20 @@ SELECT t.oid, format_type(t.oid, NULL), t.typtype::text, t.typbasetype, t.typtyp
   s.proname::text, quote_ident(f.nspname) || '.' || quote_ident(o.proname),
   NOT EXISTS (SELECT FROM pg_cast c WHERE c.castsource = t.oid AND c.casttarget = 'text'::regtype AND c.castmethod = 'f'),
   ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder),
+  quote_ident(tn.nspname) || '.' || quote_ident(t.typname),
+  ARRAY(SELECT quote_ident(n.nspname) || '.' || p.oprname
+    FROM pg_opclass k JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype
+    JOIN pg_operator p ON p.oid = m.amopopr JOIN pg_namespace n ON n.oid = p.oprnamespace
+    WHERE k.opcdefault AND k.opcmethod = (SELECT a.oid FROM pg_am a WHERE a.amname = 'btree') AND k.opcintype = CASE
+      WHEN EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid) THEN 'anyarray'::regtype
+      WHEN t.typtype = 'e' THEN 'anyenum'::regtype WHEN t.typtype = 'r' THEN 'anyrange'::regtype
+      WHEN t.typtype = 'm' THEN to_regtype('anymultirange') WHEN t.typtype = 'c' THEN 'record'::regtype
+      WHEN EXISTS (SELECT FROM pg_opclass e WHERE e.opcdefault AND e.opcintype = t.oid AND e.opcmethod = k.opcmethod) THEN t.oid
+      ELSE (SELECT c.casttarget FROM pg_cast c JOIN pg_opclass e ON e.opcintype = c.casttarget AND e.opcdefault AND e.opcmethod = k.opcmethod
+        WHERE c.castsource = t.oid AND c.castmethod = 'b' AND c.castcontext = 'i' ORDER BY 1 LIMIT 1) END
+    ORDER BY m.amopstrategy),
   coalesce(r.names, '{}'), coalesce(r.types, '{}'), coalesce(r.mods, '{}')
-FROM reach JOIN pg_type t ON t.oid = reach.oid
+FROM reach JOIN pg_type t ON t.oid = reach.oid JOIN pg_namespace tn ON tn.oid = t.typnamespace
 JOIN pg_proc o ON o.oid = t.typoutput JOIN pg_namespace f ON f.oid = o.pronamespace LEFT JOIN pg_proc s ON s.oid = t.typsend
 LEFT JOIN LATERAL (
   SELECT array_agg(a.attname::text ORDER BY a.attnum) AS names, array_agg(a.atttypid ORDER BY a.attnum) AS types, array_agg(a.atttypmod ORDER BY a.attnum) AS mods
@@ -64,12 +77,22 @@ LEFT JOIN LATERAL (
 ) r ON true`
 
 	// constraintsSQL returns keys and foreign keys. A unique index over columns without a
-	// condition counts as a key, since foreign keys may refer to it.
+	// condition counts as a key, since foreign keys may refer to it. For a foreign key it
+	// has the operators that compare each column of the target with one of the table, and
+	// the types of their operands, which are empty for polymorphic ones.
 	constraintsSQL = `
-SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}')
-FROM pg_constraint c WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
+SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}'),
+  coalesce(o.names, '{}'), coalesce(o.lefts, '{}'), coalesce(o.rights, '{}')
+FROM pg_constraint c LEFT JOIN LATERAL (
+  SELECT array_agg(quote_ident(n.nspname) || '.' || p.oprname ORDER BY u.i) AS names,
+    array_agg(CASE WHEN l.typtype = 'p' THEN '' ELSE quote_ident(ln.nspname) || '.' || quote_ident(l.typname) END ORDER BY u.i) AS lefts,
+    array_agg(CASE WHEN r.typtype = 'p' THEN '' ELSE quote_ident(rn.nspname) || '.' || quote_ident(r.typname) END ORDER BY u.i) AS rights
+  FROM unnest(c.conpfeqop) WITH ORDINALITY u(op, i) JOIN pg_operator p ON p.oid = u.op JOIN pg_namespace n ON n.oid = p.oprnamespace
+    JOIN pg_type l ON l.oid = p.oprleft JOIN pg_namespace ln ON ln.oid = l.typnamespace
+    JOIN pg_type r ON r.oid = p.oprright JOIN pg_namespace rn ON rn.oid = r.typnamespace
+) o ON true WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
 UNION ALL
-SELECT i.indrelid, x.relname::text, 'u', 0, ARRAY(SELECT i.indkey[k] FROM generate_series(0, i.indnkeyatts - 1) k), '{}'
+SELECT i.indrelid, x.relname::text, 'u', 0, ARRAY(SELECT i.indkey[k] FROM generate_series(0, i.indnkeyatts - 1) k), '{}', '{}', '{}', '{}'
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))

@@ -54,7 +54,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	if err != nil {
 		return err
 	}
-	p := newPageBuilder(n.env.Mem, st.ScanSchema(q.Columns), b.columns, decodeMode{checkUTF8: n.s.ascii, specialNull: n.s.options.special == specialNull})
+	p := newPageBuilder(n.env.Mem, st.QuerySchema(q), b.columns, decodeMode{checkUTF8: n.s.ascii, specialNull: n.s.options.special == specialNull})
 	defer p.release()
 	m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(n.maxRowBytes())
 	rows := m.query(ctx, b)

@@ -41,8 +41,8 @@ type statement struct {
 // term is a term of an order.
 type term struct {
 	expr       string
-	oid        uint32 // the type of its values on the wire
-	cast       string // the name of the type
+	selected   string // the expression in the SELECT list, whose values are sent back as parameters
+	wire       wireType
 	desc       bool
 	nullable   bool
 	nullsFirst bool
@@ -58,12 +58,12 @@ const (
 )
 
 // ctidTerm is the physical order.
-var ctidTerm = term{expr: "t.ctid", oid: oidTID, cast: "pg_catalog.tid"}
+var ctidTerm = term{expr: "t.ctid", selected: "t.ctid", wire: wireType{oid: oidTID, name: "pg_catalog.tid"}}
 
 // buildStatement returns the statement for a query that was checked.
-func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (*statement, error) {
+func (c *catalog) buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (*statement, error) {
 	b := &statement{implicitOrder: w == heapOrder}
-	for _, f := range st.ScanSchema(q.Columns).Fields() {
+	for _, f := range st.ScanSchema(q.Columns).Fields() { // without the ordinals of keys
 		b.columns = append(b.columns, t.columns[f.Name])
 	}
 	b.ctidScan = w == keyOrder && t.usesCtidScan(q)
@@ -93,7 +93,15 @@ func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (
 		}
 		where = append(where, s)
 	}
-	if q.Keys != nil {
+	switch {
+	case q.Keys == nil:
+	case st.Lookup(q.Keys.Columns).Ordinals:
+		var err error
+		if from, err = b.ordinalLookup(c, t, q, where); err != nil {
+			return nil, err
+		}
+		where = nil
+	default:
 		s, partition, err := b.keysCondition(t, q.Keys)
 		if err != nil {
 			return nil, err
@@ -107,9 +115,9 @@ func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (
 			}
 			inner := "t.*"
 			for i := range b.terms {
-				if b.terms[i].oid == oidTID { // which a subquery does not have
+				if b.terms[i].wire.oid == oidTID { // which a subquery does not have
 					inner += ", t.ctid AS " + alias
-					b.terms[i].expr = "t." + alias
+					b.terms[i].expr, b.terms[i].selected = "t."+alias, "t."+alias
 				}
 			}
 			from = fmt.Sprintf("(SELECT %s, pg_catalog.row_number() OVER (%s) AS %s FROM %s%s) AS t", inner, over, rank, from, whereClause(where))
@@ -139,7 +147,7 @@ func buildStatement(t *table, st *sources.Table, q *sources.Query, w rowOrder) (
 			if i+len(b.columns) > 0 {
 				sql.WriteString(", ")
 			}
-			sql.WriteString(term.expr)
+			sql.WriteString(term.selected)
 		}
 	}
 	sql.WriteString(" FROM " + from + whereClause(where))
@@ -174,11 +182,11 @@ func (t *table) terms(order []sources.Sort) []term {
 			continue
 		}
 		seen[s.Column] = true
-		terms = append(terms, term{expr: c.compareExpr, oid: c.wire.oid, cast: c.wire.name, desc: s.Desc, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
+		terms = append(terms, term{expr: c.compareExpr, selected: c.keysetExpr(c.compareExpr), wire: c.wire, desc: s.Desc, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
 	}
 	for _, name := range t.order {
 		if c := t.columns[name]; !seen[name] {
-			terms = append(terms, term{expr: c.orderExpr, oid: c.wire.oid, cast: c.wire.name})
+			terms = append(terms, term{expr: c.orderExpr, selected: c.keysetExpr(c.orderExpr), wire: c.wire})
 		}
 	}
 	if t.order == nil && t.heap {
@@ -211,9 +219,10 @@ func (b *statement) afterCondition(last [][]byte) string {
 	params := make([]string, len(last))
 	plain := true // a single row comparison suffices, which an index supports
 	for i, t := range b.terms {
-		plain = plain && !t.nullable && t.desc == b.terms[0].desc
+		// A row comparison takes one name of an operator for all columns.
+		plain = plain && !t.nullable && t.desc == b.terms[0].desc && (t.wire.own == nil || len(b.terms) == 1)
 		if last[i] != nil {
-			params[i] = b.param(t.oid, last[i]) + "::" + t.cast
+			params[i] = t.wire.cast(b.param(t.wire.oid, last[i]))
 		}
 	}
 	if plain {
@@ -221,7 +230,7 @@ func (b *statement) afterCondition(last [][]byte) string {
 		for i, t := range b.terms {
 			exprs[i] = t.expr
 		}
-		return "(" + strings.Join(exprs, ", ") + ")" + afterOperator(b.terms[0].desc) + "(" + strings.Join(params, ", ") + ")"
+		return "(" + strings.Join(exprs, ", ") + ")" + b.terms[0].after() + "(" + strings.Join(params, ", ") + ")"
 	}
 	var either []string
 	equal := ""
@@ -233,8 +242,8 @@ func (b *statement) afterCondition(last [][]byte) string {
 				later = t.expr + " IS NOT NULL"
 			}
 		} else {
-			same = t.expr + " = " + params[i]
-			later = t.expr + afterOperator(t.desc) + params[i]
+			same = t.expr + t.wire.operator(sources.OpEq) + params[i]
+			later = t.expr + t.after() + params[i]
 			if t.nullable && !t.nullsFirst {
 				later = "(" + later + " OR " + t.expr + " IS NULL)"
 			}
@@ -242,14 +251,35 @@ func (b *statement) afterCondition(last [][]byte) string {
 		either = append(either, "("+equal+later+")")
 		equal += same + " AND "
 	}
-	return "(" + strings.Join(either, " OR ") + ")"
+	condition := "(" + strings.Join(either, " OR ") + ")"
+	if first := b.terms[0]; !first.nullable { // with this, an index finds the beginning
+		reached := sources.OpGe
+		if first.desc {
+			reached = sources.OpLe
+		}
+		condition = "(" + first.expr + first.wire.operator(reached) + params[0] + " AND " + condition + ")"
+	}
+	return condition
 }
 
-func afterOperator(desc bool) string {
-	if desc {
-		return " < "
+// after returns the operator for values that come after another one.
+func (t term) after() string {
+	if t.desc {
+		return t.wire.operator(sources.OpLt)
 	}
-	return " > "
+	return t.wire.operator(sources.OpGt)
+}
+
+// cast returns a value of the type, from a parameter that is sent in the type's own binary
+// format, or as text.
+func (w wireType) cast(param string) string {
+	switch {
+	case w.input != "":
+		return w.input + "(pg_catalog.textout(" + param + "::pg_catalog.text))"
+	case w.own != nil:
+		return param + "::pg_catalog.text::" + w.name
+	}
+	return param + "::" + w.name
 }
 
 func whereClause(where []string) string {
@@ -273,12 +303,8 @@ func (b *statement) keysCondition(t *table, k *sources.Keys) (where, partition s
 	exprs, arrays := make([]string, len(k.Columns)), make([]string, len(k.Columns))
 	for i, name := range k.Columns {
 		c := t.columns[name]
-		values := make([]sources.Value, k.Values.NumRows())
-		for row := range values {
-			values[row] = sources.ValueAt(k.Values.Column(i), row)
-		}
 		exprs[i] = c.equalExpr
-		if arrays[i], err = b.arrayParam(c, values); err != nil {
+		if arrays[i], err = b.arrayParam(c, c.equalWire, keyValues(k, i)); err != nil {
 			return "", "", err
 		}
 	}
@@ -294,16 +320,25 @@ func (b *statement) keysCondition(t *table, k *sources.Keys) (where, partition s
 	return fmt.Sprintf("(%s) IN (SELECT %s FROM ROWS FROM (pg_catalog.unnest(%s)) AS k(%s))", partition, list, strings.Join(arrays, "), pg_catalog.unnest("), list), partition, nil
 }
 
-// arrayParam adds a parameter with an array of values for a column.
-func (b *statement) arrayParam(c *column, values []sources.Value) (string, error) {
-	oid, cast := c.param()
+// keyValues returns a column of keys.
+func keyValues(k *sources.Keys, column int) []sources.Value {
+	values := make([]sources.Value, k.Values.NumRows())
+	for row := range values {
+		values[row] = sources.FieldValueAt(k.Values.Schema().Field(column), k.Values.Column(column), row)
+	}
+	return values
+}
+
+// arrayParam adds a parameter with an array of values of a column, in one of its wire types.
+func (b *statement) arrayParam(c *column, wire wireType, values []sources.Value) (string, error) {
+	oid, cast := wire.param()
 	nulls := uint32(0)
 	var body []byte
 	for _, v := range values {
-		raw, err := encode(c, v)
+		raw, err := encode(c, wire, v)
 		switch {
-		case errors.Is(err, errZeroByte):
-			raw = nil // no text has a zero byte, so nothing equals it; predicate removes such values of In
+		case errors.Is(err, errEqualsNothing):
+			raw = nil // predicate removes such values of In
 		case err != nil:
 			return "", err
 		}
@@ -326,47 +361,49 @@ func (b *statement) arrayParam(c *column, values []sources.Value) (string, error
 	}
 	// With OID 0, the cast determines the type of the parameter.
 	s := b.param(0, append(head, body...)) + "::" + cast + "[]"
-	if cast != c.wire.name {
-		s += "::" + c.wire.name + "[]"
+	if cast != wire.name && !wire.single {
+		s += "::" + wire.name + "[]"
 	}
 	return s, nil
 }
 
-// equalsAny returns a condition that the column equals an element of an array. For bpchar it
-// has two parts: bpchar's own comparison, which an index supports but which ignores
-// padding, and a bytewise one.
+// equalsAny returns a condition that the column equals an element of an array.
 func (c *column) equalsAny(array string) string {
-	condition := c.equalExpr + " = ANY(" + array + ")"
-	if c.codec.oid == oidBpchar {
-		return "(t." + c.quoted + " = ANY(" + array + "::pg_catalog.bpchar[]) AND " + condition + ")"
+	if c.equalWire.single {
+		array = "SELECT " + c.equalWire.cast("x") + " FROM pg_catalog.unnest(" + array + ") AS x"
 	}
-	return condition
+	return c.equalExpr + c.equalWire.operator(sources.OpEq) + "ANY(" + array + ")"
 }
 
-// param returns the type in which literals of the column are sent. Numerics are sent as
-// text, which is exact.
-func (c *column) param() (oid uint32, cast string) {
-	if c.wire.oid == oidNumeric {
+// param returns the type in which values are sent. Numerics are sent as text, which is
+// exact, and so are types that are compared by their own operators.
+func (w wireType) param() (oid uint32, cast string) {
+	if w.oid == oidNumeric || w.own != nil {
 		return oidText, "pg_catalog.text"
 	}
-	return c.wire.oid, c.wire.name
+	return w.oid, w.name
 }
 
 // scalarParam adds a parameter with one value, which must not be NULL.
-func (b *statement) scalarParam(c *column, raw []byte) string {
-	oid, cast := c.param()
+func (b *statement) scalarParam(wire wireType, raw []byte) string {
+	if wire.own != nil {
+		return wire.cast(b.param(oidText, raw))
+	}
+	oid, cast := wire.param()
 	s := b.param(oid, raw) + "::" + cast
-	if cast != c.wire.name {
-		s += "::" + c.wire.name
+	if cast != wire.name {
+		s += "::" + wire.name
 	}
 	return s
 }
 
-var errZeroByte = errors.New("text that contains a zero byte")
+// errEqualsNothing is the error for a literal that the column's type cannot hold, so that
+// no value equals it: a text with a zero byte, or a label that an enum does not have.
+var errEqualsNothing = errors.New("a value that the type of the column cannot hold")
 
-// encode returns a literal in PostgreSQL's binary format. The result is nil if and only if
-// the literal is NULL.
-func encode(c *column, v sources.Value) ([]byte, error) {
+// encode returns a literal for a column in the format of a wire type. The result is nil if
+// and only if the literal is NULL.
+func encode(c *column, wire wireType, v sources.Value) ([]byte, error) {
 	if v.IsNull() {
 		return nil, nil
 	}
@@ -378,7 +415,7 @@ func encode(c *column, v sources.Value) ([]byte, error) {
 		}
 		return append(out, 0), nil
 	case int64:
-		switch c.wire.oid {
+		switch wire.oid {
 		case oidInt2:
 			return binary.BigEndian.AppendUint16(out, uint16(x)), nil
 		case oidInt4:
@@ -394,22 +431,33 @@ func encode(c *column, v sources.Value) ([]byte, error) {
 		}
 		return binary.BigEndian.AppendUint64(out, uint64(x)), nil
 	case float64:
-		if c.wire.oid == oidFloat4 {
+		if wire.oid == oidFloat4 {
 			return binary.BigEndian.AppendUint32(out, math.Float32bits(float32(x))), nil
 		}
 		return binary.BigEndian.AppendUint64(out, math.Float64bits(x)), nil
+	case sources.Digits:
+		// The limits of PostgreSQL's numeric.
+		whole, fraction, _ := strings.Cut(strings.TrimPrefix(string(x), "-"), ".")
+		if len(whole) > 131072 || len(fraction) > 16383 {
+			return nil, errEqualsNothing
+		}
+		return append(out, x...), nil
 	case decimal128.Num:
 		return append(out, x.ToString(v.Type.(arrow.DecimalType).GetScale())...), nil
 	case decimal256.Num:
 		return append(out, x.ToString(v.Type.(arrow.DecimalType).GetScale())...), nil
 	case string:
 		switch {
-		case c.wire.oid == oidUUID && len(x) != 16:
+		case wire.oid == oidUUID && len(x) != 16:
 			return nil, fmt.Errorf("column %q: a UUID must have 16 bytes (got %d)", c.name, len(x))
-		case c.wire.text && !utf8.ValidString(x):
+		case wire.text && !utf8.ValidString(x):
 			return nil, fmt.Errorf("column %q: the text %q is not valid UTF-8", c.name, x)
-		case c.wire.text && strings.IndexByte(x, 0) >= 0:
-			return nil, errZeroByte
+		case wire.text && strings.IndexByte(x, 0) >= 0:
+			return nil, errEqualsNothing
+		case wire.own != nil && c.codec.labels != nil:
+			if _, ok := c.codec.labels[x]; !ok {
+				return nil, errEqualsNothing
+			}
 		}
 		return append(out, x...), nil
 	}

@@ -43,13 +43,21 @@ type column struct {
 	quoted string
 	codec  *codec
 	field  arrow.Field
-	// compareExpr is the expression that compares and sorts as sources.Compare does. wire is
+	// compareExpr is the expression that compares and sorts with the column's order. wire is
 	// the type of its values and literals on the wire.
 	compareExpr string
 	wire        wireType
 	// equalExpr is an expression that is correct only for equality, and orderExpr one that is
 	// only a total order. If they are the column itself, its indexes support them.
 	equalExpr, orderExpr string
+	// equalWire is the type with which equalExpr is compared.
+	equalWire wireType
+	// textExpr is the text of the column, compared byte by byte. It is empty for columns that
+	// are not text.
+	textExpr string
+	meaning  sources.Meaning
+	// typeName is the name of the type, with its schema. For a domain it is that of its base.
+	typeName string
 	// selectExpr is the expression in the SELECT list.
 	selectExpr string
 	// nullExpr is a condition for NULL; it is empty if SQL cannot express it.
@@ -60,26 +68,46 @@ type column struct {
 type wireType struct {
 	oid  uint32
 	name string
-	text bool // compared byte by byte, with COLLATE "C"
+	text bool // its values and literals are text
+	// own are the operators of a type that is compared by its own default operator class: <,
+	// <=, =, >=, >, each with its schema. Its values are sent as text, and cast. For other
+	// types it is nil, and their operators are found in pg_catalog.
+	own []string
+	// single tells that several values travel as an array of texts, and each is cast: there
+	// are no arrays of arrays.
+	single bool
+	// input is the function that reads the text of a value. It is set for the names of
+	// objects, since a cast from text reads fewer of them.
+	input string
+}
+
+// operator returns an operator of the type, between spaces. Without its schema, the server
+// could silently choose that of another type. There is no <>.
+func (w wireType) operator(op sources.Op) string {
+	if w.own == nil {
+		return operators[op]
+	}
+	at := map[sources.Op]int{sources.OpLt: 0, sources.OpLe: 1, sources.OpEq: 2, sources.OpGe: 3, sources.OpGt: 4}
+	return " OPERATOR(" + w.own[at[op]] + ") "
 }
 
 var (
-	textWireType = wireType{oidText, "pg_catalog.text", true}
+	textWireType = wireType{oid: oidText, name: "pg_catalog.text", text: true}
 	// wireTypes holds the types whose own order is that of sources.Compare.
 	wireTypes = map[uint32]wireType{
-		oidBool:        {oidBool, "pg_catalog.bool", false},
-		oidInt2:        {oidInt2, "pg_catalog.int2", false},
-		oidInt4:        {oidInt4, "pg_catalog.int4", false},
-		oidInt8:        {oidInt8, "pg_catalog.int8", false},
-		oidFloat4:      {oidFloat4, "pg_catalog.float4", false},
-		oidFloat8:      {oidFloat8, "pg_catalog.float8", false},
-		oidBytea:       {oidBytea, "pg_catalog.bytea", false},
-		oidDate:        {oidDate, "pg_catalog.date", false},
-		oidTime:        {oidTime, "pg_catalog.time", false},
-		oidTimestamp:   {oidTimestamp, "pg_catalog.timestamp", false},
-		oidTimestamptz: {oidTimestamptz, "pg_catalog.timestamptz", false},
-		oidUUID:        {oidUUID, "pg_catalog.uuid", false},
-		oidNumeric:     {oidNumeric, "pg_catalog.numeric", false},
+		oidBool:        {oid: oidBool, name: "pg_catalog.bool"},
+		oidInt2:        {oid: oidInt2, name: "pg_catalog.int2"},
+		oidInt4:        {oid: oidInt4, name: "pg_catalog.int4"},
+		oidInt8:        {oid: oidInt8, name: "pg_catalog.int8"},
+		oidFloat4:      {oid: oidFloat4, name: "pg_catalog.float4"},
+		oidFloat8:      {oid: oidFloat8, name: "pg_catalog.float8"},
+		oidBytea:       {oid: oidBytea, name: "pg_catalog.bytea"},
+		oidDate:        {oid: oidDate, name: "pg_catalog.date"},
+		oidTime:        {oid: oidTime, name: "pg_catalog.time"},
+		oidTimestamp:   {oid: oidTimestamp, name: "pg_catalog.timestamp"},
+		oidTimestamptz: {oid: oidTimestamptz, name: "pg_catalog.timestamptz"},
+		oidUUID:        {oid: oidUUID, name: "pg_catalog.uuid"},
+		oidNumeric:     {oid: oidNumeric, name: "pg_catalog.numeric"},
 	}
 )
 
@@ -122,33 +150,29 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 		c.selectExpr += "::pg_catalog.text[]"
 	}
 	maps.Copy(meta, c.codec.meta)
+	if t != nil {
+		c.typeName = t.quoted
+	}
 	wire, own := wireTypes[base]
-	if own && c.codec.oid == base { // otherwise it is read and compared as text
+	switch {
+	case own && c.codec.oid == base: // otherwise it is read as text
 		c.wire, c.compareExpr = wire, bare
 		c.equalExpr, c.orderExpr = bare, bare
 		if c.codec.hasSpecial && o.special == specialNull {
 			c.compareExpr = c.finiteExpr(bare)
 			c.equalExpr = c.compareExpr
 		}
-	} else {
-		c.wire = textWireType
-		// A cast to text would remove the padding of a bpchar, which its own comparison
-		// ignores.
-		if base == oidText || base == oidVarchar || base == oidName || base == oidJSON || base == oidJSONB || t != nil && t.send == "citextsend" {
-			text = bare + "::pg_catalog.text"
-		}
-		c.compareExpr = "(" + text + `) COLLATE pg_catalog."C"`
-		c.equalExpr, c.orderExpr = c.compareExpr, c.compareExpr
-		if base == oidText || base == oidVarchar || base == oidName {
-			c.orderExpr = bare
-			if i.deterministic {
-				c.equalExpr = bare
-			}
-			if i.bytewise { // an index supports the order too
-				c.compareExpr = bare
-			}
+		c.equalWire = c.wire
+	case base == oidNumeric:
+		c.exactNumber(wire, bare, text)
+	default:
+		c.compareText(i, base, t, bare, text)
+		// With special=null, some values are NULL that the server compares.
+		if special := c.codec.hasSpecial && o.special == specialNull; !special && ts.comparable(i.oid) {
+			c.compareByServer(base, t, i, bare, text)
 		}
 	}
+	maps.Copy(meta, c.meaning.Metadata())
 	switch {
 	case !c.codec.hasSpecial || o.special != specialNull:
 		c.nullExpr = bare + " IS NULL"
@@ -161,6 +185,64 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 	nullable := i.nullable || c.codec.hasSpecial && o.special == specialNull
 	c.field = arrow.Field{Name: i.name, Type: c.codec.typ, Nullable: nullable, Metadata: arrow.MetadataFrom(meta)}
 	return c
+}
+
+// exactNumber makes the column the text of numbers of any size, which the server compares
+// as numbers.
+func (c *column) exactNumber(wire wireType, bare, text string) {
+	c.meaning = sources.Meaning{Equality: sources.ByNumber, Order: sources.ByNumber}
+	c.wire, c.equalWire = wire, wire
+	c.compareExpr, c.equalExpr, c.orderExpr = bare, bare, bare
+	c.textExpr = "(" + text + `) COLLATE pg_catalog."C"`
+}
+
+// compareText makes the column compare its text byte by byte.
+func (c *column) compareText(i columnInfo, base uint32, t *typeInfo, bare, text string) {
+	c.wire, c.equalWire = textWireType, textWireType
+	// A cast to text would remove the padding of a bpchar, which its own comparison
+	// ignores.
+	if base == oidText || base == oidVarchar || base == oidName || base == oidJSON || base == oidJSONB || t != nil && t.send == "citextsend" {
+		text = bare + "::pg_catalog.text"
+	}
+	c.compareExpr = "(" + text + `) COLLATE pg_catalog."C"`
+	c.textExpr = c.compareExpr
+	c.equalExpr, c.orderExpr = c.compareExpr, c.compareExpr
+	if base == oidText || base == oidVarchar || base == oidName {
+		c.orderExpr = bare
+		if i.deterministic {
+			c.equalExpr = bare
+		}
+		if i.bytewise { // an index supports the order too
+			c.compareExpr = bare
+		}
+	}
+}
+
+// compareByServer makes the column compare with the operators of its type, where they
+// differ from a comparison of text. Text keeps the order of its bytes.
+func (c *column) compareByServer(base uint32, t *typeInfo, i columnInfo, bare, text string) {
+	switch base {
+	case oidText, oidVarchar, oidName:
+		if !i.deterministic { // different texts can be equal
+			c.meaning.Equality, c.equalExpr = sources.BySource, bare
+		}
+		return
+	}
+	own := wireType{oid: oidText, name: t.quoted, text: true, own: t.operators, single: t.elem != 0}
+	if name, ok := strings.CutPrefix(t.quoted, "pg_catalog.reg"); ok {
+		own.single, own.input = true, "pg_catalog.reg"+name+"in"
+	}
+	c.equalExpr, c.equalWire = bare, own
+	switch {
+	case base == oidBpchar: // which ignores padding
+		c.meaning.Equality = sources.BySource
+		return
+	case c.codec.labels != nil:
+		c.meaning = sources.Meaning{Order: sources.ByLabels, Labels: t.labels}
+	default:
+		c.meaning = sources.Meaning{Equality: sources.BySource, Order: sources.BySource}
+	}
+	c.compareExpr, c.orderExpr, c.wire = bare, bare, own
 }
 
 // finiteExpr returns an expression that is NULL for special values.
@@ -189,12 +271,21 @@ func (c *column) ops(bytewise bool) sources.Ops {
 	if !sources.Comparable(c.field.Type, c.field.Type) {
 		return null
 	}
-	compare := sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
+	all := null | sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
 	switch {
-	case !c.wire.text:
-		return null | compare
-	case bytewise:
-		return null | compare | sources.OpsOf(sources.OpPrefix, sources.OpLike)
+	case c.textExpr != "" && bytewise:
+		return all | sources.OpsOf(sources.OpPrefix, sources.OpLike)
+	case !c.wire.text || c.wire.own != nil:
+		return all
 	}
 	return null
+}
+
+// keysetExpr returns the expression whose values are a term of a cursor: they are sent back
+// as a parameter.
+func (c *column) keysetExpr(expr string) string {
+	if c.wire.own != nil {
+		return c.textExpr
+	}
+	return expr
 }

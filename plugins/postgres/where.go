@@ -35,14 +35,15 @@ func (b *statement) predicate(t *table, p sources.Predicate) (string, error) {
 	case sources.Comparison:
 		return b.comparison(c, p, never, always)
 	case sources.In:
-		// Text with a zero byte equals nothing. In the array it would be NULL.
+		// In the array, a value that equals nothing would be NULL.
 		values := slices.DeleteFunc(slices.Clone(p.Values), func(v sources.Value) bool {
-			return c.wire.text && !v.IsNull() && strings.IndexByte(v.V.(string), 0) >= 0
+			_, err := encode(c, c.equalWire, v)
+			return errors.Is(err, errEqualsNothing)
 		})
 		if len(values) == 0 && len(p.Values) > 0 {
 			return never, nil
 		}
-		array, err := b.arrayParam(c, values)
+		array, err := b.arrayParam(c, c.equalWire, values)
 		return "(" + c.equalsAny(array) + ")", err
 	case sources.IsNull:
 		if p.Not {
@@ -50,28 +51,28 @@ func (b *statement) predicate(t *table, p sources.Predicate) (string, error) {
 		}
 		return "(" + c.nullExpr + ")", nil
 	case sources.HasPrefix:
-		raw, err := encode(c, sources.Text(p.Prefix))
+		raw, err := encode(c, textWireType, sources.Text(p.Prefix))
 		if !utf8.ValidString(p.Prefix) {
 			// The prefix may end inside a character, which a text parameter cannot represent.
-			return "pg_catalog.starts_with(pg_catalog.encode(pg_catalog.convert_to(" + c.compareExpr + ", 'UTF8'), 'hex'), " +
+			return "pg_catalog.starts_with(pg_catalog.encode(pg_catalog.convert_to(" + c.textExpr + ", 'UTF8'), 'hex'), " +
 				b.param(oidText, fmt.Appendf(nil, "%x", p.Prefix)) + "::pg_catalog.text)", nil
 		}
-		if errors.Is(err, errZeroByte) {
+		if errors.Is(err, errEqualsNothing) {
 			return never, nil
 		}
 		if err != nil {
 			return "", err
 		}
-		return "pg_catalog.starts_with(" + c.compareExpr + ", " + b.scalarParam(c, raw) + ")", nil
+		return "pg_catalog.starts_with(" + c.textExpr + ", " + b.scalarParam(textWireType, raw) + ")", nil
 	case sources.Like:
-		raw, err := encode(c, sources.Text(p.Pattern))
-		if errors.Is(err, errZeroByte) || loneEscape(p.Pattern) {
+		raw, err := encode(c, textWireType, sources.Text(p.Pattern))
+		if errors.Is(err, errEqualsNothing) || loneEscape(p.Pattern) {
 			return never, nil
 		}
 		if err != nil {
 			return "", err
 		}
-		return "(" + c.compareExpr + " LIKE " + b.scalarParam(c, raw) + ` ESCAPE '\')`, nil
+		return "(" + c.textExpr + " LIKE " + b.scalarParam(textWireType, raw) + ` ESCAPE '\')`, nil
 	}
 	return "", fmt.Errorf("predicates of type %T are not supported", p)
 }
@@ -87,31 +88,38 @@ func (b *statement) comparison(c *column, p sources.Comparison, never, always st
 	if p.Value.IsNull() {
 		return "NULL::pg_catalog.bool", nil
 	}
-	op, expr := p.Op, c.compareExpr
+	op, expr, wire := p.Op, c.compareExpr, c.wire
 	if op == sources.OpEq || op == sources.OpNe {
-		expr = c.equalExpr
+		expr, wire = c.equalExpr, c.equalWire
 	}
-	raw, err := encode(c, p.Value)
-	if errors.Is(err, errZeroByte) {
-		// No text equals it. A text is less if and only if it is not greater than the part
-		// before the zero byte.
-		head, _, _ := strings.Cut(p.Value.V.(string), "\x00")
-		raw, err = encode(c, sources.Text(head))
-		switch op {
-		case sources.OpEq:
+	raw, err := encode(c, wire, p.Value)
+	if errors.Is(err, errEqualsNothing) {
+		switch text, isText := p.Value.V.(string); {
+		case op == sources.OpEq:
 			return never, nil
-		case sources.OpNe:
+		case op == sources.OpNe:
 			return always, nil
-		case sources.OpLt:
-			op = sources.OpLe
-		case sources.OpGe:
-			op = sources.OpGt
+		case isText && wire.own == nil:
+			// A text is less if and only if it is not greater than the part before the zero byte.
+			head, _, _ := strings.Cut(text, "\x00")
+			raw, err = encode(c, wire, sources.Text(head))
+			switch op {
+			case sources.OpLt:
+				op = sources.OpLe
+			case sources.OpGe:
+				op = sources.OpGt
+			}
+		default:
+			err = fmt.Errorf("column %q: %s has no place in the order of type %s", c.name, p.Value, c.typeName)
 		}
 	}
 	if err != nil {
 		return "", err
 	}
-	return "(" + expr + operators[op] + b.scalarParam(c, raw) + ")", nil
+	if op == sources.OpNe && wire.own != nil { // an operator class has no <>
+		return "(NOT (" + expr + wire.operator(sources.OpEq) + b.scalarParam(wire, raw) + "))", nil
+	}
+	return "(" + expr + wire.operator(op) + b.scalarParam(wire, raw) + ")", nil
 }
 
 func (b *statement) junction(t *table, ps []sources.Predicate, word, none string) (string, error) {
