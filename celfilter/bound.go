@@ -59,6 +59,16 @@ func (b bound) compare(column string, op sources.Op) sources.Predicate {
 	}
 }
 
+// numberBound returns a decimal number as a value of a column's type.
+func numberBound(r *big.Rat, f arrow.Field) bound {
+	if sources.FieldType(f) != sources.Number {
+		return boundOf(r, f.Type)
+	}
+	digits, _ := r.FloatPrec() // exact: r was written in decimal
+	n, _ := sources.ParseNumber(r.FloatString(digits))
+	return bound{value: n, exact: true}
+}
+
 // boundOf returns a number (nanoseconds, for a type of time) as a value of the
 // type. For a floating-point type that is the nearest value.
 func boundOf(r *big.Rat, t arrow.DataType) bound {

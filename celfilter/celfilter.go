@@ -10,7 +10,8 @@
 //	row["unit price"] < 5                         a column whose name is not an identifier
 //
 // Comparisons are exact: the literal 1.10 is the decimal 1.10 if it is compared with a
-// decimal column, and id > 1.5 is true for an integer id of 2. A comparison with NULL
+// decimal column, and id > 1.5 is true for an integer id of 2. A column of exact numbers
+// in text (sources.Number) also compares with a number in quotes, as in total == "1.50". A comparison with NULL
 // is unknown, as in SQL, except for the tests column == null and column != null.
 //
 // CEL's library is large, so this is a package of its own: only programs that import

@@ -35,6 +35,8 @@ func whereTable() *sources.Table {
 			{Name: "uid", Type: extensions.NewUUIDType()},
 			{Name: "ship via", Type: arrow.BinaryTypes.String},
 			{Name: "in", Type: arrow.PrimitiveTypes.Int32},
+			{Name: "total", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(sources.Meaning{Equality: sources.ByNumber, Order: sources.ByNumber}.Metadata())},
+			{Name: "nick", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(sources.Meaning{Equality: sources.BySource, Order: sources.BySource}.Metadata())},
 		}, nil),
 	}
 }
@@ -42,6 +44,18 @@ func whereTable() *sources.Table {
 func TestWhereBecomesPredicates(t *testing.T) {
 	for _, test := range []struct{ where, want string }{
 		{`id == 5`, `id = 5`},
+		{`total > 500`, `total > 500`},
+		{`500.50 <= total`, `total >= 500.5`},
+		{`total == 1.50`, `total = 1.5`},
+		{`total == "1.50"`, `total = 1.5`},
+		{`total != -0.0`, `total <> 0`},
+		{`total < decimal("-12345678901234567890.123456789012345678901234567890")`, `total < -12345678901234567890.12345678901234567890123456789`},
+		{`total < 1e-30`, `total < 0.000000000000000000000000000001`},
+		{`total == "NaN" || total == "-Infinity"`, `(total = NaN or total = -Infinity)`},
+		{`total in [1, 2.50, "3.0", null]`, `total in (1, 2.5, 3, NULL)`},
+		{`total == null`, `total is null`},
+		{`total.startsWith("1.") || like(total, "%.50")`, `(total has prefix "1." or total like "%.50")`},
+		{`nick == "Mark" && nick < "x"`, `(nick = "Mark" and nick < "x")`},
 		{`5 < id`, `id > 5`},
 		{`5 >= id`, `id <= 5`},
 		{`id != -5`, `id <> -5`},
@@ -127,6 +141,13 @@ func TestWhereFaultsHaveACaret(t *testing.T) {
 		{`name.startWith("x")`, `there is no function "startWith"; the nearest is "startsWith"`, "              ^"},
 		{`date("2024-02-30") == day`, `"2024-02-30" is not a date: write it as 2024-01-31`, "    ^"},
 		{`id`, `column "id" is not boolean`, "^"},
+		{`total == "1,5"`, `column "total" holds numbers, and "1,5" is not a number`, "         ^"},
+		{`total in [1, "2", "x"]`, `column "total" holds numbers, and "x" is not a number`, "                  ^"},
+		{`total > ""`, `"" is not a number`, "        ^"},
+		{`total == true`, `column "total" is number and does not compare with a boolean`, "         ^"},
+		{`row["total"] == true`, `column "total" is number and does not compare with a boolean`, "                ^"},
+		{`row["total"] < date("2024-01-31")`, `column "total" is number and does not compare with a date`, "                   ^"},
+		{`total`, `column "total" is not boolean`, "^"},
 		{`1 == 1`, `one side must be a column`, "  ^"},
 		{`id ==`, `line 1, column 6: `, "     ^"},
 		{`active ? true : false`, `? : is not supported`, "       ^"},
@@ -188,7 +209,7 @@ func FuzzWhere(f *testing.F) {
 	for _, seed := range []string{
 		`id == 5 && price > 1.10 || !active`, `name.startsWith("a") && like(name, "%")`, `day in [date("2024-01-31")]`,
 		`row["ship via"] == null`, `at > timestamp("2024-01-31T00:00:00Z")`, `weight < 1e308`, `id == -9223372036854775808`,
-		`price == 1e-400`, "a ?\n b", `uid == "x"`, `raw == b"\xff"`, `id in [1, null, 2.5]`, `- -1.5 < id`,
+		`price == 1e-400`, "a ?\n b", `uid == "x"`, `raw == b"\xff"`, `total > 1e-7 && total in ["2.50", null]`, `id in [1, null, 2.5]`, `- -1.5 < id`,
 	} {
 		f.Add(seed)
 	}

@@ -8,6 +8,8 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/operators"
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // Types of columns and literals that CEL lacks. An opaque type compares only with
@@ -18,6 +20,7 @@ var (
 	celTime    = cel.OpaqueType("time")
 	celLocal   = cel.OpaqueType("timestamp without zone")
 	celUUID    = cel.OpaqueType("uuid")
+	celExact   = cel.OpaqueType("number")       // exact numbers in text; see sources.Number
 	celOther   = cel.OpaqueType("nested value") // can only be tested for NULL
 )
 
@@ -36,7 +39,10 @@ var comparableTypes = [][]*cel.Type{
 
 // literalFor lists pairs of a column's type and the different type of its
 // literals.
-var literalFor = [][2]*cel.Type{{celUUID, cel.StringType}, {celLocal, cel.TimestampType}}
+var literalFor = [][2]*cel.Type{
+	{celUUID, cel.StringType}, {celLocal, cel.TimestampType},
+	{celExact, cel.IntType}, {celExact, cel.UintType}, {celExact, cel.DoubleType}, {celExact, celDecimal}, {celExact, cel.StringType},
+}
 
 var identifier = regexp.MustCompile(`^[_a-zA-Z][_a-zA-Z0-9]*$`)
 
@@ -55,7 +61,7 @@ func newEnv(schema *arrow.Schema) (*cel.Env, error) {
 	seen := map[string]bool{}
 	for _, f := range schema.Fields() {
 		if isVariable(f.Name) && !seen[f.Name] {
-			options = append(options, cel.Variable(f.Name, celTypeOf(f.Type)))
+			options = append(options, cel.Variable(f.Name, celTypeOf(f)))
 		}
 		seen[f.Name] = true
 	}
@@ -76,7 +82,7 @@ func newEnv(schema *arrow.Schema) (*cel.Env, error) {
 		ordered = append(ordered, overload(cel.BoolType, a, b))
 		equal = append(equal, overload(cel.BoolType, a, b))
 	}
-	all := []*cel.Type{celUUID, celLocal, celOther}
+	all := []*cel.Type{celUUID, celLocal, celExact, celOther}
 	for _, group := range comparableTypes {
 		all = append(all, group...)
 		for _, a := range group {
@@ -106,8 +112,11 @@ func newEnv(schema *arrow.Schema) (*cel.Env, error) {
 	declare(operators.LogicalNot, overload(cel.BoolType, cel.BoolType))
 	declare(operators.Negate, overload(cel.IntType, cel.IntType), overload(cel.DoubleType, cel.DoubleType))
 	declare(operators.Index, overload(cel.DynType, cel.MapType(cel.StringType, cel.DynType), cel.StringType))
-	declare("startsWith", cel.MemberOverload(name(), []*cel.Type{cel.StringType, cel.StringType}, cel.BoolType))
-	declare("like", overload(cel.BoolType, cel.StringType, cel.StringType))
+	member := func(text *cel.Type) cel.FunctionOpt {
+		return cel.MemberOverload(name(), []*cel.Type{text, cel.StringType}, cel.BoolType)
+	}
+	declare("startsWith", member(cel.StringType), member(celExact))
+	declare("like", overload(cel.BoolType, cel.StringType, cel.StringType), overload(cel.BoolType, celExact, cel.StringType))
 	for function, result := range map[string]*cel.Type{
 		"date": celDate, "time": celTime, "timestamp": cel.TimestampType,
 		"decimal": celDecimal, "duration": cel.DurationType,
@@ -118,15 +127,22 @@ func newEnv(schema *arrow.Schema) (*cel.Env, error) {
 }
 
 // celTypeOf returns the type that a column has for the checker.
-func celTypeOf(t arrow.DataType) *cel.Type {
+func celTypeOf(f arrow.Field) *cel.Type {
+	if sources.FieldType(f) == sources.Number {
+		return celExact
+	}
+	return celTypeOfValues(f.Type)
+}
+
+func celTypeOfValues(t arrow.DataType) *cel.Type {
 	switch t := t.(type) {
 	case arrow.ExtensionType:
 		if t.ExtensionName() == "arrow.uuid" {
 			return celUUID
 		}
-		return celTypeOf(t.StorageType())
+		return celTypeOfValues(t.StorageType())
 	case *arrow.DictionaryType:
-		return celTypeOf(t.ValueType)
+		return celTypeOfValues(t.ValueType)
 	case *arrow.TimestampType:
 		if t.TimeZone == "" {
 			return celLocal

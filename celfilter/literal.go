@@ -21,12 +21,12 @@ import (
 // literal returns the value of a literal that is compared with a column.
 func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 	t := field.Type
-	want := celTypeOf(t)
+	want := celTypeOf(field)
 	wrong := func(got string) (bound, error) {
-		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, t, got)
+		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, shownType(field), got)
 	}
 	exactly := func(v any) (bound, error) { return bound{value: typedAs(t, v), exact: true}, nil }
-	isNumber := want == cel.IntType || want == cel.UintType || want == cel.DoubleType || want == celDecimal
+	isNumber := holdsNumbers(want)
 	switch e.Kind() {
 	case celast.LiteralKind:
 		switch v := e.AsLiteral().(type) {
@@ -43,8 +43,15 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 			if err != nil {
 				return bound{}, err
 			}
-			return boundOf(r, t), nil
+			return numberBound(r, field), nil
 		case types.String:
+			if want == celExact {
+				n, ok := sources.ParseNumber(string(v))
+				if !ok {
+					return bound{}, tr.fault(e, "column %q holds numbers, and %q is not a number", field.Name, string(v))
+				}
+				return bound{value: n, exact: true}, nil
+			}
 			if want == celUUID {
 				id, ok := parseUUID(string(v))
 				if !ok {
@@ -72,7 +79,7 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 			if err != nil {
 				return bound{}, err
 			}
-			return boundOf(r.Neg(r), t), nil
+			return numberBound(r.Neg(r), field), nil
 		}
 		if len(call.Args()) != 1 || call.FunctionName() == operators.Negate {
 			break
@@ -88,23 +95,23 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 
 // constructed returns the value of date("..."), decimal("...") and the like.
 func (tr *translator) constructed(e celast.Expr, function, text string, field arrow.Field) (bound, error) {
-	want := celTypeOf(field.Type)
+	want := celTypeOf(field)
 	wrong := func() (bound, error) {
-		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, field.Type, function)
+		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, shownType(field), function)
 	}
 	bad := func(example string) (bound, error) {
 		return bound{}, tr.fault(e, "%q is not a %s: write it as %s", text, function, example)
 	}
 	switch function {
 	case "decimal":
-		if want != cel.IntType && want != cel.UintType && want != cel.DoubleType && want != celDecimal {
+		if !holdsNumbers(want) {
 			return wrong()
 		}
 		r, ok := parseDecimal(text)
 		if !ok {
 			return bad("1.10")
 		}
-		return boundOf(r, field.Type), nil
+		return numberBound(r, field), nil
 	case "date":
 		if want != celDate {
 			return wrong()
@@ -149,6 +156,19 @@ func (tr *translator) constructed(e celast.Expr, function, text string, field ar
 		return boundOf(nanoseconds(instant), field.Type), nil
 	}
 	return bound{}, tr.fault(e, "this must be a literal")
+}
+
+// shownType returns the type of a column for an error.
+func shownType(f arrow.Field) arrow.DataType {
+	if t := sources.FieldType(f); t == sources.Number {
+		return t
+	}
+	return f.Type
+}
+
+// holdsNumbers reports whether a column of that type is compared with numbers.
+func holdsNumbers(t *cel.Type) bool {
+	return t == cel.IntType || t == cel.UintType || t == cel.DoubleType || t == celDecimal || t == celExact
 }
 
 // number returns the exact value of a number. CEL keeps 1.10 as a float64, so a

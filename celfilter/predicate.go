@@ -15,7 +15,7 @@ func (tr *translator) predicate(e celast.Expr) (sources.Predicate, error) {
 	if field, ok, err := tr.column(e); err != nil {
 		return nil, err
 	} else if ok {
-		if celTypeOf(field.Type) != cel.BoolType {
+		if celTypeOf(field) != cel.BoolType {
 			return nil, tr.fault(e, "column %q is not boolean: compare it with a literal", field.Name)
 		}
 		return sources.Comparison{Column: field.Name, Op: sources.OpEq, Value: typedAs(field.Type, true)}, nil
@@ -68,7 +68,7 @@ func (tr *translator) call(e celast.Expr, call celast.CallExpr) (sources.Predica
 		if err != nil {
 			return nil, err
 		}
-		if celTypeOf(field.Type) != cel.StringType {
+		if t := celTypeOf(field); t != cel.StringType && t != celExact {
 			return nil, tr.fault(subject, "%s needs a text column, but %q is %s", name, field.Name, field.Type)
 		}
 		text, ok := asText(pattern)
@@ -150,14 +150,14 @@ func (tr *translator) in(e, left, right celast.Expr) (sources.Predicate, error) 
 	if right.Kind() != celast.ListKind {
 		return nil, tr.fault(right, "in needs a list of literals, such as [1, 2, 3]")
 	}
-	if celTypeOf(field.Type) == celOther {
+	if celTypeOf(field) == celOther {
 		return nil, tr.fault(e, "column %q is %s, whose values cannot be compared", field.Name, field.Type)
 	}
 	in := sources.In{Column: field.Name}
-	none := bound{value: typedAs(field.Type, zeroOf(field.Type))}
+	none := bound{value: typedAs(field.Type, zeroOf(field.Type))} // not used for numbers in text, which are all exact
 	for _, element := range right.AsList().Elements() {
 		if isNull(element) {
-			in.Values = append(in.Values, sources.Null(sources.ValueType(field.Type)))
+			in.Values = append(in.Values, sources.Null(sources.FieldType(field)))
 			continue
 		}
 		value, err := tr.literal(element, field)
