@@ -31,24 +31,34 @@ type Row struct {
 
 // FromRows returns a scan with pages built from rows. Pages respect env.Page, and
 // their memory comes from env.Mem. FromRows does not retain the slices of a Row, so
-// the producer may reuse them. If a value does not fit its column, the error is of
-// kind [Invalid] and names the row and the column. Rows before an error are yielded
-// first.
+// the producer may reuse them.
+//
+// A page is handed on when it is full, or with a row that arrives when the page is due;
+// see [Env.FlushAfter]. While the producer prepares its next row, FromRows cannot hand
+// on the rows before it.
+//
+// If a value does not fit its column, the error is of kind [Invalid] and names the row
+// and the column. Rows before an error are yielded first, except for rows without a
+// cursor before an error of kind [Unavailable]: the engine could not retry the scan
+// after them.
 func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches {
 	limits := env.Page.OrDefault()
 	return func(yield func(Batch, error) bool) {
-		p := pager{builder: array.NewRecordBuilder(env.Mem, schema), schema: schema}
+		p := pager{builder: array.NewRecordBuilder(env.Mem, schema), fields: schema.Fields()}
 		defer p.builder.Release()
 		pages, position := 0, int64(0)
-		flush := func() bool {
-			batch := Batch{Record: p.builder.NewRecordBatch(), Cursor: p.cursor}
+		dueAt := env.DueAt(time.Now())
+		flush := func(due bool) bool {
+			batch := Batch{Record: p.builder.NewRecordBatch(), Cursor: p.cursor, Due: due}
 			if schema.NumFields() == 0 { // the builder cannot count rows without columns
 				batch.Record = array.NewRecordBatch(schema, nil, p.rows)
 			}
 			defer batch.Record.Release()
 			p.rows, p.bytes = 0, 0
 			pages++
-			return yield(batch, nil)
+			more := yield(batch, nil)
+			dueAt = env.DueAt(time.Now())
+			return more
 		}
 		for row, err := range rows {
 			var size int64
@@ -57,27 +67,30 @@ func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches
 				size, err = p.convert(position, row.Values)
 			}
 			if err != nil {
-				if p.rows > 0 && !flush() {
+				if p.rows > 0 && (p.cursor != nil || KindOf(err) != Unavailable) && !flush(false) {
 					return
 				}
 				yield(Batch{}, err)
 				return
 			}
-			if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > limits.Bytes) && !flush() {
+			if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > limits.Bytes) && !flush(false) {
 				return
 			}
 			p.append(size)
 			p.cursor = row.Cursor
+			if !dueAt.IsZero() && time.Until(dueAt) <= 0 && !flush(true) {
+				return
+			}
 		}
 		if p.rows > 0 || pages == 0 {
-			flush()
+			flush(false)
 		}
 	}
 }
 
 type pager struct {
 	builder *array.RecordBuilder
-	schema  *arrow.Schema
+	fields  []arrow.Field
 	row     []any // the converted values of the row to append
 	rows    int64
 	bytes   int64
@@ -87,13 +100,13 @@ type pager struct {
 // convert converts the values of a row to the types of their columns, and returns
 // their [Size]. The position of the row counts from 1.
 func (p *pager) convert(position int64, values []any) (int64, error) {
-	if len(values) != p.schema.NumFields() {
-		return 0, Errorf(Invalid, "", "", "row %d has %d values, but the table has %d columns", position, len(values), p.schema.NumFields())
+	if len(values) != len(p.fields) {
+		return 0, Errorf(Invalid, "", "", "row %d has %d values, but the table has %d columns", position, len(values), len(p.fields))
 	}
 	p.row = p.row[:0]
 	var size int64
 	for i, v := range values {
-		f := p.schema.Field(i)
+		f := &p.fields[i]
 		x, n, err := convertAny(v, f.Type)
 		if err == nil && x == nil && !f.Nullable {
 			err = errors.New("NULL in a column that has none")

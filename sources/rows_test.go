@@ -144,10 +144,14 @@ func TestFromRowsErrors(t *testing.T) {
 				yield(Row{}, broken)
 			}
 		}, []string{"1 rows", "connection reset"}},
+		// The engine could not retry the scan after a row without a cursor.
+		{"a retryable one", failing(NewError(Unavailable, "", "", broken), nil), []string{"unavailable: connection reset"}},
+		{"a retryable one with a cursor", failing(NewError(Unavailable, "", "", broken), Cursor("1")), []string{"1 rows", "unavailable: connection reset"}},
+		{"a final one", failing(NewError(Denied, "", "", broken), nil), []string{"1 rows", "denied: connection reset"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			for batch, err := range FromRows(Env{Mem: mem}, schema, c.rows) {
+			for batch, err := range FromRows(Env{Mem: mem, FlushAfter: -1}, schema, c.rows) {
 				if err != nil {
 					got = append(got, err.Error())
 				} else {
@@ -158,6 +162,15 @@ func TestFromRowsErrors(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// failing yields a row of two columns with a cursor, and then an error.
+func failing(err error, cursor Cursor) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		if yield(Row{Values: []any{1, "x"}, Cursor: cursor}, nil) {
+			yield(Row{}, err)
+		}
 	}
 }
 
@@ -188,7 +201,7 @@ func TestFromRowsPages(t *testing.T) {
 			}
 		}
 		next, pages := 0, 0
-		for batch, err := range FromRows(Env{Mem: mem, Page: limits}, schema, rows) {
+		for batch, err := range FromRows(Env{Mem: mem, Page: limits, FlushAfter: -1}, schema, rows) {
 			if err != nil {
 				t.Fatal(err)
 			}

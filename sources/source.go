@@ -162,6 +162,18 @@ type Env struct {
 	MaxScans int
 }
 
+// DueAt returns when a page that the consumer asked for at the given time is due; see
+// [Env.FlushAfter]. It is the zero time if pages never are.
+func (e Env) DueAt(asked time.Time) time.Time {
+	switch {
+	case e.FlushAfter < 0:
+		return time.Time{}
+	case e.FlushAfter == 0:
+		return asked.Add(DefaultFlushAfter)
+	}
+	return asked.Add(e.FlushAfter)
+}
+
 // Limits limits the size of a page.
 type Limits struct {
 	Bytes int64 // the maximum of bytes, as counted by [Size]; a page of one row may be larger

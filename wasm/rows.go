@@ -55,7 +55,7 @@ func (p *pageReader) rows(first wire.FrameKind) (batch sources.Batch, fault, err
 		}
 	}
 	env := p.env
-	env.Page = unlimited
+	env.Page, env.FlushAfter = unlimited, -1 // the module decides where a page ends
 	// The guard turns a refusal of memory, which is a panic, into an error. FromRows
 	// yields the rows before an error, which here are an incomplete page.
 	for b, err := range sources.Guard("", "", sources.FromRows(env, p.schema, lines)) {
