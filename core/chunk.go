@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -52,13 +53,17 @@ func (c *Chunk) Related(ctx context.Context, name string) (arrow.Array, error) {
 // copy of their rows; if there is no room for the copy, the part of each page
 // becomes a chunk. Rows that precede an error are yielded before it. Chunks have no
 // cursors, since they may end within a page.
-func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, pressure *budget.Backpressure, accounts *budget.Accounts) sources.Batches {
+//
+// A chunk that is not full ends, and is due, with a page that is due, or with the first
+// page after it has been collected for flushAfter; if that is negative, only with
+// the former.
+func rechunk(pages sources.Batches, schema *arrow.Schema, flushAfter time.Duration, mem memory.Allocator, pressure *budget.Backpressure, accounts *budget.Accounts) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
-		c := rechunker{schema: schema, mem: mem, yield: yield, pressure: pressure, accounts: accounts}
+		c := rechunker{schema: schema, flushAfter: flushAfter, mem: mem, yield: yield, pressure: pressure, accounts: accounts}
 		defer c.release()
 		for page, err := range pages {
 			if err != nil {
-				if c.rows == 0 || c.emit() {
+				if c.rows == 0 || c.emit(false) {
 					yield(sources.Batch{}, err)
 				}
 				return
@@ -68,22 +73,24 @@ func rechunk(pages sources.Batches, schema *arrow.Schema, mem memory.Allocator, 
 			}
 		}
 		if c.rows > 0 || c.chunks == 0 {
-			c.emit()
+			c.emit(false)
 		}
 	}
 }
 
 // rechunker collects the parts of the next chunk.
 type rechunker struct {
-	schema   *arrow.Schema
-	mem      memory.Allocator
-	yield    func(sources.Batch, error) bool
-	pressure *budget.Backpressure
-	accounts *budget.Accounts
+	schema     *arrow.Schema
+	flushAfter time.Duration
+	mem        memory.Allocator
+	yield      func(sources.Batch, error) bool
+	pressure   *budget.Backpressure
+	accounts   *budget.Accounts
 
 	parts  []chunkPart // of the next chunk
 	rows   int64       // rows in parts
 	bytes  int64       // size of parts, in bytes
+	since  time.Time   // when the first of parts came
 	chunks int64       // chunks yielded so far
 }
 
@@ -100,7 +107,7 @@ func (c *rechunker) addPage(page sources.Batch) bool {
 	for from := int64(0); from < total; {
 		maxRows, maxBytes := c.pressure.NextChunk()
 		if c.rows >= maxRows { // the allowed size has shrunk
-			if !c.emit() {
+			if !c.emit(false) {
 				return false
 			}
 			continue
@@ -110,34 +117,40 @@ func (c *rechunker) addPage(page sources.Batch) bool {
 		bytes := sources.Size(slice)
 		if c.rows > 0 && c.bytes+bytes > maxBytes {
 			slice.Release()
-			if !c.emit() {
+			if !c.emit(false) {
 				return false
 			}
 			continue
+		}
+		if len(c.parts) == 0 {
+			c.since = time.Now()
 		}
 		c.parts = append(c.parts, chunkPart{slice, c.accounts.Hold(budget.Page, slice)})
 		c.rows += to - from
 		c.bytes += bytes
 		from = to
-		if c.rows >= maxRows && !c.emit() {
+		if c.rows >= maxRows && !c.emit(false) {
 			return false
 		}
+	}
+	if c.rows > 0 && (page.Due || c.flushAfter >= 0 && time.Since(c.since) >= c.flushAfter) {
+		return c.emit(true)
 	}
 	return true
 }
 
 // emit yields the collected parts as one chunk if memory allows, and reports whether
-// the consumer wants more.
-func (c *rechunker) emit() bool {
+// the consumer wants more. due tells that the chunk is not full.
+func (c *rechunker) emit(due bool) bool {
 	if len(c.parts) < 2 {
-		return c.emitPart(c.parts)
+		return c.emitPart(c.parts, due)
 	}
 	// If the budget refuses memory for the copy, Call returns that as an error.
 	joined, err := sources.GuardCall("", "", func() (arrow.RecordBatch, error) { return c.concat(c.parts), nil })
 	if sources.KindOf(err) == sources.Exhausted {
 		c.pressure.SetLevel(budget.Degraded, "no memory to join pages into a chunk: "+budget.RefusalText(err))
 		for len(c.parts) > 0 {
-			if !c.emitPart(c.parts[:1]) {
+			if !c.emitPart(c.parts[:1], due) {
 				return false
 			}
 		}
@@ -148,26 +161,26 @@ func (c *rechunker) emit() bool {
 		return false
 	}
 	defer joined.Release()
-	return c.emitRecord(joined, c.parts)
+	return c.emitRecord(joined, c.parts, due)
 }
 
 // emitPart yields a part as a chunk, or a chunk without rows if parts is empty. It
 // takes at most one part.
-func (c *rechunker) emitPart(parts []chunkPart) bool {
+func (c *rechunker) emitPart(parts []chunkPart, due bool) bool {
 	if len(parts) == 0 {
 		record := rows.Empty(c.schema)
 		defer record.Release()
-		return c.emitRecord(record, nil)
+		return c.emitRecord(record, nil, due)
 	}
 	record := parts[0].RecordBatch
 	record.Retain()
 	defer record.Release()
-	return c.emitRecord(record, parts)
+	return c.emitRecord(record, parts, due)
 }
 
 // emitRecord yields the chunk that was made of parts, the first ones of c.parts,
 // after releasing them.
-func (c *rechunker) emitRecord(record arrow.RecordBatch, parts []chunkPart) bool {
+func (c *rechunker) emitRecord(record arrow.RecordBatch, parts []chunkPart, due bool) bool {
 	for _, p := range parts {
 		p.release()
 	}
@@ -179,7 +192,7 @@ func (c *rechunker) emitRecord(record arrow.RecordBatch, parts []chunkPart) bool
 	}
 	c.chunks++
 	c.pressure.ChunkEmitted(record.NumRows(), sources.Size(record))
-	return c.yield(sources.Batch{Record: record}, nil)
+	return c.yield(sources.Batch{Record: record, Due: due}, nil)
 }
 
 // concat returns one record with the rows of all parts.

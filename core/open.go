@@ -85,7 +85,7 @@ type connection struct {
 // sessions that the stream needs. It takes over the budget mem. source is the stream's
 // own, which retries; shared is the one below it that streams have in common.
 func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) (*connection, error) {
-	env := sources.Env{Page: p.parallel.page, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
+	env := sources.Env{Page: p.parallel.page, FlushAfter: p.options.FlushAfter, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
 	accounts := budget.NewAccounts(mem, session)
 	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
@@ -141,6 +141,6 @@ func (p *plan) chain(s *Stream) sources.Batches {
 	if s.tracker != nil {
 		pages = s.tracker.skipDelivered(p.table.Name, pages)
 	}
-	chunks := c.loader.Load(rechunk(pages, p.scanned, c.budget, c.pressure, c.accounts))
+	chunks := c.loader.Load(rechunk(pages, p.scanned, p.options.FlushAfter, c.budget, c.pressure, c.accounts))
 	return sources.Guard("read", p.table.Name, chunks)
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"errors"
+	"time"
 
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/cache"
@@ -28,6 +29,11 @@ type Options struct {
 	// [budget.DefaultChunkRows] and lets chunks grow while there is memory. When memory
 	// is short, chunks have fewer rows in either case.
 	ChunkRows int64
+	// FlushAfter is how long rows are collected: rows that wait for a full page or a full
+	// chunk are yielded, as a smaller chunk, when this time has passed. That also
+	// applies to chunks of ChunkRows. 0 means [sources.DefaultFlushAfter], and a negative
+	// value no limit. See [sources.Env.FlushAfter] for what a source can do.
+	FlushAfter time.Duration
 	// ReadAhead fetches the next page, and looks up the relations of the next chunk,
 	// while the consumer has a chunk, if there is memory for both. The source then runs
 	// on a goroutine of its own, which ends with the loop.
@@ -127,6 +133,9 @@ func (o Options) checked(q Query, r Resources) (Options, error) {
 	}
 	o.Tokens = o.Tokens || q.After != "" // resuming needs the rows in the same order
 	o.Pressure = o.Pressure.OrDefault()
+	if o.FlushAfter == 0 {
+		o.FlushAfter = sources.DefaultFlushAfter
+	}
 	return o, errors.Join(faults...)
 }
 

@@ -216,7 +216,12 @@ func (t *tokenTracker) yieldFrom(page sources.Batch, skip int64, yield func(sour
 	}
 	t.received += page.Record.NumRows()
 	if page.Cursor != nil && t.abilities.Has(sources.CapResume) {
-		t.pageEnds = append(t.pageEnds, pageEnd{t.received, bytes.Clone(page.Cursor)})
+		end := pageEnd{t.received, bytes.Clone(page.Cursor)}
+		if n := len(t.pageEnds); n > 0 && t.pageEnds[n-1].rows == t.received { // no row of this page met the condition
+			t.pageEnds[n-1] = end
+		} else {
+			t.pageEnds = append(t.pageEnds, end)
+		}
 	}
 	return yield(page, nil)
 }

@@ -278,7 +278,7 @@ func (r *Reader) replay(yield func(sources.Batch, error) bool) {
 	for len(r.pages) > 0 {
 		p := r.pages[0]
 		r.pages = r.pages[1:]
-		if !r.yieldPage(p, yield) {
+		if !r.yieldPage(p, false, yield) {
 			return
 		}
 	}
@@ -286,12 +286,12 @@ func (r *Reader) replay(yield func(sources.Batch, error) bool) {
 
 // yieldPage lends a page to the stream and releases the reader's reference. It
 // yields slices if the page exceeds the stream's page limits, because a stream
-// with higher limits read it.
-func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) bool) bool {
+// with higher limits read it. due tells that the page was due when it was read.
+func (r *Reader) yieldPage(p *contiguousPage, due bool, yield func(sources.Batch, error) bool) bool {
 	defer p.release()
 	limits := r.config.Session.env.Page
 	if p.rows <= 1 || p.size <= limits.Bytes && p.rows <= limits.Rows {
-		return r.yieldSlice(p, 0, p.rows, yield)
+		return r.yieldSlice(p, 0, p.rows, due, yield)
 	}
 	whole, err := p.lend(nil, r.schema, 0, p.rows)
 	if err != nil {
@@ -310,7 +310,7 @@ func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) b
 			}
 			to = from + max((to-from)*limits.Bytes/size, 1)
 		}
-		if !r.yieldSlice(p, from, to, yield) {
+		if !r.yieldSlice(p, from, to, due, yield) {
 			return false
 		}
 		from = to
@@ -319,8 +319,8 @@ func (r *Reader) yieldPage(p *contiguousPage, yield func(sources.Batch, error) b
 }
 
 // yieldSlice yields rows [from, to) of a page. The last slice has the page's
-// cursor and its skipped records.
-func (r *Reader) yieldSlice(p *contiguousPage, from, to int64, yield func(sources.Batch, error) bool) bool {
+// cursor and its skipped records, and is due if the page is.
+func (r *Reader) yieldSlice(p *contiguousPage, from, to int64, due bool, yield func(sources.Batch, error) bool) bool {
 	record, err := p.lend(r.config.Session.budget, r.schema, from, to)
 	if err != nil {
 		yield(sources.Batch{}, err)
@@ -329,7 +329,7 @@ func (r *Reader) yieldSlice(p *contiguousPage, from, to int64, yield func(source
 	defer record.Release()
 	page := sources.Batch{Record: record}
 	if to == p.rows {
-		page.Cursor, page.Skipped = p.cursor, p.skipped
+		page.Cursor, page.Due, page.Skipped = p.cursor, due, p.skipped
 	}
 	return yield(page, nil)
 }
@@ -354,7 +354,7 @@ func (r *Reader) lead(ctx context.Context, yield func(sources.Batch, error) bool
 			return
 		}
 		if next.contiguous != nil {
-			if !r.yieldPage(next.contiguous, yield) {
+			if !r.yieldPage(next.contiguous, next.page.Due, yield) {
 				return
 			}
 		} else if !r.yieldCopy(next.page, yield) {

@@ -61,7 +61,7 @@ const (
 )
 
 // scannedPage is a page for the leader: a contiguous page with a reference, or the
-// source's page if the result is not being cached.
+// source's page if the result is not being cached. page.Due is set in either case.
 type scannedPage struct {
 	contiguous *contiguousPage
 	page       sources.Batch

@@ -69,7 +69,8 @@ func projectPages(pages sources.Batches, columns []string) sources.Batches {
 			for i, index := range indexes {
 				arrays[i] = record.Column(index)
 			}
-			if !rows.YieldOwned(yield, array.NewRecordBatch(out, arrays, record.NumRows()), page.Cursor) {
+			page.Record = array.NewRecordBatch(out, arrays, record.NumRows())
+			if !rows.YieldOwned(yield, page) {
 				return
 			}
 		}
@@ -93,14 +94,14 @@ func projection(schema *arrow.Schema, columns []string) (*arrow.Schema, []int) {
 	return arrow.NewSchema(fields, &meta), indexes
 }
 
-// filterPages keeps the rows for which the predicate is true. It drops pages
-// without such rows, but yields one empty page if there are no such rows at all.
+// filterPages keeps the rows for which the predicate is true. Of a page without such
+// rows it yields an empty one, so that the hops below learn its cursor and that time
+// has passed.
 func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allocator) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		var schema *arrow.Schema
 		var matches matcher
 		var truth []sources.Truth
-		yielded := false
 		for page, err := range pages {
 			if err != nil {
 				yield(sources.Batch{}, err)
@@ -119,27 +120,23 @@ func filterPages(pages sources.Batches, where sources.Predicate, mem memory.Allo
 			matches.match(record, truth)
 			ranges := trueRanges(truth)
 			kept := rows.Count(ranges)
-			if kept == 0 {
-				continue
-			}
-			yielded = true
 			switch {
 			case kept == n:
 				if !yield(page, nil) {
 					return
 				}
 				continue
+			case kept == 0:
+				record = record.NewSlice(0, 0)
 			case len(ranges) == 1:
 				record = record.NewSlice(int64(ranges[0].From), int64(ranges[0].From+kept))
 			default:
 				record = rows.CopyRanges(mem, schema, []arrow.RecordBatch{record}, ranges)
 			}
-			if !rows.YieldOwned(yield, record, page.Cursor) {
+			page.Record = record
+			if !rows.YieldOwned(yield, page) {
 				return
 			}
-		}
-		if !yielded && schema != nil {
-			rows.YieldOwned(yield, rows.Empty(schema), nil)
 		}
 	}
 }
@@ -179,7 +176,7 @@ func limitPages(pages sources.Batches, limit int64) sources.Batches {
 				remaining -= n
 				continue
 			case n > remaining:
-				rows.YieldOwned(yield, page.Record.NewSlice(0, remaining), nil)
+				rows.YieldOwned(yield, sources.Batch{Record: page.Record.NewSlice(0, remaining)})
 			default:
 				yield(page, nil)
 			}

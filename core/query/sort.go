@@ -40,7 +40,7 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 		}
 		defer sorted.release()
 		if s.rows == 0 {
-			rows.YieldOwned(yield, rows.Empty(s.schema), nil)
+			rows.YieldOwned(yield, sources.Batch{Record: rows.Empty(s.schema)})
 			return
 		}
 		pageRows := max(1, min(pageLimits.Rows, pageLimits.Bytes*s.rows/max(s.bytes, 1)))
@@ -51,7 +51,7 @@ func sortPages(pages sources.Batches, order []sources.Sort, limit int64, mem mem
 				yield(sources.Batch{}, s.explainRefusal(err))
 				return
 			}
-			if !rows.YieldOwned(yield, record, nil) {
+			if !rows.YieldOwned(yield, sources.Batch{Record: record}) {
 				return
 			}
 		}

@@ -129,7 +129,7 @@ func (l *Loader) yieldBatch(b *batch, yield func(sources.Batch, error) bool) (yi
 			l.count(n.target, func(r *Figures) { r.Dangling += count })
 		}
 		b.from, b.to, yielded = yielded, to, to
-		if !rows.YieldOwned(yield, record, nil) {
+		if !rows.YieldOwned(yield, sources.Batch{Record: record}) {
 			return yielded, false, nil
 		}
 	}

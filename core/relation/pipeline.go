@@ -27,7 +27,7 @@ func (l *Loader) Load(chunks sources.Batches) sources.Batches {
 		defer p.end()
 		for chunk, err := range chunks {
 			if err == nil && chunk.Record.NumRows() > 0 {
-				if !p.next(chunk.Record) {
+				if !p.next(chunk.Record, chunk.Due) {
 					return
 				}
 				continue
@@ -38,7 +38,7 @@ func (l *Loader) Load(chunks sources.Batches) sources.Batches {
 			case err != nil:
 				yield(sources.Batch{}, err)
 				return
-			case !rows.YieldOwned(yield, rows.Empty(l.Schema), nil):
+			case !rows.YieldOwned(yield, sources.Batch{Record: rows.Empty(l.Schema)}):
 				return
 			}
 		}
@@ -66,10 +66,11 @@ type pendingChunk struct {
 }
 
 // next takes a chunk. It yields the pending one, and also this one unless it
-// becomes the pending one. It reports whether the consumer wants more.
-func (p *pipeline) next(record arrow.RecordBatch) bool {
+// becomes the pending one. A chunk that is due does not wait for the next one. It
+// reports whether the consumer wants more.
+func (p *pipeline) next(record arrow.RecordBatch, due bool) bool {
 	l := p.loader
-	if !l.readAhead || l.batchRows > 0 || l.pressure.Level() != budget.Normal {
+	if due || !l.readAhead || l.batchRows > 0 || l.pressure.Level() != budget.Normal {
 		return p.flush() && l.yieldChunk(p.ctx, record, 0, p.yield)
 	}
 	record.Retain()

@@ -34,9 +34,13 @@ func NewBudget(t *testing.T) *budget.Budget {
 }
 
 // Open opens a stream with the test's context and closes it when the test ends. An
-// error of either fails the test.
+// error of either fails the test. Unless o sets FlushAfter, where chunks end does not
+// depend on time.
 func Open(t *testing.T, source sources.Source, q core.Query, o core.Options, r core.Resources) *core.Stream {
 	t.Helper()
+	if o.FlushAfter == 0 {
+		o.FlushAfter = -1
+	}
 	stream, err := core.Open(t.Context(), source, q, o, r)
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +78,11 @@ func IDRange(from, to int64) (all []int64) {
 }
 
 // SmallMemory returns o with a memory limit of 512 KiB, which makes pages of a few
-// hundred rows.
+// hundred rows. Unless o sets FlushAfter, where chunks end does not depend on time.
 func SmallMemory(o core.Options) core.Options {
 	o.Memory = 512 << 10
+	if o.FlushAfter == 0 {
+		o.FlushAfter = -1
+	}
 	return o
 }

@@ -58,9 +58,9 @@ func Empty(schema *arrow.Schema) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// YieldOwned yields a record with its cursor, then releases the record, which the
-// caller has given up. It reports whether the loop continues.
-func YieldOwned(yield func(sources.Batch, error) bool, record arrow.RecordBatch, cursor sources.Cursor) bool {
-	defer record.Release()
-	return yield(sources.Batch{Record: record, Cursor: cursor}, nil)
+// YieldOwned yields a page, then releases its record, which the caller has given up.
+// It reports whether the loop continues.
+func YieldOwned(yield func(sources.Batch, error) bool, page sources.Batch) bool {
+	defer page.Record.Release()
+	return yield(page, nil)
 }
