@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,10 @@ func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	}
 }
 
-// attempt scans from the position to the end, and reports whether it delivered a page.
-// A retry uses the current session first. If that fails again without delivering a
-// page, the session is lost, and the retry continues in a new one at once.
-func (s *session) attempt(ctx context.Context, p *position, failures int, yield func(sources.Batch, error) bool) (delivered bool, err error) {
+// attempt scans from the position to the end, and reports whether it made progress. A
+// retry uses the current session first. If that fails again without progress, the
+// session is lost, and the retry continues in a new one at once.
+func (s *session) attempt(ctx context.Context, p *position, failures int, yield func(sources.Batch, error) bool) (progress bool, err error) {
 	if p.limitReached() {
 		return false, nil
 	}
@@ -42,8 +43,8 @@ func (s *session) attempt(ctx context.Context, p *position, failures int, yield 
 		if err != nil {
 			return false, err
 		}
-		delivered, err := s.read(ctx, shared, p, yield)
-		useless := !delivered && retryable(err) && (fresh || failures > 0)
+		progress, err := s.read(ctx, shared, p, yield)
+		useless := !progress && retryable(err) && (fresh || failures > 0)
 		if useless {
 			s.markLost(shared)
 		}
@@ -51,10 +52,10 @@ func (s *session) attempt(ctx context.Context, p *position, failures int, yield 
 		if useless && !fresh {
 			continue
 		}
-		if delivered && retryable(err) && !p.resumable() {
+		if progress && retryable(err) && !p.resumable() {
 			return true, permanentError("scan", p.query.Table, fmt.Errorf("%w; %d rows were delivered, and this table has neither cursors nor a stable order to resume from: read it again from the start", causeOf(err), p.rows))
 		}
-		return delivered, err
+		return progress, err
 	}
 }
 
@@ -67,14 +68,15 @@ func causeOf(err error) error {
 	return err
 }
 
-// read ranges over one scan of a session, and reports whether it delivered a page. It
-// returns nil if the consumer left the loop.
-func (s *session) read(ctx context.Context, shared *sharedSession, p *position, yield func(sources.Batch, error) bool) (delivered bool, err error) {
+// read ranges over one scan of a session, and reports whether it delivered anything
+// new: rows, skipped records or another cursor. It returns nil if the consumer left the
+// loop.
+func (s *session) read(ctx context.Context, shared *sharedSession, p *position, yield func(sources.Batch, error) bool) (progress bool, err error) {
 	table := p.query.Table
 	if err := s.source.permit.acquire("scan", table); err != nil {
 		return false, err
 	}
-	responded := false
+	responded, read := false, false
 	defer func() {
 		switch {
 		case err != nil:
@@ -95,28 +97,33 @@ func (s *session) read(ctx context.Context, shared *sharedSession, p *position, 
 	p.startScan()
 	for page, fault := range sources.Guard("scan", table, shared.session.Scan(scanCtx, p.next())) {
 		clock.stop()
-		if fault != nil {
-			var late *sources.Error
-			if ctx.Err() == nil && errors.As(context.Cause(scanCtx), &late) {
-				return delivered, late
-			}
-			return delivered, fault
+		var late *sources.Error
+		stalled := ctx.Err() == nil && errors.As(context.Cause(scanCtx), &late)
+		advanced := fault == nil && p.advances(page)
+		switch {
+		case stalled && !advanced: // the fault is that of the canceled context
+			return progress, late
+		case fault != nil:
+			return progress, fault
+		case advanced:
+			clock.progress()
 		}
 		if !responded {
 			responded = true
 			s.source.permit.succeeded()
 		}
 		yielded, more, err := p.deliver(page, yield)
-		if yielded && !delivered {
-			delivered = true
+		if yielded && !read {
+			read = true
 			s.markRead()
 		}
+		progress = progress || yielded && advanced
 		if err != nil || !more {
-			return delivered, err
+			return progress, err
 		}
 		clock.start()
 	}
-	return delivered, p.checkEnd()
+	return progress, p.checkEnd()
 }
 
 // markRead records that the stream has read data of the session's snapshot.
@@ -136,6 +143,7 @@ type position struct {
 	rows       int64          // rows delivered
 
 	cursor       sources.Cursor // of the last page that had one; nil: that of the query
+	seen         sources.Cursor // of the last page of the current scan
 	rowsAtCursor int64          // rows delivered up to the cursor
 	// For a stable table: the checksum of the rows delivered since the cursor, and how
 	// many records were skipped among them.
@@ -170,7 +178,17 @@ func (p *position) next() *sources.Query {
 
 // startScan prepares the position for a scan of the query that next returns.
 func (p *position) startScan() {
-	p.toReread, p.reread, p.rereadSkipped = p.rows-p.rowsAtCursor, nil, 0
+	p.toReread, p.reread, p.rereadSkipped, p.seen = p.rows-p.rowsAtCursor, nil, 0, p.next().After
+}
+
+// advances reports whether a page of the current scan brings anything: rows, skipped
+// records, or another cursor than that of the page before.
+func (p *position) advances(page sources.Batch) bool {
+	moved := page.Cursor != nil && !bytes.Equal(page.Cursor, p.seen)
+	if moved {
+		p.seen = append(p.seen[:0:0], page.Cursor...)
+	}
+	return moved || page.Record.NumRows() > 0 || page.Skipped.Records > 0
 }
 
 var errChanged = errors.New("the rows delivered before the failure differ from those read now: the data has changed; read it again from the start")

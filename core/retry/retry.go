@@ -39,9 +39,9 @@ const (
 // read from a snapshot in the lost session, the new one joins that snapshot
 // ([sources.Env.Snapshot]); if that is not possible, the stream ends with an error.
 type Policy struct {
-	// MaxRetries is the maximum number of consecutive retries of a call or scan; a page
-	// or reply from the source starts the count again. The default is 3. If MaxRetries
-	// is negative, nothing is retried.
+	// MaxRetries is the maximum number of consecutive retries of a call or scan; a reply
+	// of the source, or progress of the scan ([Timeouts.Stall]), starts the count again.
+	// The default is 3. If MaxRetries is negative, nothing is retried.
 	MaxRetries int
 	// InitialBackoff is the wait before the first retry. The default is 1 s.
 	InitialBackoff time.Duration

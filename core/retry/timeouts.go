@@ -27,11 +27,12 @@ type Timeouts struct {
 	// default is 30 s. A call that takes longer fails with an error of kind
 	// [sources.Unavailable].
 	Call time.Duration
-	// Stall is how long a scan waits for its next page. The default is 30 s. After half
-	// of it the stream reports a fault of kind [FaultStalled]. After all of it the scan
-	// fails with an error of kind [sources.Unavailable], and is retried according to
-	// the [Policy]. Only the time spent waiting for the source counts, not the time
-	// that the consumer takes for a chunk, or that the stream waits for memory.
+	// Stall is how long a scan waits for progress: for rows, for skipped records, or for
+	// an empty page with another cursor. The default is 30 s. After half of it the stream
+	// reports a fault of kind [FaultStalled]. After all of it the scan fails with an
+	// error of kind [sources.Unavailable], and is retried according to the [Policy]. Only
+	// the time spent waiting for the source counts, not the time that the consumer takes
+	// for a chunk, or that the stream waits for memory.
 	Stall time.Duration
 	// Stream is how long the stream may take from opening to end, including the
 	// consumer's time. A stream that takes longer ends with an error of kind
@@ -79,18 +80,19 @@ func callWithin[T any](ctx context.Context, limit time.Duration, op, table strin
 	return result, err
 }
 
-// stallClock measures how long a scan waits for its source. It runs between start
-// and stop.
+// stallClock measures how long a scan waits for its source to make progress. It runs
+// between start and stop, and begins anew with progress.
 type stallClock struct {
-	half    time.Duration // half of the limit
+	limit   time.Duration
 	onHalf  func(waited time.Duration)
 	onStall func(cause error)
 
 	mu           sync.Mutex
-	timer        *time.Timer // nil if there is no limit
-	started      time.Time   // when the current wait began
+	timer        *time.Timer   // nil if there is no limit
+	before       time.Duration // waited since the last progress, without the current wait
+	started      time.Time     // when the current wait began
 	waiting      bool
-	halfReported bool // in the current wait
+	halfReported bool // since the last progress
 }
 
 // errStalled is the cause, wrapped, of a context that the clock has canceled.
@@ -100,7 +102,7 @@ var errStalled = errors.New("the source stalled")
 // onStall after all of it, on a goroutine of its own. If limit is not positive, it
 // calls neither.
 func newStallClock(limit time.Duration, onHalf func(waited time.Duration), onStall func(cause error)) *stallClock {
-	c := &stallClock{half: limit / 2, onHalf: onHalf, onStall: onStall}
+	c := &stallClock{limit: limit, onHalf: onHalf, onStall: onStall}
 	if limit > 0 {
 		c.timer = time.AfterFunc(limit, c.fire)
 		c.timer.Stop()
@@ -115,8 +117,17 @@ func (c *stallClock) start() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting, c.halfReported, c.started = true, false, time.Now()
-	c.timer.Reset(c.half)
+	c.waiting, c.started = true, time.Now()
+	c.timer.Reset(c.next() - c.before)
+}
+
+// next returns after which time without progress the timer has something to do. The
+// caller holds the lock.
+func (c *stallClock) next() time.Duration {
+	if c.halfReported {
+		return c.limit
+	}
+	return c.limit / 2
 }
 
 // stop ends the wait.
@@ -126,20 +137,30 @@ func (c *stallClock) stop() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.waiting {
+		c.before += time.Since(c.started)
+	}
 	c.waiting = false
 	c.timer.Stop()
+}
+
+// progress forgets the waits before it. The clock must be stopped.
+func (c *stallClock) progress() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before, c.halfReported = 0, false
 }
 
 // fire is called by the timer.
 func (c *stallClock) fire() {
 	c.mu.Lock()
-	waited := time.Since(c.started)
+	waited := c.before + time.Since(c.started)
 	switch {
-	case !c.waiting || waited < c.half: // the wait that set the timer has ended
+	case !c.waiting || waited < c.next(): // the wait that set the timer has ended
 		c.mu.Unlock()
 	case !c.halfReported:
 		c.halfReported = true
-		c.timer.Reset(c.half)
+		c.timer.Reset(c.limit - waited)
 		c.mu.Unlock()
 		c.onHalf(waited)
 	default:
