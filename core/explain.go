@@ -50,7 +50,7 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 	if err != nil {
 		return nil, err
 	}
-	p, err := compile(catalog, q, o, Resources{}.limit(o))
+	p, err := compile(sources.NormalizeCatalog(catalog), q, o, Resources{}.limit(o))
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 	}
 	e := &Explanation{
 		Table: p.table.Name, Strategy: p.tree.Strategy.String(), MaxDepth: p.tree.MaxDepth, ChunkRows: p.options.ChunkRows, Sessions: 1,
-		Source: query.WorkOf(p.pushed), Engine: p.residual.Work(p.table, p.pushed.Columns != nil, p.tree.Shown), Detail: scan.Detail,
+		Source: query.WorkOf(p.table, p.pushed), Engine: p.residual.Work(p.table, p.pushed.Columns != nil, p.tree.Shown), Detail: scan.Detail,
 	}
 	if e.ChunkRows == 0 {
 		e.ChunkRows = budget.DefaultChunkRows

@@ -36,6 +36,12 @@ type Source struct {
 	closed  bool
 }
 
+// Catalog returns the [sources.NormalizeCatalog] of the source.
+func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
+	catalog, err := s.Source.Catalog(ctx)
+	return sources.NormalizeCatalog(catalog), err
+}
+
 // Stream returns the stream of a query, as [core.Open] does, with the host's budget
 // and cache and the source's breaker. [Host.Observe] reports what happens to it. ctx
 // applies to the whole stream.

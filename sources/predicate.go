@@ -147,21 +147,21 @@ func (p HasPrefix) String() string { return p.Column + " has prefix " + strconv.
 func (p Like) String() string { return p.Column + " like " + strconv.Quote(p.Pattern) }
 
 // String returns "(a and b)".
-func (p And) String() string { return junction(p, " and ", "true") }
+func (p And) String() string { return junction(p, " and ", "true", Predicate.String) }
 
 // String returns "(a or b)".
-func (p Or) String() string { return junction(p, " or ", "false") }
+func (p Or) String() string { return junction(p, " or ", "false", Predicate.String) }
 
 // String returns "not (a)".
 func (p Not) String() string { return "not (" + p.Predicate.String() + ")" }
 
-func junction(ps []Predicate, word, none string) string {
+func junction(ps []Predicate, word, none string, text func(Predicate) string) string {
 	if len(ps) == 0 {
 		return none
 	}
 	parts := make([]string, len(ps))
 	for i, p := range ps {
-		parts[i] = p.String()
+		parts[i] = text(p)
 	}
 	return "(" + strings.Join(parts, word) + ")"
 }

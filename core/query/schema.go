@@ -6,13 +6,12 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/penstock-data/penstock/sources"
 )
 
 // CheckSchema returns the pages of a scan of table with the declared schema and its
-// metadata. If a page has other columns or types, the pages end with an error of kind
+// metadata, which is normalized as [sources.NormalizeSchema] does. If a page has other columns or types, the pages end with an error of kind
 // [sources.Internal]; if a count of skipped records is inconsistent, of kind
 // [sources.Invalid]; if ctx ends, of kind [sources.Canceled], even if the source
 // ignores ctx.
@@ -24,7 +23,7 @@ func CheckSchema(ctx context.Context, table string, pages sources.Batches, schem
 				err = sources.ContextError(ctx, "scan", table)
 			}
 			if err == nil {
-				err = compareSchemas(page.Record.Schema(), schema)
+				err = compareSchemas(sources.NormalizeSchema(page.Record.Schema()), schema)
 			}
 			if err == nil {
 				err = page.Skipped.Check()
@@ -41,10 +40,10 @@ func CheckSchema(ctx context.Context, table string, pages sources.Batches, schem
 }
 
 // yieldWithSchema yields a page under the declared schema. A source's own pages
-// may lack its metadata.
+// may lack its metadata, also that of nested fields, or have extension types instead.
 func yieldWithSchema(page sources.Batch, schema *arrow.Schema, yield func(sources.Batch, error) bool) bool {
 	if page.Record.Schema() != schema {
-		page.Record = array.NewRecordBatch(schema, page.Record.Columns(), page.Record.NumRows())
+		page.Record = sources.WithSchema(page.Record, schema)
 		defer page.Record.Release()
 	}
 	return yield(page, nil)

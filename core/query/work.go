@@ -20,15 +20,15 @@ type Work struct {
 }
 
 // WorkOf describes a query that is pushed down to its table.
-func WorkOf(q *sources.Query) Work {
-	return Work{Columns: q.Columns, Where: PredicateText(q.Where), OrderBy: OrderText(q.OrderBy), Limit: q.Limit}
+func WorkOf(table *sources.Table, q *sources.Query) Work {
+	return Work{Columns: q.Columns, Where: sources.DescribePredicate(q.Where, table.Schema), OrderBy: OrderText(q.OrderBy), Limit: q.Limit}
 }
 
 // Work describes the residual of a query on a table. shown is how many columns of
 // the residual belong to the result. The engine selects columns if the table does
 // not (projected is false), or if a scan returns more than the result shows.
 func (r Residual) Work(table *sources.Table, projected bool, shown int) Work {
-	w := Work{Where: PredicateText(r.Where), OrderBy: OrderText(r.OrderBy), Limit: r.Limit}
+	w := Work{Where: sources.DescribePredicate(r.Where, table.Schema), OrderBy: OrderText(r.OrderBy), Limit: r.Limit}
 	if shown = min(shown, len(r.Columns)); !sameColumns(table, r.Columns[:shown]) && (!projected || shown < len(r.Columns)) {
 		w.Columns = r.Columns[:shown]
 	}

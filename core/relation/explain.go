@@ -105,7 +105,7 @@ func atMost(n, most int64) int64 {
 func (x *explainer) lookupPlan(n *node, a *keyAccess, rows int64) (LookupPlan, error) {
 	p := LookupPlan{
 		Table: a.table.Name, By: a.key, Scan: a.lookup == nil, Remembered: n.repeats || n.join != nil && a == n.target,
-		Source: query.WorkOf(&a.pushed), Engine: a.residual.Work(a.table, a.pushed.Columns != nil, len(a.residual.Columns)),
+		Source: query.WorkOf(a.table, &a.pushed), Engine: a.residual.Work(a.table, a.pushed.Columns != nil, len(a.residual.Columns)),
 	}
 	p.Source.Limit = int64(a.perKey)
 	if p.Source.OrderBy == "" {

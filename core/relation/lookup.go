@@ -108,7 +108,7 @@ func (l *Loader) fetchRows(ctx context.Context, b *batch, a *keyAccess, keys *ke
 	}
 	for i := range numbers {
 		if a.atMostOne && g.starts[i+1] > 1 {
-			return groups{}, sources.Errorf(sources.Invalid, "scan", a.table.Name, "%d rows have %s, but the relation allows at most one", g.starts[i+1], describeKey(keys.values, int(numbers[i])))
+			return groups{}, sources.Errorf(sources.Invalid, "scan", a.table.Name, "%d rows have %s, but the relation allows at most one", g.starts[i+1], describeColumns(a.keyFields(), keys.values.Columns(), int(numbers[i])))
 		}
 		g.starts[i+1] += g.starts[i]
 	}
@@ -240,7 +240,7 @@ func (a *keyAccess) match(b *batch, keys *keySet, groupOfKey []int32, page arrow
 	}
 	if a.lookup != nil && matched < count {
 		row := slices.Index(rowGroup, -1)
-		return nil, nil, sources.Errorf(sources.Internal, "scan", a.table.Name, "the source returned a row with %s, which matches no requested key", describeColumns(a.key, original, row))
+		return nil, nil, sources.Errorf(sources.Internal, "scan", a.table.Name, "the source returned a row with %s, which matches no requested key", describeColumns(a.keyFields(), original, row))
 	}
 	if matched == 0 {
 		return nil, nil, nil
@@ -340,23 +340,23 @@ func (a *keyAccess) comparer(scratch *rows.Arena, set rows.Set) func(i, j int32)
 	}
 }
 
-// describeKey returns a key as text, as in "id = 7".
-func describeKey(values arrow.RecordBatch, row int) string {
-	columns := make([]string, values.NumCols())
-	for i := range columns {
-		columns[i] = values.ColumnName(i)
+// keyFields returns the fields of the key columns, with their metadata.
+func (a *keyAccess) keyFields() []arrow.Field {
+	fields := make([]arrow.Field, len(a.key))
+	for i, name := range a.key {
+		fields[i] = a.table.Schema.Field(a.table.Column(name))
 	}
-	return describeColumns(columns, values.Columns(), row)
+	return fields
 }
 
 // describeColumns returns one row of columns as text, as in "id = 7, n = 1".
-func describeColumns(columns []string, values []arrow.Array, row int) string {
+func describeColumns(columns []arrow.Field, values []arrow.Array, row int) string {
 	text := ""
-	for i, name := range columns {
+	for i, f := range columns {
 		if i > 0 {
 			text += ", "
 		}
-		text += fmt.Sprintf("%s = %s", name, sources.ValueAt(values[i], row))
+		text += fmt.Sprintf("%s = %s", f.Name, sources.DescribeValue(f, sources.ValueAt(values[i], row)))
 	}
 	return text
 }

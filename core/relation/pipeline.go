@@ -234,11 +234,11 @@ func (l *Loader) rowError(err error, chunk arrow.RecordBatch, row int) error {
 	if sources.KindOf(err) != sources.Exhausted {
 		return err
 	}
-	var key []string
+	var key []arrow.Field
 	var values []arrow.Array
 	for _, column := range l.tree.root.Key {
 		if indexes := chunk.Schema().FieldIndices(column); len(indexes) > 0 {
-			key, values = append(key, column), append(values, chunk.Column(indexes[0]))
+			key, values = append(key, chunk.Schema().Field(indexes[0])), append(values, chunk.Column(indexes[0]))
 		}
 	}
 	var refusal *budget.Refusal

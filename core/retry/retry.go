@@ -220,13 +220,14 @@ func callOnce[T any](ctx context.Context, s *Source, op, table string, f func(ct
 	return result, err
 }
 
-// Catalog returns the catalog of the source.
+// Catalog returns the [sources.NormalizeCatalog] of the source.
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog, err := callWithRetry(ctx, s, "catalog", "", s.Source.Catalog)
-	if err == nil {
-		s.catalog = catalog
+	if err != nil {
+		return nil, err
 	}
-	return catalog, err
+	s.catalog = sources.NormalizeCatalog(catalog)
+	return s.catalog, nil
 }
 
 // Begin begins a session. If a session of the source is lost, it begins another one

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/wire"
 )
 
@@ -54,6 +55,8 @@ type sender struct {
 // send sends a record. gRPC may transmit it after send has returned, so send retains it
 // until then; the caller may release its own reference.
 func (s *sender) send(r arrow.RecordBatch, meta []byte) error {
+	r = sources.NormalizeRecord(r)
+	defer r.Release()
 	if s.writer == nil {
 		// The writer's own buffers, such as rebased offsets, are garbage collected: gRPC
 		// may still use them when the writer releases them.

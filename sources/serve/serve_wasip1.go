@@ -270,6 +270,8 @@ func (f *recordFrame) Write(b []byte) (int, error) { return f.to.Write(b) }
 
 func (f *recordFrame) write(b *bytes.Buffer, r arrow.RecordBatch) error {
 	f.to = b
+	r = sources.NormalizeRecord(r)
+	defer r.Release()
 	if f.w == nil {
 		f.w = ipc.NewWriter(f, ipc.WithSchema(r.Schema()))
 	}

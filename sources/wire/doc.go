@@ -51,7 +51,8 @@
 // time32[s], time32[ms], time64[us], time64[ns], timestamp[UNIT],
 // timestamp[UNIT, ZONE], duration[UNIT], decimal32[DIGITS, SCALE] to decimal256. All
 // others are "arrow:" and a schema message with one field in base64. The type number
-// is utf8 that holds exact decimal numbers of any size; see package sources.
+// is utf8 that holds exact decimal numbers of any size; see package sources. An extension
+// type of Arrow is its storage type, with the usual keys in the metadata of the field.
 //
 // # Standard input and output
 //

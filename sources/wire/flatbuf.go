@@ -238,7 +238,10 @@ const maxRows = 1 << 31
 
 // walker bounds the size of a decoded schema: a small flatbuffer may refer to the same
 // table many times.
-type walker struct{ left int }
+type walker struct {
+	left int
+	mask bool // mask the keys that name extension types; see extension.go
+}
 
 func (w *walker) take(n int) error {
 	if w.left -= n; w.left < 0 {
@@ -288,6 +291,9 @@ func (w *walker) fields(t table, field, depth int) error {
 		}
 		if err := w.keyValues(f, 6); err != nil {
 			return err
+		}
+		if w.mask {
+			maskKeys(f)
 		}
 	}
 	return nil

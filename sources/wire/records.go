@@ -18,10 +18,10 @@ import (
 )
 
 // MarshalSchema returns the schema as an Arrow IPC message in stream format, including
-// its metadata and the names of extension types.
+// its metadata. Extension types are sent as [sources.NormalizeSchema] returns them.
 func MarshalSchema(s *arrow.Schema) ([]byte, error) {
 	var b bytes.Buffer
-	p := ipc.GetSchemaPayload(s, memory.DefaultAllocator)
+	p := ipc.GetSchemaPayload(sources.NormalizeSchema(s), memory.DefaultAllocator)
 	defer p.Release()
 	if _, err := p.WritePayload(&b); err != nil {
 		return nil, invalid("schema cannot be sent: %w", err)
@@ -29,8 +29,8 @@ func MarshalSchema(s *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalSchema decodes the result of [MarshalSchema]. An extension type that is not
-// registered becomes its storage type; its name is in the metadata of the field.
+// UnmarshalSchema decodes the result of [MarshalSchema]. An extension type is its storage
+// type with the metadata of the field, whether or not it is registered with Arrow.
 func UnmarshalSchema(b []byte) (*arrow.Schema, error) {
 	d := NewDecoder(memory.DefaultAllocator)
 	defer d.Release()
@@ -44,9 +44,12 @@ func UnmarshalSchema(b []byte) (*arrow.Schema, error) {
 	return d.schema, nil
 }
 
-// MarshalRecord returns one record as an Arrow IPC stream, uncompressed.
+// MarshalRecord returns the [sources.NormalizeRecord] of one record as an Arrow IPC
+// stream, uncompressed.
 func MarshalRecord(r arrow.RecordBatch) ([]byte, error) {
 	var b bytes.Buffer
+	r = sources.NormalizeRecord(r)
+	defer r.Release()
 	w := ipc.NewWriter(&b, ipc.WithSchema(r.Schema()))
 	err := w.Write(r)
 	if e := w.Close(); err == nil {
@@ -83,8 +86,9 @@ func UnmarshalRecord(b []byte, mem memory.Allocator) (arrow.RecordBatch, error) 
 
 // Decoder decodes the records of one Arrow IPC stream from an untrusted source. It
 // checks the metadata before it allocates memory, allocates the whole body of a
-// message before it reads it, and validates the arrays before it returns them. A
-// Decoder is not safe for concurrent use.
+// message before it reads it, and validates the arrays before it returns them. The
+// schema and the records are normalized; see [sources.NormalizeSchema]. A Decoder is not
+// safe for concurrent use.
 //
 // The error for an invalid stream is of kind [sources.Invalid]. If the allocator
 // panics with an error, that error is returned. After an error, only memory that
@@ -279,6 +283,9 @@ func (d *Decoder) setSchema(p packet) error {
 		return invalid("a schema message has a body")
 	}
 	p.meta = bytes.Clone(p.meta)
+	if err := mask(p.meta); err != nil {
+		return invalid("malformed schema: %w", err)
+	}
 	r, err := ipc.NewReaderFromMessageReader(&feed{packets: []packet{p}}, ipc.WithEnsureNativeEndian(false))
 	if err != nil {
 		return invalid("malformed schema: %w", err)
@@ -289,7 +296,7 @@ func (d *Decoder) setSchema(p packet) error {
 			return invalid("malformed schema: column %q: %w", f.Name, err)
 		}
 	}
-	d.prefix, d.schema = packet{meta: p.meta, body: memory.NewBufferBytes(nil)}, r.Schema()
+	d.prefix, d.schema = packet{meta: p.meta, body: memory.NewBufferBytes(nil)}, unmaskSchema(r.Schema())
 	return nil
 }
 
@@ -297,8 +304,6 @@ func (d *Decoder) setSchema(p packet) error {
 // large to compute.
 func checkType(t arrow.DataType) error {
 	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return checkType(t.StorageType())
 	case *arrow.DictionaryType:
 		return checkType(t.ValueType)
 	case arrow.NestedType:
@@ -391,7 +396,7 @@ func (d *Decoder) record(p packet) (rec arrow.RecordBatch, err error) {
 			return nil, fmt.Errorf("column %q is not nullable but has %d NULLs", d.schema.Field(i).Name, c.NullN())
 		}
 	}
-	return array.NewRecordBatch(d.schema, got.Columns(), got.NumRows()), nil
+	return sources.WithSchema(got, d.schema), nil
 }
 
 // validate checks all offsets, indexes and counts of an array. Arrow's own check
@@ -412,8 +417,6 @@ func hasNull(t arrow.DataType) bool {
 	switch t := t.(type) {
 	case *arrow.NullType:
 		return true
-	case arrow.ExtensionType:
-		return hasNull(t.StorageType())
 	case *arrow.DictionaryType:
 		return hasNull(t.ValueType)
 	case arrow.NestedType:

@@ -13,8 +13,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// dataType is an Arrow type on the wire: its name as in doc.go. A type without a name,
-// such as a list, a struct or an extension, is "arrow:" and a schema message with one
+// dataType is an Arrow type on the wire: its name as in doc.go, which for an extension
+// type is the name of its storage type. A type without a name,
+// such as a list or a struct, is "arrow:" and a schema message with one
 // field of that type in base64.
 type dataType struct{ arrow.DataType }
 
@@ -60,7 +61,9 @@ func (t dataType) name() (string, error) {
 		return "number", nil
 	}
 	switch t := t.DataType.(type) {
-	case arrow.ExtensionType, *arrow.DictionaryType:
+	case arrow.ExtensionType:
+		return dataType{t.StorageType()}.name()
+	case *arrow.DictionaryType:
 	case *arrow.TimestampType:
 		if strings.ContainsAny(t.TimeZone, "[]") {
 			break

@@ -14,7 +14,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -55,7 +54,6 @@ func bigNum(t testing.TB, s string) *big.Int {
 }
 
 func everyValue(t testing.TB) []sources.Value {
-	uuid := extensions.NewUUIDType()
 	return []sources.Value{
 		{},
 		sources.Null(arrow.PrimitiveTypes.Int64),
@@ -85,7 +83,7 @@ func everyValue(t testing.TB) []sources.Value {
 		{Type: &arrow.TimestampType{Unit: arrow.Second}, V: int64(5)},
 		{Type: &arrow.TimestampType{Unit: arrow.Second, TimeZone: "odd]zone"}, V: int64(5)},
 		{Type: arrow.FixedWidthTypes.Duration_ms, V: int64(-1)},
-		{Type: uuid, V: "0123456789abcdef"},
+		{Type: &arrow.FixedSizeBinaryType{ByteWidth: 16}, V: "0123456789abcdef"},
 		{Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, V: "entry"},
 		{Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), V: "[1,2]"},
 		sources.Null(arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true})),
@@ -203,7 +201,7 @@ func catalog() *sources.Catalog {
 	meta := arrow.NewMetadata([]string{"k"}, []string{"v"})
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "id", Type: arrow.PrimitiveTypes.Int64, Metadata: arrow.NewMetadata([]string{sources.MetaComment, sources.MetaType}, []string{"the key", "bigserial"})},
-		{Name: "uuid", Type: extensions.NewUUIDType(), Nullable: true},
+		{Name: "uuid", Type: &arrow.FixedSizeBinaryType{ByteWidth: 16}, Nullable: true, Metadata: arrow.NewMetadata([]string{sources.MetaExtension}, []string{sources.ExtensionUUID})},
 		{Name: "price", Type: &arrow.Decimal128Type{Precision: 20, Scale: 4}, Nullable: true},
 		{Name: "kind", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}, Nullable: true},
 		{Name: "tags", Type: arrow.ListOf(arrow.StructOf(arrow.Field{Name: "n", Type: arrow.FixedWidthTypes.Timestamp_us}))},
