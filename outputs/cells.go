@@ -2,11 +2,12 @@ package outputs
 
 import (
 	"encoding/base64"
-	"encoding/hex"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // form describes the text of a column, which determines how a format quotes it.
@@ -18,18 +19,19 @@ const (
 	plainForm              // ASCII without a character that JSON or CSV must escape
 	textForm               // any text, perhaps not UTF-8
 	nestedForm             // JSON already: a list, a map, a struct, a union
+	jsonForm               // text that should be JSON
 )
 
 // cells converts the values of one array to text, which is the same in every format
 // except for quotes. It is valid as long as its array is.
 type cells struct {
 	form form
-	// null reports whether a row is NULL, also within a dictionary or an extension.
+	// null reports whether a row is NULL, also within a dictionary.
 	null func(i int) bool
-	// append appends the text of a row that is not NULL; nil for textForm.
+	// append appends the text of a row that is not NULL; nil for textForm and jsonForm.
 	append func(dst []byte, i int) []byte
 	// text returns the text of a row that is not NULL, in the array's memory; nil
-	// unless the form is textForm.
+	// unless the form is textForm or jsonForm.
 	text func(i int) string
 }
 
@@ -41,6 +43,8 @@ func (c *cells) json(dst []byte, i int) []byte {
 	switch c.form {
 	case textForm:
 		return appendJSONString(dst, c.text(i))
+	case jsonForm:
+		return appendJSON(dst, c.text(i))
 	case plainForm:
 		dst = append(dst, '"')
 		return append(c.append(dst, i), '"')
@@ -59,24 +63,24 @@ func (c *cells) json(dst []byte, i int) []byte {
 
 // plain appends a row's text without quotes. The row must not be NULL.
 func (c *cells) plain(dst []byte, i int) []byte {
-	if c.form == textForm {
+	if c.text != nil {
 		return append(dst, c.text(i)...)
 	}
 	return c.append(dst, i)
 }
 
-// cellsOfAll returns the cells of a record's columns.
+// cellsOfAll returns the cells of a record's columns. The record must be normalized.
 func cellsOfAll(record arrow.RecordBatch) []*cells {
 	columns := make([]*cells, record.NumCols())
 	for i := range columns {
-		columns[i] = cellsOf(record.Column(i))
+		columns[i] = cellsOf(record.Schema().Field(i), record.Column(i))
 	}
 	return columns
 }
 
-// cellsOf returns the cells of an array. It allocates for each array, so that no
+// cellsOf returns the cells of a field's array. It allocates for each array, so that no
 // row needs to.
-func cellsOf(arr arrow.Array) *cells {
+func cellsOf(f arrow.Field, arr arrow.Array) *cells {
 	c := &cells{form: plainForm, null: arr.IsNull}
 	switch a := arr.(type) {
 	case *array.Null:
@@ -129,11 +133,11 @@ func cellsOf(arr arrow.Array) *cells {
 		scale := scaleOf(a)
 		c.append = func(dst []byte, i int) []byte { return appendBigDecimal(dst, a.Value(i).BigInt(), scale) }
 	case *array.String:
-		c.form, c.text = textForm, a.Value
+		c.form, c.text = formOfText(f), a.Value
 	case *array.LargeString:
-		c.form, c.text = textForm, a.Value
+		c.form, c.text = formOfText(f), a.Value
 	case *array.StringView:
-		c.form, c.text = textForm, a.Value
+		c.form, c.text = formOfText(f), a.Value
 	case *array.Binary:
 		return binaries(c, a.Value)
 	case *array.LargeBinary:
@@ -141,7 +145,10 @@ func cellsOf(arr arrow.Array) *cells {
 	case *array.BinaryView:
 		return binaries(c, a.Value)
 	case *array.FixedSizeBinary:
-		return binaries(c, a.Value)
+		if !sources.IsUUID(f) {
+			return binaries(c, a.Value)
+		}
+		c.append = func(dst []byte, i int) []byte { return sources.AppendUUID(dst, a.Value(i)) }
 	case *array.Date32:
 		c.append = func(dst []byte, i int) []byte { return appendDay(dst, int64(a.Value(i))) }
 	case *array.Date64:
@@ -170,21 +177,17 @@ func cellsOf(arr arrow.Array) *cells {
 			return appendInterval(dst, int64(v.Months), int64(v.Days), v.Nanoseconds, arrow.Nanosecond)
 		}
 	case *array.Dictionary:
-		return indirect(c, cellsOf(a.Dictionary()), a.IsNull, a.GetValueIndex)
+		f.Type = a.Dictionary().DataType()
+		return indirect(c, cellsOf(f, a.Dictionary()), a.IsNull, a.GetValueIndex)
 	case *array.RunEndEncoded:
-		return indirect(c, cellsOf(a.Values()), func(int) bool { return false }, a.GetPhysicalIndex)
-	case array.ExtensionArray:
-		if f, ok := a.Storage().(*array.FixedSizeBinary); ok && a.ExtensionType().ExtensionName() == "arrow.uuid" {
-			c.append = func(dst []byte, i int) []byte { return appendUUID(dst, f.Value(i)) }
-			return c
-		}
-		return cellsOf(a.Storage())
+		f.Type = a.Values().DataType()
+		return indirect(c, cellsOf(f, a.Values()), func(int) bool { return false }, a.GetPhysicalIndex)
 	case *array.Struct:
 		return structs(c, a)
 	case *array.Map:
 		return maps(c, a)
 	case array.ListLike:
-		values := cellsOf(a.ListValues())
+		values := cellsOf(a.DataType().(arrow.ListLikeType).ElemField(), a.ListValues())
 		c.form = nestedForm
 		c.append = func(dst []byte, i int) []byte {
 			dst = append(dst, '[')
@@ -203,6 +206,13 @@ func cellsOf(arr arrow.Array) *cells {
 		c.form, c.text = textForm, arr.ValueStr
 	}
 	return c
+}
+
+func formOfText(f arrow.Field) form {
+	if sources.IsJSON(f) {
+		return jsonForm
+	}
+	return textForm
 }
 
 func integers[T ~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32](c *cells, values []T) *cells {
@@ -227,16 +237,4 @@ func indirect(c, target *cells, null func(int) bool, index func(int) int) *cells
 		c.append = func(dst []byte, i int) []byte { return target.append(dst, index(i)) }
 	}
 	return c
-}
-
-func appendUUID(dst, u []byte) []byte {
-	for i, end := range [...]int{4, 6, 8, 10, 16} {
-		start := 0
-		if i > 0 {
-			dst = append(dst, '-')
-			start = [...]int{4, 6, 8, 10}[i-1]
-		}
-		dst = hex.AppendEncode(dst, u[start:end])
-	}
-	return dst
 }

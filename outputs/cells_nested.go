@@ -6,10 +6,11 @@ import (
 )
 
 func structs(c *cells, a *array.Struct) *cells {
-	names := jsonNames(a.DataType().(*arrow.StructType).Fields())
+	inner := a.DataType().(*arrow.StructType).Fields()
+	names := jsonNames(inner)
 	fields := make([]*cells, a.NumField())
 	for f := range fields {
-		fields[f] = cellsOf(a.Field(f))
+		fields[f] = cellsOf(inner[f], a.Field(f))
 	}
 	c.form = nestedForm
 	c.append = func(dst []byte, i int) []byte {
@@ -28,7 +29,8 @@ func structs(c *cells, a *array.Struct) *cells {
 // maps writes a map as a list of entries, since a key may be of any type and the
 // order of the entries may matter.
 func maps(c *cells, a *array.Map) *cells {
-	keys, items := cellsOf(a.Keys()), cellsOf(a.Items())
+	t := a.DataType().(*arrow.MapType)
+	keys, items := cellsOf(t.KeyField(), a.Keys()), cellsOf(t.ItemField(), a.Items())
 	c.form = nestedForm
 	c.append = func(dst []byte, i int) []byte {
 		dst = append(dst, '[')
@@ -49,7 +51,7 @@ func maps(c *cells, a *array.Map) *cells {
 func unions(c *cells, a array.Union) *cells {
 	children := make([]*cells, a.NumFields())
 	for f := range children {
-		children[f] = cellsOf(a.Field(f))
+		children[f] = cellsOf(a.UnionType().Fields()[f], a.Field(f))
 	}
 	at := func(i int) int { return i }
 	if dense, ok := a.(*array.DenseUnion); ok {

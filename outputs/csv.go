@@ -61,7 +61,7 @@ func (c *csvEncoder) writeCells(columns []*cells, rows int) error {
 			}
 			switch {
 			case column.null(row):
-			case column.form == textForm:
+			case column.text != nil:
 				text = appendCSV(text, column.text(row))
 			default:
 				text = column.append(text, row)

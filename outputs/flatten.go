@@ -21,6 +21,7 @@ type flattener struct {
 // flatLeaf is a column of the output: the fields of structs that lead to it, from
 // the record or from the elements of a list.
 type flatLeaf struct {
+	field arrow.Field
 	depth int // number of lists around it
 	path  []int
 }
@@ -58,7 +59,7 @@ func flatten(schema *arrow.Schema) (*arrow.Schema, *flattener, error) {
 				}
 				continue
 			}
-			f.leaves = append(f.leaves, flatLeaf{depth: depth, path: here})
+			f.leaves = append(f.leaves, flatLeaf{field: field, depth: depth, path: here})
 			fields = append(fields, arrow.Field{Name: name, Type: field.Type, Nullable: field.Nullable || depth > 0 || len(path) > 0, Metadata: field.Metadata})
 		}
 		return nil
@@ -143,7 +144,7 @@ func (r reached) null(i int) bool {
 // column returns a leaf's values for the rows that are to be written.
 func (w *flatWrite) column(leaf flatLeaf) *cells {
 	r := reach(w.roots[leaf.depth], leaf.path)
-	target := cellsOf(r.array)
+	target := cellsOf(leaf.field, r.array)
 	return indirect(&cells{}, target, func(i int) bool {
 		at := w.at[leaf.depth][i]
 		return at < 0 || r.null(at) || target.null(at)

@@ -1,7 +1,10 @@
 package outputs
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -53,6 +56,42 @@ func appendJSONString(dst []byte, s string) []byte {
 	}
 	return append(append(dst, s[start:]...), '"')
 }
+
+// appendJSON appends a JSON text without its white space; the digits of its numbers stay
+// as they are. A text that is not valid JSON is appended as a JSON string.
+func appendJSON(dst []byte, s string) []byte {
+	start := len(dst)
+	dst = append(dst, s...)
+	value := dst[start:]
+	if !json.Valid(value) || !utf8.Valid(value) {
+		return appendJSONString(dst[:start], s)
+	}
+	// Outside of strings, valid JSON has no bytes that must be escaped.
+	to, quoted := start, false
+	for i := start; i < len(dst); i++ {
+		switch b := dst[i]; {
+		case quoted && b == '\\':
+			dst[to], dst[to+1] = b, dst[i+1]
+			i++
+			to += 2
+			continue
+		case b == '"':
+			quoted = !quoted
+		case !quoted && (b == ' ' || b == '\t' || b == '\n' || b == '\r'):
+			continue
+		}
+		dst[to] = dst[i]
+		to++
+	}
+	dst = dst[:to]
+	if value = dst[start:]; bytes.ContainsAny(value, "\u2028\u2029\x7f") {
+		dst = append(dst[:start], escapeInJSON.Replace(string(value))...)
+	}
+	return dst
+}
+
+// escapeInJSON escapes in valid JSON what [appendJSONString] also escapes.
+var escapeInJSON = strings.NewReplacer("\u2028", `\u2028`, "\u2029", `\u2029`, "\x7f", `\u007f`)
 
 // jsonNames returns the name of each field as a JSON key, with its colon. A name
 // that occurred before gets a number, so that no key occurs twice.

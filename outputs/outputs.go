@@ -14,8 +14,12 @@
 //	err = w.Close()
 //
 // The text of a value is the same in every text format: numbers are exact,
-// instants are RFC 3339 in UTC, intervals are ISO 8601, bytes are base64, and
-// nested values are JSON.
+// instants are RFC 3339 in UTC, intervals are ISO 8601, bytes are base64, UUIDs have
+// their usual form, and nested values are JSON. A column of JSON texts (the extension
+// type arrow.json) is part of the JSON in ndjson and within nested values: without the
+// white space, and with the digits of its numbers. A text that is not valid JSON is
+// written there as a string. The arrow format has extension types as storage types with
+// metadata, from which a reader restores those that it knows.
 //
 // See outputs/file for outputs in files.
 package outputs
@@ -27,6 +31,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // Writer writes record batches to one output. It is not safe for concurrent use.
@@ -34,8 +40,8 @@ import (
 // A method that fails to write leaves the output in an unknown state. Later calls
 // return the same error; Close and Abort still free the writer's memory.
 type Writer interface {
-	// Write adds the rows of a record, which must have the writer's schema. It does
-	// not retain the record. The output is buffered until Flush or Close.
+	// Write adds the rows of a record, which must have the types of the writer's schema.
+	// It does not retain the record. The output is buffered until Flush or Close.
 	Write(record arrow.RecordBatch) error
 
 	// Flush writes everything that is buffered to the underlying io.Writer and
@@ -129,6 +135,7 @@ type cellEncoder interface {
 // writer is the Writer of every format.
 type writer struct {
 	format  Format
+	schema  *arrow.Schema // of the records, normalized
 	out     *buffer
 	encoder encoder
 	err     error // why the writer cannot be used anymore
@@ -151,6 +158,8 @@ func (f Format) NewWriter(w io.Writer, schema *arrow.Schema, o Options) (Writer,
 	if o.Allocator == nil {
 		o.Allocator = memory.DefaultAllocator
 	}
+	schema = sources.NormalizeSchema(schema)
+	records := schema
 	var flat *flattener
 	if o.Flatten {
 		var err error
@@ -174,14 +183,33 @@ func (f Format) NewWriter(w io.Writer, schema *arrow.Schema, o Options) (Writer,
 		out.free()
 		return nil, err
 	}
-	return &writer{format: f, out: out, encoder: e}, nil
+	return &writer{format: f, schema: records, out: out, encoder: e}, nil
 }
 
 func (w *writer) Write(record arrow.RecordBatch) error {
 	if w.err == nil {
-		w.err = w.encoder.write(record)
+		w.err = w.write(record)
 	}
 	return w.err
+}
+
+// write writes a record under the writer's schema, so that the encoders find the
+// metadata of all fields, also of nested ones.
+func (w *writer) write(record arrow.RecordBatch) error {
+	if got := record.Schema(); got != w.schema {
+		got = sources.NormalizeSchema(got)
+		if got.NumFields() != w.schema.NumFields() {
+			return fmt.Errorf("outputs: the record has %d columns, the writer's schema has %d", got.NumFields(), w.schema.NumFields())
+		}
+		for i, f := range w.schema.Fields() {
+			if t := got.Field(i).Type; !arrow.TypeEqual(t, f.Type) {
+				return fmt.Errorf("outputs: column %q of the record is %s, in the writer's schema it is %s", f.Name, t, f.Type)
+			}
+		}
+	}
+	record = sources.WithSchema(record, w.schema)
+	defer record.Release()
+	return w.encoder.write(record)
 }
 
 func (w *writer) Flush() (int64, error) {

@@ -32,7 +32,7 @@ func newTable(out *buffer, schema *arrow.Schema, o Options) (encoder, error) {
 	t := &tableEncoder{out: out, look: o.Table, fields: schema.Fields(), right: make([]bool, schema.NumFields())}
 	for i, f := range t.fields {
 		id := sources.ValueType(f.Type).ID()
-		t.right[i] = arrow.IsInteger(id) || arrow.IsFloating(id) || arrow.IsDecimal(id)
+		t.right[i] = sources.FieldType(f) == sources.Number || arrow.IsInteger(id) || arrow.IsFloating(id) || arrow.IsDecimal(id)
 	}
 	return t, nil
 }
