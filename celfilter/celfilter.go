@@ -35,6 +35,9 @@ import (
 //
 // Parse is safe for concurrent use.
 func Parse(table *sources.Table, text string) (sources.Predicate, error) {
+	normal := *table
+	normal.Schema = sources.NormalizeSchema(table.Schema)
+	table = &normal
 	tr := &translator{text: text, table: table}
 	if line, column, ok := invalidUTF8(text); ok {
 		return nil, tr.faultAt(line, column, "the text is not valid UTF-8")

@@ -32,7 +32,9 @@ func whereTable() *sources.Table {
 			{Name: "local", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
 			{Name: "took", Type: arrow.FixedWidthTypes.Duration_ms},
 			{Name: "tags", Type: arrow.ListOf(arrow.BinaryTypes.String)},
-			{Name: "uid", Type: extensions.NewUUIDType()},
+			{Name: "uid", Type: &arrow.FixedSizeBinaryType{ByteWidth: 16}, Metadata: arrow.MetadataFrom(map[string]string{sources.MetaExtension: sources.ExtensionUUID})},
+			{Name: "hash", Type: &arrow.FixedSizeBinaryType{ByteWidth: 16}},
+			{Name: "doc", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(map[string]string{sources.MetaExtension: sources.ExtensionJSON})},
 			{Name: "ship via", Type: arrow.BinaryTypes.String},
 			{Name: "in", Type: arrow.PrimitiveTypes.Int32},
 			{Name: "total", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(sources.Meaning{Equality: sources.ByNumber, Order: sources.ByNumber}.Metadata())},
@@ -99,16 +101,36 @@ func TestWhereBecomesPredicates(t *testing.T) {
 		{`local == timestamp("2024-01-31 10:00:00")`, `local = 2024-01-31T10:00:00Z`},
 		{`clock < time("00:00:01")`, `clock < 1000000`},
 		{`took > duration("1s")`, `took > 1000`},
-		{`uid == "00000000-0000-0000-0000-0000000000ff"`, `uid = 0x000000000000000000000000000000ff`},
+		{`uid == "00000000-0000-0000-0000-0000000000ff"`, `uid = 00000000-0000-0000-0000-0000000000ff`},
+		{`"0B5F0000-0000-0000-0000-0000000000FF" > uid`, `uid < 0b5f0000-0000-0000-0000-0000000000ff`},
+		{`uid != "0b5f00000000000000000000000000ff"`, `uid <> 0b5f0000-0000-0000-0000-0000000000ff`},
+		{`!(uid in ["00000000-0000-0000-0000-000000000001", "00000000000000000000000000000002", null])`, `not (uid in (00000000-0000-0000-0000-000000000001, 00000000-0000-0000-0000-000000000002, NULL))`},
+		{`uid == b"0123456789abcdef"`, `uid = 30313233-3435-3637-3839-616263646566`},
+		{`uid != null`, `uid is not null`},
+		{`hash == b"0123456789abcdef"`, `hash = 0x30313233343536373839616263646566`},
+		{`doc == "{}" || doc.startsWith("[")`, `(doc = "{}" or doc has prefix "[")`},
 	} {
 		p, err := Parse(whereTable(), test.where)
 		if err != nil {
 			t.Errorf("%s: %v", test.where, err)
 			continue
 		}
-		if diff := cmp.Diff(test.want, p.String()); diff != "" {
+		if diff := cmp.Diff(test.want, sources.DescribePredicate(p, whereTable().Schema)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.where, diff)
 		}
+	}
+}
+
+// A table whose catalog has not been normalized has the same conditions.
+func TestWhereKnowsExtensionTypes(t *testing.T) {
+	table := &sources.Table{Name: "t", Schema: arrow.NewSchema([]arrow.Field{{Name: "uid", Type: extensions.NewUUIDType()}}, nil)}
+	p, err := Parse(table, `uid == "30313233-3435-3637-3839-616263646566"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sources.Comparison{Column: "uid", Value: sources.Value{Type: &arrow.FixedSizeBinaryType{ByteWidth: 16}, V: "0123456789abcdef"}}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -156,6 +178,12 @@ func TestWhereFaultsHaveACaret(t *testing.T) {
 		{`tags == ["a"]`, `does not work on`, "     ^"},
 		{`row["tags"] == "a"`, `does not compare with a text`, "               ^"},
 		{"active &&\n  nme == \"ü\"", `line 2, column 3: table "orders" has no column "nme"`, "  ^"},
+		{`uid == "0b5f"`, `"0b5f" is not a uuid: write it as 00112233-4455-6677-8899-aabbccddeeff`, "       ^"},
+		{`uid in ["00000000-0000-0000-0000-000000000001", "x"]`, `"x" is not a uuid`, "                                                ^"},
+		{`uid == b"0"`, `column "uid" has values of 16 bytes, but the literal has 1`, "       ^"},
+		{`row["uid"] == 5`, `column "uid" is uuid and does not compare with a number`, "              ^"},
+		{`like(row["uid"], "0%")`, `like needs a text column, but "uid" is uuid`, "        ^"},
+		{`hash == "00000000-0000-0000-0000-000000000001"`, `does not work on`, "     ^"},
 		{`name == "日本" && idd == 1`, `has no column "idd"`, "                  ^"},
 		{"active &&\n  name == \"\xff\"", `line 2, column 12: the text is not valid UTF-8`, "           ^"},
 	} {

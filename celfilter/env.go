@@ -40,7 +40,7 @@ var comparableTypes = [][]*cel.Type{
 // literalFor lists pairs of a column's type and the different type of its
 // literals.
 var literalFor = [][2]*cel.Type{
-	{celUUID, cel.StringType}, {celLocal, cel.TimestampType},
+	{celUUID, cel.StringType}, {celUUID, cel.BytesType}, {celLocal, cel.TimestampType},
 	{celExact, cel.IntType}, {celExact, cel.UintType}, {celExact, cel.DoubleType}, {celExact, celDecimal}, {celExact, cel.StringType},
 }
 
@@ -128,22 +128,14 @@ func newEnv(schema *arrow.Schema) (*cel.Env, error) {
 
 // celTypeOf returns the type that a column has for the checker.
 func celTypeOf(f arrow.Field) *cel.Type {
-	if sources.FieldType(f) == sources.Number {
+	switch {
+	case sources.IsUUID(f):
+		return celUUID
+	case sources.FieldType(f) == sources.Number:
 		return celExact
 	}
-	return celTypeOfValues(f.Type)
-}
-
-func celTypeOfValues(t arrow.DataType) *cel.Type {
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		if t.ExtensionName() == "arrow.uuid" {
-			return celUUID
-		}
-		return celTypeOfValues(t.StorageType())
-	case *arrow.DictionaryType:
-		return celTypeOfValues(t.ValueType)
-	case *arrow.TimestampType:
+	t := sources.ValueType(f.Type)
+	if t, ok := t.(*arrow.TimestampType); ok {
 		if t.TimeZone == "" {
 			return celLocal
 		}
@@ -172,4 +164,15 @@ func celTypeOfValues(t arrow.DataType) *cel.Type {
 		return cel.DurationType
 	}
 	return celOther
+}
+
+// typeName returns the type of a column as errors write it.
+func typeName(f arrow.Field) string {
+	switch {
+	case sources.IsUUID(f):
+		return "uuid"
+	case sources.FieldType(f) == sources.Number:
+		return sources.Number.String()
+	}
+	return f.Type.String()
 }

@@ -1,7 +1,6 @@
 package celfilter
 
 import (
-	"encoding/hex"
 	"math/big"
 	"regexp"
 	"strconv"
@@ -23,7 +22,7 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 	t := field.Type
 	want := celTypeOf(field)
 	wrong := func(got string) (bound, error) {
-		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, shownType(field), got)
+		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, typeName(field), got)
 	}
 	exactly := func(v any) (bound, error) { return bound{value: typedAs(t, v), exact: true}, nil }
 	isNumber := holdsNumbers(want)
@@ -53,18 +52,18 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 				return bound{value: n, exact: true}, nil
 			}
 			if want == celUUID {
-				id, ok := parseUUID(string(v))
+				id, ok := sources.ParseUUID(string(v))
 				if !ok {
-					return bound{}, tr.fault(e, "%q is not a UUID", string(v))
+					return bound{}, tr.fault(e, "%q is not a uuid: write it as 00112233-4455-6677-8899-aabbccddeeff", string(v))
 				}
-				return exactly(id)
+				return exactly(string(id[:]))
 			}
 			if want != cel.StringType {
 				return wrong("text")
 			}
 			return exactly(string(v))
 		case types.Bytes:
-			if want != cel.BytesType {
+			if want != cel.BytesType && want != celUUID {
 				return wrong("bytes literal")
 			}
 			if f, ok := sources.ValueType(t).(*arrow.FixedSizeBinaryType); ok && len(v) != f.ByteWidth {
@@ -97,7 +96,7 @@ func (tr *translator) literal(e celast.Expr, field arrow.Field) (bound, error) {
 func (tr *translator) constructed(e celast.Expr, function, text string, field arrow.Field) (bound, error) {
 	want := celTypeOf(field)
 	wrong := func() (bound, error) {
-		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, shownType(field), function)
+		return bound{}, tr.fault(e, "column %q is %s and does not compare with a %s", field.Name, typeName(field), function)
 	}
 	bad := func(example string) (bound, error) {
 		return bound{}, tr.fault(e, "%q is not a %s: write it as %s", text, function, example)
@@ -156,14 +155,6 @@ func (tr *translator) constructed(e celast.Expr, function, text string, field ar
 		return boundOf(nanoseconds(instant), field.Type), nil
 	}
 	return bound{}, tr.fault(e, "this must be a literal")
-}
-
-// shownType returns the type of a column for an error.
-func shownType(f arrow.Field) arrow.DataType {
-	if t := sources.FieldType(f); t == sources.Number {
-		return t
-	}
-	return f.Type
 }
 
 // holdsNumbers reports whether a column of that type is compared with numbers.
@@ -231,13 +222,4 @@ func parseTimestamp(s string) (t time.Time, zoned, ok bool) {
 func nanoseconds(t time.Time) *big.Rat {
 	n := new(big.Int).Mul(big.NewInt(t.Unix()), big.NewInt(int64(time.Second)))
 	return new(big.Rat).SetInt(n.Add(n, big.NewInt(int64(t.Nanosecond()))))
-}
-
-// parseUUID returns the 16 bytes of a UUID in its canonical form.
-func parseUUID(s string) (string, bool) {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return "", false
-	}
-	id, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	return string(id), err == nil && len(id) == 16
 }

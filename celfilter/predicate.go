@@ -69,7 +69,7 @@ func (tr *translator) call(e celast.Expr, call celast.CallExpr) (sources.Predica
 			return nil, err
 		}
 		if t := celTypeOf(field); t != cel.StringType && t != celExact {
-			return nil, tr.fault(subject, "%s needs a text column, but %q is %s", name, field.Name, field.Type)
+			return nil, tr.fault(subject, "%s needs a text column, but %q is %s", name, field.Name, typeName(field))
 		}
 		text, ok := asText(pattern)
 		if !ok {
@@ -151,7 +151,7 @@ func (tr *translator) in(e, left, right celast.Expr) (sources.Predicate, error) 
 		return nil, tr.fault(right, "in needs a list of literals, such as [1, 2, 3]")
 	}
 	if celTypeOf(field) == celOther {
-		return nil, tr.fault(e, "column %q is %s, whose values cannot be compared", field.Name, field.Type)
+		return nil, tr.fault(e, "column %q is %s, whose values cannot be compared", field.Name, typeName(field))
 	}
 	in := sources.In{Column: field.Name}
 	none := bound{value: typedAs(field.Type, zeroOf(field.Type))} // not used for numbers in text, which are all exact
