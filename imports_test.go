@@ -120,7 +120,7 @@ var rules = map[string]rule{
 		tests: []string{module + "/plugins/...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit/pgtest", "github.com/jackc/pgx/v5"},
 	},
 	"host/cachedir": {
-		may:   []string{arrow, module + "/core...", module + "/sources", "github.com/klauspost/compress/zstd"},
+		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/wire", "github.com/klauspost/compress/zstd"},
 		never: heavyArrow,
 		tests: []string{module + "/host", module + "/plugins/csv"},
 	},

@@ -18,6 +18,7 @@ import (
 	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/sources/wire"
 )
 
 // A file consists of the magic line, the SHA-256 of everything after it, the length
@@ -31,6 +32,7 @@ const (
 	tempPrefix = ".writing-"
 	tempAge    = time.Hour
 	maxLabel   = 16 << 20
+	maxPage    = 4 << 30
 )
 
 // label describes the answer in a file.
@@ -126,32 +128,46 @@ func (d *Dir) load(path string, q query.Key, schema *arrow.Schema, give func(sou
 		return nil, err
 	}
 	defer unpacker.Close()
-	pages, err := ipc.NewReader(unpacker, ipc.WithAllocator(memory.DefaultAllocator), ipc.WithDelayReadSchema(false))
-	if err != nil {
-		return nil, err
-	}
+	pages := wire.NewDecoder(memory.DefaultAllocator)
 	defer pages.Release()
-	if !pages.Schema().Equal(schema) {
-		return nil, errors.New("the columns differ from those of the table")
-	}
 	n := 0
-	for ; pages.Next(); n++ {
-		if n == len(l.Pages) {
-			return nil, errors.New("the file has more pages than its label")
+	for ; ; n++ {
+		record, err := pages.ReadUnsized(unpacker, maxPage)
+		if s := pages.Schema(); s != nil && !s.Equal(schema) {
+			if err == nil {
+				record.Release()
+			}
+			return nil, errors.New("the columns differ from those of the table")
 		}
-		p := l.Pages[n]
-		page := sources.Batch{Record: pages.RecordBatch(), Cursor: p.Cursor, Skipped: sources.Skipped{Records: p.Skipped, Locations: p.First}}
-		if !give(page) {
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		enough, err := l.give(n, record, give)
+		record.Release()
+		switch {
+		case err != nil:
+			return nil, err
+		case enough:
 			return nil, errEnough
 		}
-	}
-	if err := pages.Err(); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
 	}
 	if n != len(l.Pages) {
 		return nil, errors.New("the file has fewer pages than its label")
 	}
 	return &cache.Entry{Key: q, Version: l.Version, At: l.Asked, Expires: l.Expires, Schema: schema}, nil
+}
+
+// give passes on the page with number n. enough tells that the caller wants no more.
+func (l label) give(n int, record arrow.RecordBatch, to func(sources.Batch) bool) (enough bool, err error) {
+	if n == len(l.Pages) {
+		return false, errors.New("the file has more pages than its label")
+	}
+	p := l.Pages[n]
+	page := sources.Batch{Record: record, Cursor: p.Cursor, Skipped: sources.Skipped{Records: p.Skipped, Locations: p.First}}
+	return !to(page), nil
 }
 
 // verify checks the checksum of a file and leaves the file positioned after it.

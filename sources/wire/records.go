@@ -129,9 +129,20 @@ func (d *Decoder) Release() {
 // if in or the stream ends before a record. The caller must release the record. After
 // any other error, the decoder must not be used except for Release.
 func (d *Decoder) Read(in io.Reader, size int64) (arrow.RecordBatch, error) {
-	limited := &io.LimitedReader{R: in, N: size}
+	return d.read(&io.LimitedReader{R: in, N: size}, true)
+}
+
+// ReadUnsized is Read for an input whose size is not known, such as a compressed file,
+// and that may go on after the end of the stream. The next record may take up to most
+// bytes of it, with its dictionaries.
+func (d *Decoder) ReadUnsized(in io.Reader, most int64) (arrow.RecordBatch, error) {
+	return d.read(&io.LimitedReader{R: in, N: most}, false)
+}
+
+// read is Read; sized tells whether in ends with the stream.
+func (d *Decoder) read(in *io.LimitedReader, sized bool) (arrow.RecordBatch, error) {
 	for {
-		m, p, err := d.message(limited)
+		m, p, err := d.message(in, sized)
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +202,7 @@ func (d *Decoder) add(m message, p packet) (arrow.RecordBatch, error) {
 }
 
 func (d *Decoder) schemaOnly(in io.Reader, size int64) error {
-	m, p, err := d.message(&io.LimitedReader{R: in, N: size})
+	m, p, err := d.message(&io.LimitedReader{R: in, N: size}, true)
 	if err == io.EOF {
 		return invalid("malformed schema: it is empty")
 	}
@@ -210,8 +221,8 @@ func (d *Decoder) schemaOnly(in io.Reader, size int64) error {
 const maxMetadata = 16 << 20
 
 // message reads one message. The caller must release its body.
-func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
-	if in.N == 0 {
+func (d *Decoder) message(in *io.LimitedReader, sized bool) (message, packet, error) {
+	if in.N == 0 && sized {
 		return message{}, packet{}, io.EOF
 	}
 	var head [8]byte
@@ -226,7 +237,7 @@ func (d *Decoder) message(in *io.LimitedReader) (message, packet, error) {
 		return message{}, packet{}, invalid("no Arrow message begins here")
 	}
 	if n == 0 {
-		if in.N > 0 {
+		if in.N > 0 && sized {
 			return message{}, packet{}, invalid("%d bytes of data after the end of the stream", in.N)
 		}
 		return message{}, packet{}, io.EOF
