@@ -91,10 +91,10 @@ func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources
 	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
 	streamCtx, stop := p.options.Timeouts.StreamContext(ctx)
 	loader := relation.NewLoader(streamCtx, relation.LoaderConfig{
-		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options), ReadAhead: p.options.ReadAhead,
+		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options, p.identity), ReadAhead: p.options.ReadAhead,
 	})
 	reader, err := cache.OpenReader(ctx, cache.ReaderConfig{
-		Cache: r.user(p.options), Session: session, Query: p.pushed, Parent: r.Budget,
+		Cache: r.user(p.options, p.identity), Session: session, Query: p.pushed, Parent: r.Budget,
 		Consistent: p.related(), Partitioned: p.parallel.workers > 1,
 		Scan: func(ctx context.Context) sources.Batches {
 			return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)

@@ -87,8 +87,17 @@ type Resources struct {
 	// none. It requires SourceID.
 	Cache *cache.Cache
 	// SourceID is the identity of the source, from [query.Identify]. Sources with the
-	// same identity must yield the same rows.
+	// same SourceID must yield the same rows if the [sources.Catalog.Identity] of their
+	// catalogs is the same too.
 	SourceID query.Fingerprint
+	// OpenID stands for the identity of the catalog if that is empty. Such a source does
+	// not say what its rows depend on, so sources that were opened separately should
+	// have different OpenIDs.
+	OpenID string
+	// MemoryOnly keeps the results out of the cache's [cache.Store], and does not read
+	// them from there. The results of a source whose catalog has no identity are never
+	// there.
+	MemoryOnly bool
 	// Observer is called as the stream works. It is not shared with other streams.
 	Observer Observer
 }
@@ -126,7 +135,7 @@ func (o Options) checked(q Query, r Resources) (Options, error) {
 	if o.Memory < 0 {
 		fault("Memory must not be negative (got %d)", o.Memory)
 	}
-	for _, err := range []error{o.Pressure.Check(), o.Retry.Check(), r.user(o).Check()} {
+	for _, err := range []error{o.Pressure.Check(), o.Retry.Check(), r.user(o, "").Check()} {
 		if err != nil {
 			faults = append(faults, sources.WithOp("stream", q.Table, err))
 		}
@@ -139,9 +148,14 @@ func (o Options) checked(q Query, r Resources) (Options, error) {
 	return o, errors.Join(faults...)
 }
 
-// user returns how a stream with these options uses the cache.
-func (r Resources) user(o Options) cache.Use {
-	return cache.Use{Cache: r.Cache, SourceID: r.SourceID, Policy: o.Caching}
+// user returns how a stream with these options uses the cache, for a source with
+// that identity of its catalog.
+func (r Resources) user(o Options, identity string) cache.Use {
+	use := cache.Use{Cache: r.Cache, SourceID: r.SourceID, Identity: identity, MemoryOnly: r.MemoryOnly, Policy: o.Caching}
+	if identity == "" {
+		use.Identity, use.MemoryOnly = r.OpenID, true
+	}
+	return use
 }
 
 // limit returns the memory limit of a stream, in bytes.

@@ -13,6 +13,7 @@ type plan struct {
 	query    Query
 	options  Options
 	table    *sources.Table
+	identity string         // of the catalog
 	pushed   *sources.Query // the part that the table does
 	residual query.Residual // the part that the engine does
 	tree     *relation.Tree // the relations to load
@@ -41,7 +42,7 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{query: q, options: o, table: table, pushed: pushed, residual: residual, tree: tree, scanned: table.ScanSchema(residual.Columns), limit: limit}
+	p := &plan{query: q, options: o, table: table, identity: catalog.Identity, pushed: pushed, residual: residual, tree: tree, scanned: table.ScanSchema(residual.Columns), limit: limit}
 	if err := p.resume(); err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func (c *Cache) Close() error {
 // one that the entry was put with. The caller must call [Entry.Release]. Get counts as
 // a hit or a miss.
 func (c *Cache) Get(key query.Key, schema *arrow.Schema) *Entry {
-	e, pages := c.find(key, schema)
+	e, pages := c.find(key, schema, true)
 	if e == nil {
 		c.count(func(s *Stats) { s.Misses++ })
 		return nil
@@ -217,11 +217,7 @@ func (c *Cache) Put(entry *Entry) bool {
 			return false
 		}
 	}
-	committed := pending.commit()
-	if committed {
-		c.queueSave(entry.Digest, entry.Schema)
-	}
-	return committed
+	return pending.commitAndSave(entry.Schema)
 }
 
 // Clear removes all entries, from the store too, and discards results that are
@@ -283,9 +279,10 @@ func (c *Cache) dropMatching(cause evictionCause, source query.Fingerprint, tabl
 }
 
 // find returns the entry with that key and a reference to each of its pages, from
-// memory or from the store. It returns nil if there is no entry or it has expired.
-func (c *Cache) find(key query.Key, schema *arrow.Schema) (*heldEntry, []*contiguousPage) {
-	if e, pages := c.findInMemory(key.Digest); e != nil || c.options.Store == nil {
+// memory or, if stored is set, from the store. It returns nil if there is no entry or
+// it has expired.
+func (c *Cache) find(key query.Key, schema *arrow.Schema, stored bool) (*heldEntry, []*contiguousPage) {
+	if e, pages := c.findInMemory(key.Digest); e != nil || c.options.Store == nil || !stored {
 		return e, pages
 	}
 	// A pending entry is invalidated with the others while the store loads it.
@@ -298,7 +295,15 @@ func (c *Cache) find(key query.Key, schema *arrow.Schema) (*heldEntry, []*contig
 		pending.abandon()
 		return nil, nil
 	}
-	pending.version, pending.readAt, pending.expires = loaded.Version, loaded.At, loaded.Expires
+	// The store has times of the wall clock. If that was set back to before the read
+	// began, nobody knows how old the entry is. From here on the entry's age is counted
+	// by the clock of this process, which nobody can set.
+	now := time.Now()
+	if loaded.At.After(now) {
+		pending.abandon()
+		return nil, nil
+	}
+	pending.version, pending.readAt, pending.expires = loaded.Version, now.Add(-now.Sub(loaded.At)), now.Add(loaded.Expires.Sub(now))
 	if !pending.commit() {
 		return nil, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -16,6 +18,7 @@ type pendingEntry struct {
 	key             query.Key
 	version         string
 	readAt, expires time.Time
+	memoryOnly      bool  // do not save it in the store
 	limit           int64 // the maximum of bytes
 	bytes           int64 // of the pages copied so far
 	pages           []*contiguousPage
@@ -136,6 +139,18 @@ func (e *pendingEntry) commit() bool {
 	}
 	c.lru.Add(held.key.Digest, held)
 	c.stats.Kept++
+	return true
+}
+
+// commitAndSave is commit, and also queues the entry for the store, if it belongs
+// there. The schema is that of its pages.
+func (e *pendingEntry) commitAndSave(schema *arrow.Schema) bool {
+	if !e.commit() {
+		return false
+	}
+	if !e.memoryOnly {
+		e.cache.queueSave(e.key.Digest, schema)
+	}
 	return true
 }
 

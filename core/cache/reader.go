@@ -59,9 +59,22 @@ const (
 // Use configures the use of a cache by one stream. A nil Cache means none.
 type Use struct {
 	Cache *Cache
-	// SourceID is the identity of the stream's source, from [query.Identify].
+	// SourceID is the identity of the stream's source, from [query.Identify], without
+	// that of its catalog.
 	SourceID query.Fingerprint
-	Policy   Policy
+	// Identity is the [sources.Catalog.Identity] of the source's catalog, or what stands
+	// for it. Streams share results only if it is the same.
+	Identity string
+	// MemoryOnly means that the stream neither reads nor fills the cache's [Store].
+	MemoryOnly bool
+	Policy     Policy
+}
+
+// TableFingerprint identifies everything that results of a table depend on besides
+// SourceID and the query: the table as the catalog describes it, and the catalog's
+// identity.
+func (u Use) TableFingerprint(t *sources.Table) query.Fingerprint {
+	return query.Identify("table", u.Cache.TableFingerprint(t).String(), u.Identity)
 }
 
 // Check returns an error of kind [sources.Invalid] if u is not valid.
@@ -141,7 +154,7 @@ func (r *Reader) open(ctx context.Context) error {
 	}
 	ok := false
 	if r.config.Cache.Active() {
-		r.key, ok = query.KeyFrom(r.config.Cache.SourceID, c.TableFingerprint(r.table), r.config.Query)
+		r.key, ok = query.KeyFrom(r.config.Cache.SourceID, r.config.Cache.TableFingerprint(r.table), r.config.Query)
 	}
 	if !ok {
 		r.recordUsage(Bypassed)
@@ -173,14 +186,19 @@ func (r *Reader) open(ctx context.Context) error {
 
 // newPending begins the entry for the stream's result; nil if the cache is closed.
 func (r *Reader) newPending() *pendingEntry {
-	return r.config.Cache.Cache.beginEntry(r.key, r.config.Cache.Policy.MaxBytes, r.config.Cache.Policy.TTL)
+	use := r.config.Cache
+	e := use.Cache.beginEntry(r.key, use.Policy.MaxBytes, use.Policy.TTL)
+	if e != nil {
+		e.memoryOnly = use.MemoryOnly
+	}
+	return e
 }
 
 // find looks up the cached entry and reports whether it is usable: the source's
 // table must still have the entry's version.
 func (r *Reader) find(ctx context.Context, usage string) bool {
 	c := r.config.Cache.Cache
-	e, pages := c.find(r.key, r.schema)
+	e, pages := c.find(r.key, r.schema, !r.config.Cache.MemoryOnly)
 	if e == nil {
 		return false
 	}
@@ -428,8 +446,8 @@ func (r *Reader) readOwn(ctx context.Context, yield func(sources.Batch, error) b
 			return
 		}
 	}
-	if entry != nil && entry.unchanged(ctx, r.config.Session, r.config.Query) && entry.commit() {
-		r.config.Cache.Cache.queueSave(r.key.Digest, r.schema)
+	if entry != nil && entry.unchanged(ctx, r.config.Session, r.config.Query) {
+		entry.commitAndSave(r.schema)
 	}
 }
 

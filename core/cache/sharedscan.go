@@ -213,8 +213,7 @@ func (s *sharedScan) run() {
 			return
 		}
 	}
-	if caching && s.unchanged(s.ctx, s.session, s.query) && s.commit() {
-		s.cache.queueSave(s.key.Digest, s.schema)
+	if caching && s.unchanged(s.ctx, s.session, s.query) && s.commitAndSave(s.schema) {
 		s.finish(committed, errScanDone)
 		return
 	}

@@ -46,7 +46,7 @@ func Identify(parts ...string) Fingerprint {
 // that holds its result. Keys are comparable.
 type Key struct {
 	Digest Fingerprint // identifies the query, the table and the source
-	Source Fingerprint // the source's identity, from [Identify]
+	Source Fingerprint // the source's identity, from [Identify], without that of its catalog
 	Table  string      // the table's name
 }
 

@@ -172,5 +172,5 @@ func (l *Loader) versionOf(ctx context.Context, a *keyAccess) (string, error) {
 func (a *keyAccess) cacheKey(u cache.Use) (query.Key, bool) {
 	q := a.pushed
 	q.OrderBy, q.Keys = a.order, &sources.Keys{Columns: a.key, From: a.from, LimitPerKey: a.limit}
-	return query.LookupKey(u.SourceID, u.Cache.TableFingerprint(a.table), &q, a.residual, a.keyTypes, a.schema)
+	return query.LookupKey(u.SourceID, u.TableFingerprint(a.table), &q, a.residual, a.keyTypes, a.schema)
 }
