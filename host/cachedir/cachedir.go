@@ -214,7 +214,7 @@ func (d *Dir) Stats() Stats {
 		switch {
 		case err != nil:
 			s.Damaged++
-		case !time.Now().Before(l.Expires):
+		case l.expired(time.Now()):
 			s.Expired++
 		default:
 			s.Tables[l.Table]++
