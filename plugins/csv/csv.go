@@ -20,6 +20,7 @@ package csv
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,7 +99,7 @@ func open(c sources.Config) (sources.Source, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	s.root = root
+	s.root, s.where = root, directory(root)
 	if len(s.specs) == 0 {
 		_ = root.Close() // nothing was written
 		return nil, sources.Errorf(sources.NotFound, "", "", "%s: no CSV files found", c.URI)
@@ -129,7 +130,11 @@ type source struct {
 	root    *os.Root      // below which fsys is; nil where the caller made fsys
 	stdin   *onePassInput // instead of fsys; nil where there are files
 	options Options
-	specs   []tableSpec // what is known of each table, in the order of their names
+	// declared is the hash of the package, and where the directory to which the path
+	// led; empty where the caller made fsys.
+	declared []byte
+	where    string
+	specs    []tableSpec // what is known of each table, in the order of their names
 	// declaredNames are the tables of the package, whether or not they are opened.
 	declaredNames map[string]bool
 
@@ -162,7 +167,9 @@ func newSource(fsys fs.FS, pattern string, o Options) (*source, error) {
 		return nil, err
 	}
 	s.fsys = fsys
-	declared, err := readPackage(fsys, standard)
+	sum := sha256.New()
+	declared, err := readPackage(declarations{fsys, sum}, standard)
+	s.declared = sum.Sum(nil)
 	if err != nil {
 		kind := sources.KindOf(err)
 		if kind == sources.Internal {

@@ -209,8 +209,12 @@ func (s *session) find(ctx context.Context, t *table, keys *keySet) ([]positionR
 // index returns the index of a table on some of its columns: that of the session,
 // the source's cache or the directory Options.Index, or a new one.
 func (s *session) index(ctx context.Context, t *table, columns []int) (*index, error) {
+	now, _, settled, err := s.source.filesNow(t)
+	if err != nil {
+		return nil, err
+	}
 	var name strings.Builder
-	fmt.Fprintf(&name, "%s\x00%s\x00%+v", t.table, t.identity, t.dialect)
+	fmt.Fprintf(&name, "%s\x00%s\x00%+v", t.table, now, t.dialect)
 	for _, c := range columns {
 		fmt.Fprintf(&name, "\x00%+v", t.columns[c])
 	}
@@ -219,12 +223,8 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 	}
 	x := s.source.indexes.get(name.String(), s.env.Mem)
 	var kept string
-	if dir := s.source.options.Index; x == nil && dir != "" {
-		where := ""
-		if s.source.root != nil {
-			where = s.source.root.Name()
-		}
-		kept = filepath.Join(dir, fmt.Sprintf("%x.index", sha256.Sum256([]byte(where+"\x00"+name.String()))))
+	if dir := s.source.options.Index; x == nil && dir != "" && settled && s.catalog.Identity != "" {
+		kept = filepath.Join(dir, fmt.Sprintf("%x.index", sha256.Sum256([]byte(s.catalog.Identity+"\x00"+name.String()))))
 		file, err := openIndex(kept)
 		if err == nil {
 			x = &index{file: file, sparse: file.sparse}
@@ -233,11 +233,12 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 		}
 	}
 	if x == nil {
-		var err error
-		if x, err = s.build(ctx, t, columns, kept); err != nil {
+		if x, err = s.build(ctx, t, columns, kept, now); err != nil {
 			return nil, err
 		}
-		s.source.indexes.put(name.String(), x)
+		if settled {
+			s.source.indexes.put(name.String(), x)
+		}
 	}
 	s.indexes[name.String()] = x
 	return x, nil
@@ -245,8 +246,9 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 
 // build makes an index. It reads the table once, or twice if the first records are
 // in the order of the key and later ones are not. It also writes the index to the
-// file kept, unless that is empty.
-func (s *session) build(ctx context.Context, t *table, columns []int, kept string) (_ *index, err error) {
+// file kept, unless that is empty. It fails if the table's files are no longer those
+// that filesNow told.
+func (s *session) build(ctx context.Context, t *table, columns []int, kept, files string) (_ *index, err error) {
 	b := indexBuilder{session: s, table: t, columns: columns, kept: kept, sortable: t.isSortable(columns)}
 	defer func() {
 		if err != nil {
@@ -268,6 +270,12 @@ func (s *session) build(ctx context.Context, t *table, columns []int, kept strin
 		if _, err := b.pass(ctx); err != nil {
 			return nil, err
 		}
+	}
+	switch now, _, _, err := s.source.filesNow(t); {
+	case err != nil:
+		return nil, err
+	case now != files:
+		return nil, sources.Errorf(sources.Unavailable, "", "", "%s has changed while its keys were read: read again", t.files[0].name)
 	}
 	return b.finish()
 }

@@ -49,6 +49,7 @@ const maxWindow = 32 << 20
 // Offsets count these bytes, not those on disk.
 type input struct {
 	file     fs.File
+	state    fileState     // when it was opened; zero for an input that can be read once
 	zstd     *zstd.Decoder // nil for other compressions
 	reader   io.Reader
 	seekable bool // reader reads the bytes on disk, and seek works

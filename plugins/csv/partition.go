@@ -114,7 +114,7 @@ func (s *source) recordAfter(ctx context.Context, t *table, at int64) (int64, er
 		return 0, err
 	}
 	defer input.Close()
-	key := f.name + "\x00" + f.identity
+	key := f.name + "\x00" + input.state.strict()
 	// A line may end right before the position, so start one byte earlier.
 	counted, within := s.quotes.nearest(key, f.start, offset-1)
 	if err := input.seek(counted); err != nil {

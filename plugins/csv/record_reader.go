@@ -3,8 +3,6 @@ package csv
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -232,16 +230,15 @@ func (s *source) openFile(ctx context.Context, f *tableFile, d dialect) (*input,
 		return nil, err
 	}
 	info, err := file.Stat()
-	if err == nil && identity(info) != f.identity {
+	if err == nil && stateOf(info).contents() != f.state.contents() {
 		err = sources.Errorf(sources.Unavailable, "", "", "%s has changed since the source was opened: open the source again", f.name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return newInput(ctx, file, f.name, d)
-}
-
-// identity returns a string that changes with the file.
-func identity(info fs.FileInfo) string {
-	return fmt.Sprintf("%d-%d", info.Size(), info.ModTime().UnixNano())
+	in, err := newInput(ctx, file, f.name, d)
+	if err == nil {
+		in.state = stateOf(info)
+	}
+	return in, err
 }

@@ -3,7 +3,6 @@ package csv
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +31,7 @@ type table struct {
 type tableFile struct {
 	name      string
 	nameBytes []byte
-	identity  string        // when the catalog was made
+	state     fileState     // when the catalog was made
 	size      int64         // on disk
 	start     int64         // the offset of the first record
 	onePass   *onePassInput // the input to read instead of a file, or nil
@@ -86,6 +85,10 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 		return nil, sources.WithOp("catalog", "", err)
 	}
 	addLookups(catalog, tables)
+	var err error
+	if catalog.Identity, err = s.identity(tables); err != nil {
+		return nil, sources.WithOp("catalog", "", err)
+	}
 	s.catalog, s.tables = catalog, tables
 	return catalog, nil
 }
@@ -132,7 +135,7 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 	for _, name := range d.fileNames {
 		f := tableFile{name: name, nameBytes: []byte(name)}
 		if s.stdin != nil {
-			f.onePass, f.identity = s.stdin, "stdin"
+			f.onePass = s.stdin
 		} else {
 			info, err := fs.Stat(s.fsys, name)
 			if err != nil {
@@ -141,10 +144,10 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 			if info.IsDir() {
 				return nil, 0, fmt.Errorf("%s is a directory", name)
 			}
-			f.identity, f.size = identity(info), info.Size()
+			f.state, f.size = stateOf(info), info.Size()
 		}
 		t.files = append(t.files, f)
-		t.identity += name + "\x00" + f.identity + "\x00"
+		t.identity += name + "\x00" + f.state.contents() + "\x00"
 	}
 	rows := int64(0)
 	for i := range t.files {
@@ -432,25 +435,4 @@ func (t *table) checkHeader(file string, names []string) error {
 		}
 	}
 	return fileError(file, declared[len(names)], "no column %s, which %s", strings.Join(declared[len(names):], ", "), by)
-}
-
-// version returns a string that changes with the table's files, and the sum of
-// their sizes.
-func (s *source) version(t *table) (version string, size int64, err error) {
-	if t.isOnePass() {
-		return "", -1, nil
-	}
-	var b strings.Builder
-	for _, f := range t.files {
-		info, err := fs.Stat(s.fsys, f.name)
-		if err != nil {
-			return "", 0, err
-		}
-		size += info.Size()
-		fmt.Fprintf(&b, "%s-%s;", f.name, identity(info))
-	}
-	if version = b.String(); len(version) > 200 {
-		version = fmt.Sprintf("%d files, %x", len(t.files), sha256.Sum256([]byte(version)))
-	}
-	return version, size, nil
 }
