@@ -1,18 +1,9 @@
 package host
 
 import (
-	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
-	"runtime/debug"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/penstock-data/penstock/core/cache"
-	"github.com/penstock-data/penstock/core/query"
-	"github.com/penstock-data/penstock/sources"
 )
 
 // Cache configures the cache of a host. It keeps the results of queries, so that a
@@ -27,6 +18,10 @@ type Cache struct {
 	// Store, if non-nil, also keeps results when they are no longer in memory, and for
 	// later processes, such as the directory that cachedir.Open returns. The host
 	// closes it; if [New] fails, the caller still owns it.
+	//
+	// It is not used for sources whose catalog has no identity, nor by a program that was
+	// built from files with uncommitted changes: nobody can tell later what they
+	// answered.
 	Store cache.Store
 }
 
@@ -39,54 +34,3 @@ func (c *Cache) open(h *Host) (*cache.Cache, error) {
 
 // Cache returns the host's cache, or nil if [Options.Cache] is nil.
 func (h *Host) Cache() *cache.Cache { return h.cache }
-
-// Identity returns the fingerprint by which the cache identifies the source. It covers
-// the source's kind and code, its address and options, and the user whose permissions
-// it has. Sources with the same identity return the same rows. The identity is
-// specific to the user and the machine.
-func (s *Source) Identity() query.Fingerprint { return s.identity }
-
-// identify returns the identity of a source that is about to be opened. An address
-// that is not a URL may be relative to the working directory, so that is part of
-// it, as are the variables that a PostgreSQL client reads. Sizes and times of files
-// stand for the source's code, as they do for a compiler.
-func (h *Host) identify(name string, c sources.Config) query.Fingerprint {
-	parts := []string{"host 1", name, c.URI, fmt.Sprint(os.Getuid())}
-	for _, key := range slices.Sorted(maps.Keys(c.Options)) {
-		parts = append(parts, key, c.Options[key])
-	}
-	if !strings.Contains(c.URI, "://") {
-		dir, err := filepath.Abs(".")
-		if err != nil {
-			dir = err.Error()
-		}
-		parts = append(parts, "in", dir)
-	}
-	for _, pair := range slices.Sorted(slices.Values(os.Environ())) {
-		if strings.HasPrefix(pair, "PG") {
-			parts = append(parts, pair)
-		}
-	}
-	_, linked := h.options.Sources[name]
-	code := []string{}
-	switch {
-	case (name == "plugin" || name == "wasm") && !linked:
-		code = append(code, c.URI)
-	case linked && h.options.Isolation != Module:
-	default:
-		code = append(code, h.find(executableName(name)), h.find(moduleName(name)))
-	}
-	if self, err := os.Executable(); err == nil {
-		code = append(code, self)
-	}
-	for _, file := range code {
-		parts = append(parts, file)
-		if info, err := os.Stat(file); err == nil {
-			parts = append(parts, fmt.Sprint(info.Size(), info.ModTime().UnixNano()))
-		}
-	}
-	if build, ok := debug.ReadBuildInfo(); ok {
-		parts = append(parts, build.Main.Version)
-	}
-	return query.Identify(parts...)
-}

@@ -130,6 +130,9 @@ func New(o Options) (*Host, error) {
 		if h.cache, err = o.Cache.open(h); err != nil {
 			return nil, err
 		}
+		if o.Cache.Store != nil && !thisBuild().known {
+			o.Logger.Warn("results are cached in memory only: this program was built from files with uncommitted changes")
+		}
 	}
 	return h, nil
 }
@@ -186,7 +189,10 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if wall.InChild() {
 		return nil, invalid("open", "this process was started by its own program to serve a source: call process.Main first in main (import %s)", wallPackages[Process])
 	}
-	identity := h.identify(name, config)
+	var id identity
+	if h.cache != nil {
+		id = h.identify(name, config)
+	}
 	open, config, err := h.resolve(name, config)
 	if err != nil {
 		return nil, err
@@ -195,7 +201,7 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Source: opened, host: h, name: name, identity: identity, isolation: isolationOf(name, h.options.Isolation, opened), opened: time.Now()}
+	s := &Source{Source: opened, host: h, name: name, identity: id, isolation: isolationOf(name, h.options.Isolation, opened), opened: time.Now()}
 	s.breaker = h.breaker(s)
 	h.mu.Lock()
 	closed := h.closed

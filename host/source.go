@@ -9,7 +9,7 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/budget"
-	"github.com/penstock-data/penstock/core/query"
+	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -22,7 +22,7 @@ type Source struct {
 
 	host      *Host
 	name      string
-	identity  query.Fingerprint
+	identity  identity
 	isolation Isolation
 	opened    time.Time
 	breaker   *retry.Breaker
@@ -77,9 +77,12 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 		return nil, err
 	}
 	o.Name = running.Name
-	stream, err := core.Open(ctx, s.Source, q, o, core.Resources{
-		Budget: s.host.budget, Breaker: s.breaker, Cache: s.host.cache, SourceID: s.identity, Observer: running.observer(),
-	})
+	resources := s.identity.resources()
+	resources.Budget, resources.Breaker, resources.Cache, resources.Observer = s.host.budget, s.breaker, s.host.cache, running.observer()
+	if s.identity.isOutdated() {
+		o.Caching.Mode = cache.ModeBypass
+	}
+	stream, err := core.Open(ctx, s.Source, q, o, resources)
 	if err != nil {
 		s.host.registry.remove(running)
 		return nil, err

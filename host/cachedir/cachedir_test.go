@@ -91,6 +91,7 @@ func readPeople(t *testing.T, s *scans, dir string, cache settings, log *bytes.B
 	if err != nil {
 		t.Fatal(err)
 	}
+	testkit.AwaitVersion(t, source, "people")
 	stream, err := source.Stream(t.Context(), core.Query{Table: "people"}, core.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -106,14 +107,15 @@ func readPeople(t *testing.T, s *scans, dir string, cache settings, log *bytes.B
 // TestCacheOutlivesTheHost: another host with the same directory asks the source
 // for nothing, unless the file has changed.
 func TestCacheOutlivesTheHost(t *testing.T) {
+	t.Parallel()
 	s, dir, answers := &scans{}, people(t, 30_000), settings{dir: t.TempDir()}
 	first := readPeople(t, s, dir, answers, nil)
 	again := readPeople(t, s, dir, answers, nil)
 	if first.Cache != cache.Miss || again.Cache != cache.Hit || again.Checksum != first.Checksum || s.n.Load() != 1 {
 		t.Fatalf("%d scans:\n%+v\n%+v", s.n.Load(), first, again)
 	}
-	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(filepath.Join(dir, "people.csv"), later, later); err != nil {
+	earlier := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "people.csv"), earlier, earlier); err != nil {
 		t.Fatal(err)
 	}
 	if r := readPeople(t, s, dir, answers, nil); r.Cache != cache.Miss || s.n.Load() != 2 {
@@ -138,6 +140,7 @@ func answers(t *testing.T, dir string) []string {
 // TestDamagedFilesAreNoAnswers: whichever byte of a file is changed, and however
 // much of it is missing, the rows come from the source, and the log has a warning.
 func TestDamagedFilesAreNoAnswers(t *testing.T) {
+	t.Parallel()
 	s, dir, remembered := &scans{}, people(t, 40), settings{dir: t.TempDir()}
 	first := readPeople(t, s, dir, remembered, nil)
 	files := answers(t, remembered.dir)
@@ -187,6 +190,7 @@ func TestDamagedFilesAreNoAnswers(t *testing.T) {
 // TestForeignFiles: an answer under the name of another is not used, and files with
 // other names are left alone.
 func TestForeignFiles(t *testing.T) {
+	t.Parallel()
 	s, dir, other, remembered := &scans{}, people(t, 40), people(t, 50), settings{dir: t.TempDir()}
 	first := readPeople(t, s, dir, remembered, nil)
 	mine := answers(t, remembered.dir)[0]
@@ -221,10 +225,10 @@ func TestForeignFiles(t *testing.T) {
 // TestCacheDirIsBounded: the least recently used answers are removed, also if an
 // earlier host used them last.
 func TestCacheDirIsBounded(t *testing.T) {
+	t.Parallel()
 	s, remembered := &scans{}, settings{dir: t.TempDir()}
-	var dirs []string
-	for i := range 4 {
-		dirs = append(dirs, people(t, 1000))
+	dirs := []string{people(t, 1000), people(t, 1000), people(t, 1000), people(t, 1000)}
+	for i := range dirs {
 		readPeople(t, s, dirs[i], remembered, nil)
 		old := time.Now().Add(time.Duration(i-10) * time.Minute)
 		for _, file := range answers(t, remembered.dir) {
@@ -255,6 +259,7 @@ func TestCacheDirIsBounded(t *testing.T) {
 
 // TestHostsShareACacheDir: several hosts at once read, write, clear and make room.
 func TestHostsShareACacheDir(t *testing.T) {
+	t.Parallel()
 	s, cache := &scans{}, settings{dir: t.TempDir(), bytes: 40_000}
 	dirs := []string{people(t, 1000), people(t, 1001), people(t, 1002)}
 	var all sync.WaitGroup
@@ -285,6 +290,7 @@ func TestHostsShareACacheDir(t *testing.T) {
 // TestHostInvalidates: answers are dropped from memory and from the directory, by
 // source and table.
 func TestHostInvalidates(t *testing.T) {
+	t.Parallel()
 	s, answers := &scans{}, settings{dir: t.TempDir()}
 	h, err := host.New(host.Options{Sources: map[string]sources.Open{"csv": s.open}, Cache: answers.open(t, nil)})
 	if err != nil {
@@ -308,6 +314,7 @@ func TestHostInvalidates(t *testing.T) {
 		if open[i], err = h.Open(t.Context(), "csv:"+people(t, 10)); err != nil {
 			t.Fatal(err)
 		}
+		testkit.AwaitVersion(t, open[i], "people")
 		read(open[i])
 	}
 	if open[0].Identity() == open[1].Identity() {

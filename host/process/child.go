@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -57,9 +58,9 @@ const (
 	sharedWindow = 256 << 10
 )
 
-// start starts a process and connects to it. If it fails, it leaves no process and
+// start starts a process with an environment and connects to it. If it fails, it leaves no process and
 // no file behind.
-func start(ctx context.Context, o wall.Options) (*child, error) {
+func start(ctx context.Context, o wall.Options, environ []string) (*child, error) {
 	c := &child{name: o.Name, free: make(chan struct{}), gone: make(chan struct{})}
 	command := o.Command
 	if o.Self != "" {
@@ -86,7 +87,7 @@ func start(ctx context.Context, o wall.Options) (*child, error) {
 	c.meter = newMeter(c.name, o.OpenMemory)
 	c.cmd = exec.CommandContext(life, command[0], command[1:]...)
 	c.cmd.Cancel = func() error { return killGroup(c.cmd.Process) }
-	c.cmd.Env = append(os.Environ(), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.OpenMemory), 10))
+	c.cmd.Env = append(slices.Clip(environ), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.OpenMemory), 10))
 	if o.Self != "" {
 		c.cmd.Env = append(c.cmd.Env, wall.SelfVariable+"="+o.Self)
 	}

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ import (
 type pool struct {
 	options wall.Options
 	config  sources.Config
+	// environ is the environment of every process. Answers may depend on it, so those of
+	// one source must not differ from one process to the next.
+	environ []string
 	// starting is a semaphore for the start of a shared process.
 	starting chan struct{}
 
@@ -29,7 +33,7 @@ type pool struct {
 }
 
 func newPool(o wall.Options, c sources.Config) *pool {
-	return &pool{options: o, config: c, starting: make(chan struct{}, 1), all: map[*sandbox]struct{}{}}
+	return &pool{options: o, config: c, environ: os.Environ(), starting: make(chan struct{}, 1), all: map[*sandbox]struct{}{}}
 }
 
 // lease returns a sandbox for a session, and whether it is a reused one: its process
@@ -84,7 +88,7 @@ func (p *pool) reuse(limit int64) *sandbox {
 
 // open starts a process, opens its source, and leases it.
 func (p *pool) open(ctx context.Context, limit int64) (*sandbox, error) {
-	c, err := start(ctx, p.options)
+	c, err := start(ctx, p.options, p.environ)
 	if err != nil {
 		return nil, err
 	}
