@@ -64,7 +64,9 @@ func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 	for i := range l.c.Tables {
 		l.finishTable(&l.c.Tables[i])
 	}
-	return l.c, nil
+	var err error
+	l.c.Identity, err = s.identity(ctx, tx)
+	return l.c, err
 }
 
 func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {

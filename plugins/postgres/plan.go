@@ -29,7 +29,7 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	}
 	m, err := n.acquire(ctx)
 	if errors.Is(err, errBusy) {
-		if n.s.options.version != "" {
+		if n.s.options.version != "" || n.s.session.isMixed() {
 			plan.Version = uniqueVersion()
 		}
 		return plan, nil
@@ -48,6 +48,9 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	}
 	if plan.Version, err = m.version(ctx, n.s.options.version, q.Table); err != nil {
 		return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
+	}
+	if n.s.session.isMixed() {
+		plan.Version = uniqueVersion()
 	}
 	plan.Snapshot, plan.Detail = m.exported, b.sql
 	if explained.node != "" { // the plan of the server could be parsed

@@ -87,6 +87,8 @@ type source struct {
 	reserving chan struct{}
 	freeConns chan struct{}
 
+	session sessionIdentity // of the connections
+
 	mu     sync.Mutex
 	loaded *catalog
 }
@@ -181,7 +183,10 @@ JOIN pg_catalog.pg_settings s ON s.name = v.name`
 
 // configureConn applies the settings to a new connection.
 func (s *source) configureConn(ctx context.Context, conn *pgx.Conn) error {
-	return s.applySettings(ctx, conn, false)
+	if err := s.applySettings(ctx, conn, false); err != nil {
+		return err
+	}
+	return s.session.note(ctx, conn)
 }
 
 func (s *source) applySettings(ctx context.Context, conn *pgx.Conn, local bool) error {

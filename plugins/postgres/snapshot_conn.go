@@ -34,6 +34,9 @@ func (s *source) openSnapshotConn(ctx context.Context, snapshot string) (*snapsh
 		if err == nil {
 			err = s.applySettings(ctx, conn.Conn(), true)
 		}
+		if err == nil {
+			err = s.session.note(ctx, conn.Conn())
+		}
 		if err != nil {
 			m.release()
 			return nil, translateError(ctx, err)
