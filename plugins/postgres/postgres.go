@@ -27,6 +27,12 @@
 // TRUNCATE, CLUSTER and VACUUM FULL do not respect snapshots. For example, a table that
 // is truncated before a scan begins is empty for that scan.
 //
+// # Slow statements
+//
+// A page is handed on when it is due ([sources.Env.FlushAfter]), also while the scan waits
+// for the server. The server itself sends rows when it has collected 8 KiB of them, or
+// at the end of the statement.
+//
 // # Tables and columns
 //
 // The partitions of a partitioned table are not tables of the catalog; the partitioned
@@ -146,6 +152,7 @@ func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	config.ConnConfig.RuntimeParams["application_name"] = o.application
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	config.ConnConfig.DialFunc = dialDue(config.ConnConfig.DialFunc)
 	config.AfterConnect = s.configureConn
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, sources.WithOp("open", "", translateError(ctx, err))

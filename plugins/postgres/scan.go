@@ -24,10 +24,6 @@ func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	})
 }
 
-// firstPageBytes is the maximum size of the first page of a scan, which is small so that the
-// first rows arrive early. Each further page may be twice as large, up to the limit.
-const firstPageBytes = 64 << 10
-
 // scan yields the rows of a query. It returns nil if the consumer stops.
 func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources.Batch, error) bool) error {
 	st, err := n.c.Check(q)
@@ -58,39 +54,23 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	defer p.release()
 	m.conn.Conn().PgConn().Frontend().SetMaxBodyLen(n.maxRowBytes())
 	rows := m.query(ctx, b)
-	defer func() { _ = rows.close() }() // its error is handled after the last row
+	pages := newPageFeed(n, p, cursors, q.After, rows, yield)
+	rows.socket.attach(pages)
+	defer pages.end()
 
-	limits := n.env.Page.OrDefault()
-	bytes := min(limits.Bytes, firstPageBytes)
-	position, pages := int64(0), 0
-	flush := func() bool {
-		batch := sources.Batch{}
-		switch {
-		case cursors == nil:
-		case p.rows > 0:
-			batch.Cursor = cursors.cursor()
-		default:
-			batch.Cursor = q.After // the cursor of an empty page is that of the query
+	for position := int64(1); rows.NextRow(); position++ {
+		if pages.stopped {
+			return pages.err
 		}
-		batch.Record = p.record(n.env.Mem)
-		defer batch.Record.Release()
-		if pages++; pages == 1 {
-			n.openSpare()
-		}
-		bytes = min(2*bytes, limits.Bytes)
-		return yield(batch, nil)
-	}
-	for rows.NextRow() {
 		raw := rows.Values()
-		if position == 0 {
+		if position == 1 {
 			if err := checkTypes(b, rows.FieldDescriptions()); err != nil {
 				return err
 			}
 		}
-		position++
 		size := p.size(raw)
-		if p.rows > 0 && (p.rows >= limits.Rows || p.bytes+size > bytes) && !flush() {
-			return nil
+		if pages.full(size) && !pages.handOn(false) {
+			return pages.err
 		}
 		if i, err := p.append(raw); err != nil {
 			return sources.Errorf(sources.Invalid, "", "", "row %d, column %q: %w", position, b.columns[i].name, err)
@@ -103,13 +83,20 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 			return err
 		}
 	}
-	if err := rows.close(); err != nil {
-		return n.translateError(ctx, err)
+	if pages.stopped {
+		return pages.err
 	}
-	if p.rows > 0 || pages == 0 {
-		flush()
+	if err := n.translateError(ctx, rows.close()); err != nil {
+		// A retry continues after rows with a cursor, and repeats the others.
+		if p.rows > 0 && cursors != nil && sources.KindOf(err) == sources.Unavailable && !pages.handOn(false) {
+			return pages.err
+		}
+		return err
 	}
-	return nil
+	if p.rows > 0 || pages.count == 0 {
+		pages.handOn(false)
+	}
+	return pages.err
 }
 
 // maxRowBytes returns the maximum size of a row: a quarter of the session's memory limit,
@@ -137,13 +124,15 @@ func checkTypes(b *statement, fields []pgconn.FieldDescription) error {
 type resultRows struct {
 	*pgconn.ResultReader
 	conn      *snapshotConn
+	socket    *dueConn // of conn
 	kill      context.CancelFunc
 	stopWatch func() bool   // stops watching the scan's context
-	canceled  chan struct{} // closed when the statement has been canceled
+	canceled  chan struct{} // closed when the end of the scan's context has canceled the statement
 	ended     bool
 	err       error
 
-	exhausted bool // all rows were read
+	interrupted bool // interrupt was called
+	exhausted   bool // all rows were read
 }
 
 // NextRow reads the next row and reports whether there was one.
@@ -159,7 +148,7 @@ var binaryForm = []int16{1}
 // the connection is closed.
 func (m *snapshotConn) query(ctx context.Context, b *statement) *resultRows {
 	run, kill := context.WithCancel(context.WithoutCancel(ctx))
-	r := &resultRows{conn: m, kill: kill, canceled: make(chan struct{})}
+	r := &resultRows{conn: m, socket: dueConnOf(m.conn.Conn().PgConn().Conn()), kill: kill, canceled: make(chan struct{})}
 	r.stopWatch = context.AfterFunc(ctx, func() {
 		defer close(r.canceled)
 		r.cancel()
@@ -183,6 +172,20 @@ func (r *resultRows) cancel() {
 	}
 }
 
+// interrupt cancels the statement because no more rows are wanted. The first call waits
+// until the server has been asked.
+func (r *resultRows) interrupt() {
+	if r.interrupted {
+		return
+	}
+	r.interrupted = true
+	if r.stopWatch() {
+		r.cancel()
+	} else {
+		<-r.canceled
+	}
+}
+
 // close makes the connection ready for the next scan and returns the statement's error. It
 // cancels the statement if rows are left.
 func (r *resultRows) close() error {
@@ -191,26 +194,36 @@ func (r *resultRows) close() error {
 	}
 	r.ended = true
 	defer r.kill()
+	r.socket.attach(nil)
 	// A complete result need not be canceled.
 	complete := r.exhausted
 	if !complete {
-		if r.stopWatch() {
-			r.cancel()
-		} else {
-			<-r.canceled
-		}
+		r.interrupt()
 		for r.NextRow() {
 		}
 	}
 	_, r.err = r.Close()
 	r.conn.conn.Conn().PgConn().Frontend().SetMaxBodyLen(math.MaxInt32) // no limit for other messages
-	if complete && !r.stopWatch() {
+	if !r.interrupted && !r.stopWatch() {
 		<-r.canceled
 	}
-	if r.err != nil || r.conn.settingsChanged() {
+	// A request to cancel that came after the end of the statement hits the rollback.
+	if r.err != nil || r.interrupted || r.conn.settingsChanged() {
 		r.conn.rollBack()
 	}
 	return r.err
+}
+
+// abandon closes the connection in the middle of a Read, whose state is lost.
+func (r *resultRows) abandon() {
+	r.ended = true
+	defer r.kill()
+	r.interrupt()
+	r.socket.attach(nil)
+	r.conn.closeNow()
+	ctx, done := context.WithTimeout(context.Background(), cancelTimeout)
+	defer done()
+	_ = r.conn.conn.Conn().Close(ctx) // so that it is not used again
 }
 
 // settingsChanged reports whether a statement has changed settings that affect the format
