@@ -22,6 +22,7 @@ type recordReader struct {
 	file    int // the index of the open file
 	input   *input
 	scanner *scanner // nil until a file is open
+	due     *dueTime // of the page that the records go to; nil if there is none
 
 	skipped       sources.Skipped // since the last takeSkipped
 	located       int             // how many of the skipped records have a location
@@ -82,6 +83,7 @@ func (r *recordReader) seek(position int64) error {
 		r.scanner = newScanner(nil, r.table.files[file].name, r.table.dialect, r.buffer, r.mem)
 		r.scanner.blankIsRecord = r.table.width == 1
 		r.scanner.columns = r.table.width + 1
+		r.scanner.due = r.due
 	}
 	r.scanner.name, r.scanner.ahead = r.table.files[file].name, r.scanner.room()
 	if input.seekable {
@@ -100,7 +102,8 @@ func (r *recordReader) seek(position int64) error {
 }
 
 // next reads the next record and reports whether there was one. The record has as
-// many fields as the table has columns.
+// many fields as the table has columns. The error errDue means that next is to be
+// called again once the page was handed on.
 func (r *recordReader) next() (bool, error) {
 	for len(r.spans) > 0 {
 		s := &r.spans[0]

@@ -144,6 +144,8 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 	w := s.source.newRecordReader(ctx, t, s.env.Mem, buffer, spans...)
 	defer w.close()
 	p.reader, p.row = w, row{w}
+	w.due = &dueTime{env: s.env, holds: p.holds}
+	w.due.restart()
 	p.where = t.compileFilter(q.Where)
 	p.schema = table.ScanSchema(q.Columns)
 	defer func() {
@@ -172,11 +174,17 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 			return err
 		}
 		more, fault := p.fill()
-		// The records before an error are yielded first.
-		if p.rows == 0 && w.skipped.Records == 0 && (fault != nil || pages > 0) {
+		due := fault == errDue
+		if due {
+			more, fault = true, nil
+			p.position.position = w.nextPosition() // records that were left out are not read again
+		}
+		// The records before an error are yielded first. They have cursors, unless the
+		// input can be read only once and a retry is not possible anyway.
+		if !p.holds() && (fault != nil || pages > 0) {
 			return fault
 		}
-		if !p.yield(yield) {
+		if !p.yield(due, yield) {
 			return nil
 		}
 		if fault != nil || !more {
@@ -207,8 +215,11 @@ type pager struct {
 	pending  bool           // the current record did not fit the last page and begins the next one
 }
 
+// holds reports whether the page has rows, or left out records to report.
+func (p *pager) holds() bool { return p.rows > 0 || p.reader.skipped.Records > 0 }
+
 // fill adds records until the page is full or the table ends. It reports whether
-// there may be more records.
+// there may be more records. The error errDue means that the page is due.
 func (p *pager) fill() (bool, error) {
 	for {
 		if !p.pending {
@@ -314,7 +325,7 @@ func (p *pager) add() error {
 }
 
 // yield yields the page and reports whether the consumer wants more.
-func (p *pager) yield(yield func(sources.Batch, error) bool) bool {
+func (p *pager) yield(due bool, yield func(sources.Batch, error) bool) bool {
 	columns := make([]arrow.Array, 0, len(p.vectors))
 	for i := range p.vectors {
 		columns = append(columns, p.vectors[i].finish())
@@ -325,9 +336,10 @@ func (p *pager) yield(yield func(sources.Batch, error) bool) bool {
 	}
 	defer record.Release()
 	p.rows, p.bytes = 0, 0
-	batch := sources.Batch{Record: record, Skipped: p.reader.takeSkipped()}
+	batch := sources.Batch{Record: record, Due: due, Skipped: p.reader.takeSkipped()}
 	if p.table.canResume() {
 		batch.Cursor = p.table.cursor(p.position)
 	}
+	defer p.reader.due.restart()
 	return yield(batch, nil)
 }

@@ -3,6 +3,7 @@ package csv
 import (
 	"bytes"
 	"io"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -52,6 +53,7 @@ type scanner struct {
 	base   int64  // the offset of buf[0] in the file
 	eof    bool
 
+	due   *dueTime     // of the page that the records go to; nil if there is none
 	lines *lineCounter // counts the lines before base; nil if the file can be read again
 
 	start  int64  // the offset of the current record in the file
@@ -113,6 +115,7 @@ func (s *scanner) read() error {
 	// A pipe gives little at a time, but split should not start over for a few
 	// bytes.
 	wanted := min(s.filled+max(s.ahead, s.filled/2), s.room())
+	until := s.due.endOfRead()
 	for idle := 0; s.filled < wanted && idle < 100; idle++ {
 		n, err := s.in.Read(s.buf[s.filled:wanted])
 		if s.filled += n; n > 0 {
@@ -124,6 +127,9 @@ func (s *scanner) read() error {
 		}
 		if err != nil {
 			return s.unreadable(err)
+		}
+		if n > 0 && !until.IsZero() && s.filled < wanted && time.Until(until) <= 0 {
+			return nil
 		}
 	}
 	if s.filled < wanted {
@@ -167,12 +173,16 @@ func (s *scanner) ensure(n int) ([]byte, error) {
 }
 
 // next divides the next record into cells and reports whether there was one. The
-// record's bytes are valid until the next call.
+// record's bytes are valid until the next call. If the page is due, the error may be
+// errDue instead.
 func (s *scanner) next() (bool, error) {
 	for {
 		if s.from == s.filled {
 			if s.eof {
 				return false, nil
+			}
+			if s.due.mustHandOn() {
+				return false, errDue
 			}
 			if err := s.read(); err != nil {
 				return false, err
@@ -201,6 +211,9 @@ func (s *scanner) next() (bool, error) {
 			s.record = s.buf[s.from : s.from+size]
 			s.from += size
 			return true, nil
+		}
+		if s.due.mustHandOn() {
+			return false, errDue
 		}
 		if err := s.read(); err != nil {
 			return false, err
