@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ type queryFlags struct {
 	limit, chunkRows                  int64
 	maxDepth, parallel                int
 	unordered, noPushdown             bool
+	flushAfter                        time.Duration
 }
 
 func (f *queryFlags) add(c *cobra.Command) {
@@ -44,6 +46,7 @@ func (f *queryFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.orderBy, "order-by", "", "order of the rows: column[:asc|:desc][:nulls-first|:nulls-last],...")
 	flags.Int64Var(&f.limit, "limit", 0, "return at most this many rows")
 	flags.Int64Var(&f.chunkRows, "chunk-rows", 0, "process this many rows at a time (default 1000 at first, then as memory allows)")
+	flags.DurationVar(&f.flushAfter, "flush-after", sources.DefaultFlushAfter, "return rows that have waited this long for a full page or chunk; a negative time waits until it is full")
 	flags.IntVar(&f.parallel, "parallel", 0, "read this many partitions at the same time, if the source can divide the table")
 	flags.BoolVar(&f.unordered, "unordered", false, "with --parallel, return rows as they arrive, not one partition after the other")
 	flags.StringArrayVar(&f.load, "load", nil, "load these relations as nested columns; may be repeated")
@@ -57,12 +60,15 @@ func (f *queryFlags) add(c *cobra.Command) {
 // which needs the catalog.
 func (f *queryFlags) parse(c *cobra.Command, table string) (core.Query, core.Options, error) {
 	q := core.Query{Table: table, Limit: f.limit}
-	o := core.Options{ChunkRows: f.chunkRows, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth, NoPushdown: f.noPushdown}
+	o := core.Options{ChunkRows: f.chunkRows, FlushAfter: f.flushAfter, Parallel: f.parallel, Unordered: f.unordered, MaxDepth: f.maxDepth, NoPushdown: f.noPushdown}
 	var err error
 	for name, value := range map[string]int64{"limit": f.limit, "chunk-rows": f.chunkRows, "max-depth": int64(f.maxDepth), "parallel": int64(f.parallel)} {
 		if c.Flags().Changed(name) && value <= 0 {
 			return q, o, usagef("--%s must be at least 1 (got %d)", name, value)
 		}
+	}
+	if f.flushAfter == 0 {
+		return q, o, usagef("--flush-after must not be 0: 1ms returns rows almost at once, and -1s only full chunks")
 	}
 	if f.unordered && f.parallel < 2 {
 		return q, o, usagef("--unordered needs --parallel 2 or more: otherwise rows always come in the table's order")

@@ -250,10 +250,7 @@ func (f *readFlags) writeRows(ctx context.Context, to io.Writer, format outputs.
 	}
 	defer w.Abort()
 	fault, err := rows.writeTo(ctx, w, func(*core.Chunk) error {
-		if look.Width == 0 {
-			return nil
-		}
-		_, err := w.Flush() // someone is watching
+		_, err := w.Flush() // the next chunk may come late
 		return err
 	})
 	if err != nil {
