@@ -16,7 +16,10 @@ import (
 
 // MemoryTable is a table of the source that [NewMemory] returns.
 type MemoryTable struct {
-	Name   string
+	Name string
+	// Schema has the columns. Their values are compared according to the
+	// [sources.Meaning] that the fields declare. For a column that is compared by
+	// [sources.BySource], the source ignores the case of letters.
 	Schema *arrow.Schema
 	Key    []string
 	Unique [][]string
@@ -46,22 +49,30 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 	}
 	for i := range m.catalog.Tables {
 		t := &m.catalog.Tables[i]
-		add := func(table string, columns []string) {
+		// add adds a look-up for keys that come from columns of another table.
+		add := func(table string, columns []string, from string, fromColumns []string) {
+			if len(columns) == 0 {
+				return
+			}
 			target := m.catalog.Table(table)
-			same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
-			if len(columns) > 0 && !slices.ContainsFunc(target.Lookups, same) {
+			if target.Lookup(columns) == nil {
 				target.Lookups = append(target.Lookups, sources.Lookup{Columns: columns})
 			}
+			if m.folds(table, columns) || m.folds(from, fromColumns) {
+				target.Lookup(columns).Ordinals = true
+			}
 		}
-		add(t.Name, t.Key)
+		add(t.Name, t.Key, t.Name, t.Key)
 		for _, u := range t.Unique {
-			add(t.Name, u)
+			add(t.Name, u, t.Name, u)
 		}
 		for _, r := range t.Relations {
-			add(r.TargetTable, r.TargetColumns)
-			if r.Through != nil {
-				add(r.Through.Table, r.Through.Near)
+			if r.Through == nil {
+				add(r.TargetTable, r.TargetColumns, t.Name, r.Columns)
+				continue
 			}
+			add(r.Through.Table, r.Through.Near, t.Name, r.Columns)
+			add(r.TargetTable, r.TargetColumns, r.Through.Table, r.Through.Far)
 		}
 	}
 	return m, nil
@@ -75,7 +86,7 @@ func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
 		if sources.Comparable(f.Type, f.Type) {
 			ops |= sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn)
 		}
-		if sources.Comparable(f.Type, arrow.BinaryTypes.String) {
+		if sources.Comparable(f.Type, arrow.BinaryTypes.String) { // by bytes, whatever the column's meaning
 			ops |= sources.OpsOf(sources.OpPrefix, sources.OpLike)
 		}
 		filters[f.Name] = ops
@@ -85,15 +96,17 @@ func filtersOf(schema *arrow.Schema) map[string]sources.Ops {
 
 // memoryTable holds each row as it was given and as values.
 type memoryTable struct {
-	rows   [][]any
-	values [][]sources.Value
-	column map[string]int
+	rows     [][]any
+	values   [][]sources.Value
+	column   map[string]int
+	meanings []meaning // of the columns
 }
 
 func load(t MemoryTable) (*memoryTable, error) {
 	data := &memoryTable{column: map[string]int{}}
 	for i, f := range t.Schema.Fields() {
 		data.column[f.Name] = i
+		data.meanings = append(data.meanings, meaningOf(f))
 	}
 	given := func(yield func(sources.Row, error) bool) {
 		for row := range t.Rows {
@@ -112,6 +125,9 @@ func load(t MemoryTable) (*memoryTable, error) {
 			row := make([]sources.Value, len(data.column))
 			for j, c := range batch.Record.Columns() {
 				row[j] = sources.ValueAt(c, i)
+				if err := data.meanings[j].check(row[j]); err != nil {
+					return nil, err
+				}
 			}
 			data.values = append(data.values, row)
 		}
@@ -189,9 +205,9 @@ func readNumbers(b []byte, most int64, n int) ([]int64, error) {
 func (s *memorySession) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
 		table, err := s.source.catalog.Check(q)
-		var rows []int
+		var rows []answer
 		if err == nil {
-			rows, err = s.source.tables[q.Table].answer(q)
+			rows, err = s.source.answer(table, q)
 		}
 		from := int64(0)
 		if err == nil && q.After != nil {
@@ -208,12 +224,19 @@ func (s *memorySession) Scan(ctx context.Context, q *sources.Query) sources.Batc
 		if q.Limit > 0 {
 			rows = rows[:min(q.Limit, int64(len(rows)))]
 		}
-		sources.FromRows(s.env, table.ScanSchema(q.Columns), s.source.tables[q.Table].give(ctx, rows, from, q.Columns))(yield)
+		schema := table.QuerySchema(q)
+		ordinals := q.Keys != nil && table.Lookup(q.Keys.Columns).Ordinals
+		sources.FromRows(s.env, schema, s.source.tables[q.Table].give(ctx, rows, from, q.Columns, ordinals))(yield)
 	})
 }
 
-// answer returns the row numbers of the whole result, in order.
-func (t *memoryTable) answer(q *sources.Query) ([]int, error) {
+// answer is one row of a result: its number, and the ordinal of its key if the query
+// has keys.
+type answer struct{ row, ordinal int }
+
+// answer returns the rows of the whole result, in order.
+func (m *inMemory) answer(table *sources.Table, q *sources.Query) ([]answer, error) {
+	t := m.tables[q.Table]
 	from, to := int64(0), int64(len(t.rows))
 	if q.Part != nil {
 		positions, err := readNumbers(q.Part, to, 2)
@@ -222,30 +245,40 @@ func (t *memoryTable) answer(q *sources.Query) ([]int, error) {
 		}
 		from, to = positions[0], max(positions[0], positions[1])
 	}
+	where, err := t.translate(q.Where)
+	if err != nil {
+		return nil, err
+	}
 	var rows []int
 	for i := from; i < to; i++ {
-		at := func(column string) sources.Value { return t.values[i][t.column[column]] }
-		if sources.Eval(q.Where, at) == sources.True {
+		if sources.Eval(where, func(column string) sources.Value { return t.translated(int(i), column) }) == sources.True {
 			rows = append(rows, int(i))
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b int) int {
 		for _, s := range q.OrderBy {
 			c := t.column[s.Column]
-			if order := CompareBy(s, t.values[a][c], t.values[b][c]); order != 0 {
+			if order := CompareBy(s, t.meanings[c].ordered(t.values[a][c]), t.meanings[c].ordered(t.values[b][c])); order != 0 {
 				return order
 			}
 		}
 		return 0
 	})
-	if q.Keys != nil {
-		rows = t.among(rows, q.Keys)
+	switch {
+	case q.Keys == nil:
+		answers := make([]answer, len(rows))
+		for i, row := range rows {
+			answers[i].row = row
+		}
+		return answers, nil
+	case table.Lookup(q.Keys.Columns).Ordinals:
+		return m.withOrdinals(rows, q), nil
 	}
-	return rows, nil
+	return t.among(rows, q.Keys), nil
 }
 
-// CompareBy compares two values of a column by a term of an order. It returns -1, 0 or
-// +1.
+// CompareBy compares two values by a term of an order, by [sources.Compare]. It returns
+// -1, 0 or +1.
 func CompareBy(s sources.Sort, a, b sources.Value) int {
 	if a.IsNull() || b.IsNull() {
 		switch {
@@ -263,22 +296,22 @@ func CompareBy(s sources.Sort, a, b sources.Value) int {
 }
 
 // among returns the rows that match a key, up to the limit for each key.
-func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
+func (t *memoryTable) among(rows []int, keys *sources.Keys) []answer {
 	given := map[string]int{} // rows of each key so far
 	for k := range int(keys.Values.NumRows()) {
 		values := make([]sources.Value, len(keys.Columns))
 		for i := range values {
-			values[i] = sources.ValueAt(keys.Values.Column(i), k)
+			values[i] = sources.FieldValueAt(keys.Values.Schema().Field(i), keys.Values.Column(i), k)
 		}
 		if key, ok := keyText(values); ok {
 			given[key] = 0 // a key that is listed twice selects its rows once
 		}
 	}
-	var kept []int
+	var kept []answer
 	for _, row := range rows {
 		values := make([]sources.Value, len(keys.Columns))
 		for i, name := range keys.Columns {
-			values[i] = t.values[row][t.column[name]]
+			values[i] = t.meanings[t.column[name]].equal(t.values[row][t.column[name]])
 		}
 		key, ok := keyText(values)
 		n, asked := given[key]
@@ -286,7 +319,7 @@ func (t *memoryTable) among(rows []int, keys *sources.Keys) []int {
 			continue
 		}
 		given[key]++
-		kept = append(kept, row)
+		kept = append(kept, answer{row: row})
 	}
 	return kept
 }
@@ -307,20 +340,24 @@ func keyText(values []sources.Value) (string, bool) {
 	return text.String(), true
 }
 
-// give yields the rows with their cursors until the context is canceled.
-func (t *memoryTable) give(ctx context.Context, rows []int, from int64, columns []string) iter.Seq2[sources.Row, error] {
+// give yields the rows with their cursors until the context is canceled. With ordinals,
+// these are the last column.
+func (t *memoryTable) give(ctx context.Context, rows []answer, from int64, columns []string, ordinals bool) iter.Seq2[sources.Row, error] {
 	return func(yield func(sources.Row, error) bool) {
-		for i, row := range rows {
+		for i, a := range rows {
 			if err := ctx.Err(); err != nil {
 				yield(sources.Row{}, err)
 				return
 			}
-			values := t.rows[row]
+			values := t.rows[a.row]
 			if columns != nil {
 				values = make([]any, len(columns))
 				for j, name := range columns {
-					values[j] = t.rows[row][t.column[name]]
+					values[j] = t.rows[a.row][t.column[name]]
 				}
+			}
+			if ordinals {
+				values = append(slices.Clip(values), int32(a.ordinal))
 			}
 			if !yield(sources.Row{Values: values, Cursor: numbers(from + int64(i) + 1)}, nil) {
 				return

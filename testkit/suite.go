@@ -174,6 +174,7 @@ func (s *suite) checkCatalog() error {
 			}
 			columns[f.Name] = true
 		}
+		checkMeanings(t, fault)
 		has("the key", t.Name, t.Key)
 		for _, u := range t.Unique {
 			has("a unique key", t.Name, u)

@@ -90,7 +90,8 @@ func (t *table) limit() error {
 	return nil
 }
 
-// samples returns a few values of a column: the least, the greatest and another one.
+// samples returns a few values of a column, as they are stored: by [sources.Compare],
+// the least, the greatest and another one.
 func (t *table) samples(column int) []sources.Value {
 	var all []sources.Value
 	for _, row := range t.rows {
@@ -115,9 +116,11 @@ func (t *table) conditions(column int) []sources.Predicate {
 	var all []sources.Predicate
 	if sources.Comparable(f.Type, f.Type) {
 		samples := t.samples(column)
-		for _, v := range samples {
+		literals := make([]sources.Value, len(samples))
+		for i, v := range samples {
+			literals[i] = literal(f, v)
 			for op := sources.OpEq; op <= sources.OpGe; op++ {
-				all = append(all, sources.Comparison{Column: f.Name, Op: op, Value: v})
+				all = append(all, sources.Comparison{Column: f.Name, Op: op, Value: literals[i]})
 			}
 			if s, ok := v.V.(string); ok && sources.Comparable(f.Type, arrow.BinaryTypes.String) {
 				r := []rune(s)
@@ -128,8 +131,8 @@ func (t *table) conditions(column int) []sources.Predicate {
 			}
 		}
 		if len(samples) > 0 {
-			null := sources.Null(samples[0].Type)
-			all = append(all, sources.In{Column: f.Name, Values: samples}, sources.In{Column: f.Name, Values: append([]sources.Value{null}, samples[0])},
+			null := sources.Null(literals[0].Type)
+			all = append(all, sources.In{Column: f.Name, Values: literals}, sources.In{Column: f.Name, Values: append([]sources.Value{null}, literals[0])},
 				sources.Comparison{Column: f.Name, Op: sources.OpEq, Value: null})
 		}
 		all = append(all, sources.In{Column: f.Name})
@@ -152,7 +155,7 @@ func escapeLike(s string) string {
 	return string(out)
 }
 
-// expect compares the result of a predicate with that of sources.Eval.
+// expect compares the result of a predicate with that of [table.truth].
 func (t *table) expect(p sources.Predicate) error {
 	q := t.query()
 	q.Where = p
@@ -160,9 +163,14 @@ func (t *table) expect(p sources.Predicate) error {
 	if err != nil {
 		return fmt.Errorf("where %s: %w", p, err)
 	}
+	reference := t.reference()
 	var want [][]sources.Value
-	for _, row := range t.rows {
-		if sources.Eval(p, func(c string) sources.Value { return row[t.Column(c)] }) == sources.True {
+	for i, row := range t.rows {
+		truth, err := t.truth(reference, p, i)
+		if err != nil {
+			return fmt.Errorf("where %s: %w", p, err)
+		}
+		if truth == sources.True {
 			want = append(want, row)
 		}
 	}
@@ -234,6 +242,9 @@ func (t *table) keys() error {
 		return err
 	}
 	for _, l := range t.Lookups {
+		if l.Ordinals {
+			continue
+		}
 		if err := t.lookup(l); err != nil {
 			return fmt.Errorf("lookup by %q: %w", l.Columns, err)
 		}
@@ -246,7 +257,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	fields := make([]arrow.Field, len(l.Columns))
 	for i, c := range l.Columns {
 		indexes[i] = t.Column(c)
-		fields[i] = arrow.Field{Name: c, Type: sources.ValueType(t.Schema.Field(indexes[i]).Type), Nullable: true}
+		fields[i] = keyField(t.Schema.Field(indexes[i]))
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
@@ -265,8 +276,8 @@ func (t *table) lookup(l sources.Lookup) error {
 		}
 	}
 	keyOf := func(row []sources.Value) (key []sources.Value, null bool) {
-		for _, p := range indexes {
-			key, null = append(key, row[p]), null || row[p].IsNull()
+		for i, p := range indexes {
+			key, null = append(key, literal(fields[i], row[p])), null || row[p].IsNull()
 		}
 		return key, null
 	}
@@ -284,7 +295,7 @@ func (t *table) lookup(l sources.Lookup) error {
 	}
 	nulls := make([]sources.Value, len(indexes))
 	for i, f := range fields {
-		nulls[i] = sources.Null(f.Type)
+		nulls[i] = sources.Null(sources.FieldType(f))
 	}
 	list(nulls)
 	values := b.NewRecordBatch()
@@ -332,7 +343,8 @@ func (t *table) order() error {
 		return err
 	}
 	for i, f := range t.Schema.Fields() {
-		if !sources.Comparable(f.Type, f.Type) {
+		m := meaningOf(f)
+		if !sources.Comparable(f.Type, f.Type) && m.CanOrder() {
 			continue
 		}
 		for _, s := range []sources.Sort{{Column: f.Name}, {Column: f.Name, NullsFirst: true}, {Column: f.Name, Desc: true}, {Column: f.Name, Desc: true, NullsFirst: true}} {
@@ -343,7 +355,11 @@ func (t *table) order() error {
 				return fmt.Errorf("order by %+v: %w", s, err)
 			}
 			for j := 1; j < len(got); j++ {
-				if CompareBy(s, got[j-1][i], got[j][i]) > 0 {
+				x, y := m.ordered(got[j-1][i]), m.ordered(got[j][i])
+				if !m.CanOrder() && !x.IsNull() && !y.IsNull() {
+					continue // see the rule about the meaning
+				}
+				if CompareBy(s, x, y) > 0 {
 					return fmt.Errorf("order by %+v: %s comes before %s", s, got[j-1][i], got[j][i])
 				}
 			}

@@ -23,6 +23,9 @@ type table struct {
 	rows   [][]sources.Value // the first rows of a plain scan
 	whole  bool              // rows has all rows of the table
 	broken string            // why the other rules cannot be checked; empty if they can
+	// answers has, for each condition that only the source can evaluate, the rows that it
+	// returned, as text.
+	answers map[string]map[string]bool
 }
 
 var tableRules = []tableRule{
@@ -38,10 +41,12 @@ var tableRules = []tableRule{
 	{rule{"columns", "Columns lists the columns of the result in order, each once; an empty list means rows without columns."}, (*table).columns},
 	{rule{"limit", "Limit is the maximum number of rows."}, (*table).limit},
 	{rule{"stable", "While the data is the same, a query always returns the same rows in the same order."}, (*table).stable},
+	{rule{"meaning", "A column says in the metadata of its field how its values are compared. The answers of the source agree with that and with each other: of two values, one is smaller, or they are equal."}, (*table).meaning},
 	{rule{"where", "Where selects the rows for which it is true, not those for which it is unknown."}, (*table).where},
 	{rule{"logic", "It accepts And, Or and Not over the operators of Filters, not only conjuncts."}, (*table).logic},
 	{rule{"keys", "Keys selects every row that equals a key exactly once, even if the key is listed several times. A key that contains a NULL matches nothing."}, (*table).keys},
-	{rule{"order", "OrderBy is the order of the rows. Values are compared by Compare."}, (*table).order},
+	{rule{"ordinals", "A lookup with Ordinals returns a row once for every key that it equals, with the ordinal of the key in the last column, in the order of the ordinals, then in that of OrderBy; LimitPerKey applies to each key, and a key with a NULL matches nothing."}, (*table).ordinals},
+	{rule{"order", "OrderBy is the order of the rows. Values are compared according to the column's Meaning."}, (*table).order},
 	{rule{"partitions", "Parts divides the result into partitions, which together contain every row exactly once."}, (*table).parts},
 	{rule{"snapshot", "Snapshot is the Plan.Snapshot of another session of the same source. This session then sees the same point in time."}, (*table).snapshot},
 	{rule{"skipped", "Skipped counts the records left out: while the data is the same, all scans leave out the same number, whatever their pages, with the locations of the first ones."}, (*table).skipped},
