@@ -117,7 +117,7 @@ var rules = map[string]rule{
 	"host": {
 		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/wall"},
 		never: heavyArrow,
-		tests: []string{module + "/plugins/...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm", module + "/testkit/pgtest", "github.com/jackc/pgx/v5"},
+		tests: []string{module + "/plugins/...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm", module + "/testkit/pgtest", module + "/celfilter", module + "/outputs...", "github.com/jackc/pgx/v5"},
 	},
 	"host/cachedir": {
 		may:   []string{arrow, module + "/core...", module + "/sources", module + "/sources/wire", "github.com/klauspost/compress/zstd"},

@@ -26,7 +26,7 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "slow": openSlow}
+var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "slow": openSlow, "extended": openExtended}
 
 var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 

@@ -43,6 +43,7 @@ type Row struct {
 // after them.
 func FromRows(env Env, schema *arrow.Schema, rows iter.Seq2[Row, error]) Batches {
 	limits := env.Page.OrDefault()
+	schema = NormalizeSchema(schema) // not every extension type has a usable builder
 	return func(yield func(Batch, error) bool) {
 		p := pager{builder: array.NewRecordBuilder(env.Mem, schema), fields: schema.Fields()}
 		defer p.builder.Release()
@@ -133,9 +134,6 @@ var errNull = errors.New("NULL in a field that is not nullable")
 // convertAny returns v in the form that appendAny accepts for type t, and its Size.
 // The form is nil, the V of a Value, or a slice of such.
 func convertAny(v any, t arrow.DataType) (any, int64, error) {
-	if e, ok := t.(arrow.ExtensionType); ok {
-		t = e.StorageType()
-	}
 	switch t := t.(type) {
 	case arrow.ListLikeType:
 		// The size of the list without its elements, as Size counts it.
@@ -309,8 +307,6 @@ func appendAny(b array.Builder, x any) {
 		return
 	}
 	switch b := b.(type) {
-	case *array.ExtensionBuilder:
-		appendAny(b.StorageBuilder(), x)
 	case *array.BooleanBuilder:
 		b.Append(x.(bool))
 	case *array.Int8Builder:
