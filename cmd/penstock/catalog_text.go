@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -30,6 +32,7 @@ type (
 	columnJSON struct {
 		Name       string `json:"name"`
 		Type       string `json:"type"`
+		Extension  string `json:"extension,omitempty"` // Arrow's name of the logical type
 		Nullable   bool   `json:"nullable"`
 		SourceType string `json:"source_type,omitempty"`
 		Default    string `json:"default,omitempty"`
@@ -79,6 +82,7 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 		}
 		for _, f := range t.Schema.Fields() {
 			c := columnJSON{Name: f.Name, Type: f.Type.String(), Nullable: f.Nullable}
+			c.Extension, _ = f.Metadata.GetValue(sources.MetaExtension)
 			c.SourceType, _ = f.Metadata.GetValue(sources.MetaType)
 			c.Comment, _ = f.Metadata.GetValue(sources.MetaComment)
 			c.Default, _ = f.Metadata.GetValue(sources.MetaDefault)
@@ -105,6 +109,19 @@ func orEmpty[T any](list []T) []T {
 		return []T{}
 	}
 	return list
+}
+
+// typeText returns the type of a column as conditions and rows have it.
+func typeText(f arrow.Field) string {
+	switch {
+	case sources.IsUUID(f):
+		return "uuid"
+	case sources.IsJSON(f):
+		return "json"
+	case sources.FieldType(f) == sources.Number:
+		return "number"
+	}
+	return f.Type.String()
 }
 
 // writeCatalogText writes tables as text, with a line for each column and relation.
@@ -140,7 +157,7 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 			if comment, ok := f.Metadata.GetValue(sources.MetaComment); ok && comment != "" {
 				notes = append(notes, display.Printable(comment))
 			}
-			rows = append(rows, []string{display.Printable(f.Name), display.Printable(f.Type.String()), strings.Join(notes, ", ")})
+			rows = append(rows, []string{display.Printable(f.Name), display.Printable(typeText(f)), strings.Join(notes, ", ")})
 		}
 		align(&b, "  ", rows)
 		for _, u := range t.Unique {

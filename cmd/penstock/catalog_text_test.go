@@ -69,6 +69,32 @@ func TestCatalogAsJSON(t *testing.T) {
 	}
 }
 
+func TestCatalogNamesLogicalTypes(t *testing.T) {
+	field := func(name string, t arrow.DataType, meta map[string]string) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true, Metadata: arrow.MetadataFrom(meta)}
+	}
+	tables := []sources.Table{{Name: "t", Rows: -1, Schema: arrow.NewSchema([]arrow.Field{
+		field("id", &arrow.FixedSizeBinaryType{ByteWidth: 16}, map[string]string{sources.MetaExtension: sources.ExtensionUUID}),
+		field("doc", arrow.BinaryTypes.String, map[string]string{sources.MetaExtension: sources.ExtensionJSON}),
+		field("n", arrow.BinaryTypes.String, sources.Meaning{Equality: sources.ByNumber, Order: sources.ByNumber}.Metadata()),
+	}, nil)}}
+	var text, object bytes.Buffer
+	if err := writeCatalogText(&text, tables); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("t\n  id   uuid\n  doc  json\n  n    number\n", text.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := writeCatalogJSON(&object, tables); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"tables":[{"name":"t","rows":null,"columns":[{"name":"id","type":"fixed_size_binary[16]","extension":"arrow.uuid","nullable":true},` +
+		`{"name":"doc","type":"utf8","extension":"arrow.json","nullable":true},{"name":"n","type":"utf8","nullable":true}],"key":[],"unique":[],"relations":[],"can":[]}]}` + "\n"
+	if diff := cmp.Diff(want, object.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestMissingTableNamesTheNearest(t *testing.T) {
 	_, err := findTable(textCatalog(), "oders")
 	if want := `not found: there is no table "oders"; the nearest is "orders"`; err == nil || err.Error() != want {
