@@ -44,6 +44,7 @@ type term struct {
 	selected   string // the expression in the SELECT list, whose values are sent back as parameters
 	wire       wireType
 	desc       bool
+	row        bool // the values are rows, for which IS NULL is also true if all fields are NULL
 	nullable   bool
 	nullsFirst bool
 }
@@ -182,7 +183,7 @@ func (t *table) terms(order []sources.Sort) []term {
 			continue
 		}
 		seen[s.Column] = true
-		terms = append(terms, term{expr: c.compareExpr, selected: c.keysetExpr(c.compareExpr), wire: c.wire, desc: s.Desc, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
+		terms = append(terms, term{expr: c.compareExpr, selected: c.keysetExpr(c.compareExpr), wire: c.wire, desc: s.Desc, row: c.row, nullable: c.field.Nullable, nullsFirst: s.NullsFirst})
 	}
 	for _, name := range t.order {
 		if c := t.columns[name]; !seen[name] {
@@ -237,15 +238,15 @@ func (b *statement) afterCondition(last [][]byte) string {
 	for i, t := range b.terms {
 		var later, same string
 		if last[i] == nil {
-			same = t.expr + " IS NULL"
+			same = t.isNull()
 			if later = "false"; t.nullsFirst {
-				later = t.expr + " IS NOT NULL"
+				later = "NOT " + t.isNull()
 			}
 		} else {
 			same = t.expr + t.wire.operator(sources.OpEq) + params[i]
 			later = t.expr + t.after() + params[i]
 			if t.nullable && !t.nullsFirst {
-				later = "(" + later + " OR " + t.expr + " IS NULL)"
+				later = "(" + later + " OR " + t.isNull() + ")"
 			}
 		}
 		either = append(either, "("+equal+later+")")
@@ -260,6 +261,14 @@ func (b *statement) afterCondition(last [][]byte) string {
 		condition = "(" + first.expr + first.wire.operator(reached) + params[0] + " AND " + condition + ")"
 	}
 	return condition
+}
+
+// isNull returns the condition that the value of the term is NULL.
+func (t term) isNull() string {
+	if t.row {
+		return "(" + t.expr + " IS NOT DISTINCT FROM NULL)"
+	}
+	return "(" + t.expr + " IS NULL)"
 }
 
 // after returns the operator for values that come after another one.

@@ -58,6 +58,7 @@ type column struct {
 	meaning  sources.Meaning
 	// typeName is the name of the type, with its schema. For a domain it is that of its base.
 	typeName string
+	row      bool // the type is a row type
 	// selectExpr is the expression in the SELECT list.
 	selectExpr string
 	// nullExpr is a condition for NULL; it is empty if SQL cannot express it.
@@ -74,7 +75,7 @@ type wireType struct {
 	// types it is nil, and their operators are found in pg_catalog.
 	own []string
 	// single tells that several values travel as an array of texts, and each is cast: there
-	// are no arrays of arrays.
+	// are no arrays of arrays, and unnest turns an array of rows into columns.
 	single bool
 	// input is the function that reads the text of a value. It is set for the names of
 	// objects, since a cast from text reads fewer of them.
@@ -151,7 +152,7 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 	}
 	maps.Copy(meta, c.codec.meta)
 	if t != nil {
-		c.typeName = t.quoted
+		c.typeName, c.row = t.quoted, t.kind == "c"
 	}
 	wire, own := wireTypes[base]
 	switch {
@@ -176,7 +177,7 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 	switch {
 	case !c.codec.hasSpecial || o.special != specialNull:
 		c.nullExpr = bare + " IS NULL"
-		if t != nil && t.kind == "c" { // IS NULL is also true for a row of NULLs
+		if c.row { // IS NULL is also true for a row of NULLs
 			c.nullExpr = bare + " IS NOT DISTINCT FROM NULL"
 		}
 	case own:
@@ -228,7 +229,7 @@ func (c *column) compareByServer(base uint32, t *typeInfo, i columnInfo, bare, t
 		}
 		return
 	}
-	own := wireType{oid: oidText, name: t.quoted, text: true, own: t.operators, single: t.elem != 0}
+	own := wireType{oid: oidText, name: t.quoted, text: true, own: t.operators, single: t.elem != 0 || t.kind == "c"}
 	if name, ok := strings.CutPrefix(t.quoted, "pg_catalog.reg"); ok {
 		own.single, own.input = true, "pg_catalog.reg"+name+"in"
 	}
