@@ -139,10 +139,10 @@ func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		relation uint32
 		number   int16
 		readable bool
-		i        columnInfo
 	)
+	i := columnInfo{infinities: l.s.version >= 140000}
 	hidden := map[uint32][]string{}
-	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.deterministic, &i.bytewise, &i.defaults, &i.generated, &readable}
+	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.blind, &i.bytewise, &i.defaults, &i.generated, &readable}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		if !readable && l.c.tables[l.table(relation).Name].denied == "" {
 			hidden[relation] = append(hidden[relation], strconv.Quote(i.name))
@@ -322,26 +322,44 @@ func (l *catalogLoader) finishTable(t *sources.Table) {
 }
 
 // comparedByServer reports whether only the server can tell which rows of a table have a
-// key in the columns: because of their types, or of those of the columns at the other end of
-// a foreign key.
+// key in the columns: because of their types, or because a foreign key compares them with
+// columns of another equality.
 func (l *catalogLoader) comparedByServer(t *sources.Table, columns []string) bool {
-	bySource := func(table *sources.Table, names []string) bool {
-		return slices.ContainsFunc(names, func(name string) bool {
-			i := table.Column(name)
-			return i >= 0 && !sources.MeaningOf(table.Schema.Field(i)).CanEqual()
-		})
-	}
-	if bySource(t, columns) {
+	own := l.c.tables[t.Name].columns
+	if slices.ContainsFunc(columns, func(name string) bool { return !own[name].meaning.CanEqual() }) {
 		return true
 	}
 	same := func(names []string) bool {
 		return len(names) == len(columns) && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(columns, name) })
 	}
-	for _, k := range l.foreign {
-		if k.Table == t.Name && same(k.Columns) && bySource(l.c.Table(k.TargetTable), k.TargetColumns) ||
-			k.TargetTable == t.Name && same(k.TargetColumns) && bySource(l.c.Table(k.Table), k.Columns) {
-			return true
+	return slices.ContainsFunc(l.foreign, func(k sources.ForeignKey) bool {
+		if !(k.Table == t.Name && same(k.Columns) || k.TargetTable == t.Name && same(k.TargetColumns)) {
+			return false
 		}
+		near, far := l.c.tables[k.Table].columns, l.c.tables[k.TargetTable].columns
+		for i := range k.Columns {
+			if !sameEquality(near[k.Columns[i]], far[k.TargetColumns[i]]) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// sameEquality reports whether the engine can compare values of two columns as a foreign
+// key between them does. For example, that compares a numeric with a float as a float, so
+// that it finds equal what differs.
+func sameEquality(a, b *column) bool {
+	kind := func(c *column) uint32 {
+		switch c.base {
+		case oidInt2, oidInt4, oidInt8:
+			return oidNumeric
+		case oidFloat4:
+			return oidFloat8
+		case oidVarchar, oidName:
+			return oidText
+		}
+		return c.base
 	}
-	return false
+	return a.meaning.CanEqual() && b.meaning.CanEqual() && kind(a) == kind(b)
 }

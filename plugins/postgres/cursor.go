@@ -52,6 +52,9 @@ func cursorHeader(kind byte, q *sources.Query, terms []term) []byte {
 	}
 	if q.Keys != nil {
 		part("%q %d", q.Keys.Columns, q.Keys.LimitPerKey)
+		if from := q.Keys.From; from != nil {
+			part("%q %q", from.Table, from.Columns)
+		}
 		for i := range int(q.Keys.Values.NumCols()) {
 			eachValue(q.Keys.Values.Column(i), func(v sources.Value) { part("%s", v) })
 		}

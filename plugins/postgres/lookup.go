@@ -122,6 +122,9 @@ func (k keyColumn) condition(key string) string {
 			key += "::" + o.key
 		}
 		if o.keyFirst {
+			if k.asking.blind != "" { // the collation of the referenced column applies
+				key += " COLLATE " + k.asking.blind
+			}
 			return key + " OPERATOR(" + o.name + ") " + target
 		}
 		return target + " OPERATOR(" + o.name + ") " + key
@@ -247,11 +250,20 @@ func (n *session) eachInvalid(ctx context.Context, m *snapshotConn, k keyColumn,
 		for i := range formats {
 			formats[i] = 1
 		}
+		if m.exported == "" { // there is no savepoint yet
+			if _, err := m.conn.Conn().PgConn().Exec(ctx, "SAVEPOINT penstock").ReadAll(); err != nil {
+				return n.translateError(ctx, err)
+			}
+		}
 		result := m.conn.Conn().PgConn().ExecParams(ctx, b.sql, b.values, b.oids, formats, nil).Read()
 		if result.Err == nil {
 			return nil
 		}
-		m.rollBack()
+		if m.rollBack(); m.exported == "" {
+			if _, err := m.conn.Conn().PgConn().Exec(ctx, "ROLLBACK TO SAVEPOINT penstock").ReadAll(); err != nil {
+				return n.translateError(ctx, err)
+			}
+		}
 		var pg *pgconn.PgError
 		switch {
 		case !errors.As(result.Err, &pg) || !strings.HasPrefix(pg.Code, "22") && pg.Code != "42P01" && pg.Code != "42704":

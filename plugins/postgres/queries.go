@@ -24,7 +24,8 @@ ORDER BY n.nspname <> $1::text, n.nspname, c.relname`
 	// refer to columns and that is much faster if there are many.
 	columnsSQL = `
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-  coalesce(col_description(a.attrelid, a.attnum), ''), coalesce(l.collisdeterministic, true),
+  coalesce(col_description(a.attrelid, a.attnum), ''),
+  CASE WHEN l.collisdeterministic THEN '' ELSE coalesce(quote_ident(s.nspname) || '.' || quote_ident(l.collname), '') END,
   coalesce(CASE WHEN l.oid = 'pg_catalog."default"'::regcollation
     THEN coalesce(to_jsonb(b)->>'datlocprovider', 'c') = 'c' AND b.datcollate IN ('C', 'POSIX')
     ELSE l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX') END, false),
@@ -32,7 +33,7 @@ SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, format_ty
   CASE WHEN a.attgenerated <> '' THEN coalesce('always as (' || pg_get_expr(d.adbin, d.adrelid) || ')', 'always')
     WHEN a.attidentity = 'a' THEN 'always as identity' WHEN a.attidentity = 'd' THEN 'by default as identity' ELSE '' END,
   has_column_privilege(a.attrelid, a.attnum, 'SELECT')
-FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
+FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace s ON s.oid = l.collnamespace
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   JOIN pg_database b ON b.datname = current_database()
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped

@@ -445,9 +445,7 @@ func encode(c *column, wire wireType, v sources.Value) ([]byte, error) {
 		}
 		return binary.BigEndian.AppendUint64(out, math.Float64bits(x)), nil
 	case sources.Digits:
-		// The limits of PostgreSQL's numeric.
-		whole, fraction, _ := strings.Cut(strings.TrimPrefix(string(x), "-"), ".")
-		if len(whole) > 131072 || len(fraction) > 16383 {
+		if !c.holdsNumber(x) {
 			return nil, errEqualsNothing
 		}
 		return append(out, x...), nil

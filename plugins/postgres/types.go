@@ -59,6 +59,11 @@ type column struct {
 	// typeName is the name of the type, with its schema. For a domain it is that of its base.
 	typeName string
 	row      bool // the type is a row type
+	// blind is the collation, quoted, if it takes different texts for equal; else empty.
+	blind string
+	base  uint32 // the type, or for a domain its base
+	// infinities tells that a numeric can be infinite, which depends on the server.
+	infinities bool
 	// selectExpr is the expression in the SELECT list.
 	selectExpr string
 	// nullExpr is a condition for NULL; it is empty if SQL cannot express it.
@@ -120,9 +125,10 @@ type columnInfo struct {
 	shown               string // its type as PostgreSQL writes it
 	nullable            bool
 	comment             string
-	deterministic       bool // its collation is deterministic
-	bytewise            bool // its collation compares bytes
+	blind               string // its collation, quoted, if that takes different texts for equal; else empty
+	bytewise            bool   // its collation compares bytes
 	defaults, generated string
+	infinities          bool // numerics can be infinite
 }
 
 // newColumn returns the column for a description.
@@ -130,6 +136,7 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 	c := &column{name: i.name, quoted: quote(i.name)}
 	c.selectExpr = "t." + c.quoted
 	base, _, t := ts.base(i.oid, i.typmod)
+	c.base, c.blind, c.infinities = base, i.blind, i.infinities
 	meta := map[string]string{sources.MetaType: i.shown}
 	for key, value := range map[string]string{sources.MetaComment: i.comment, sources.MetaDefault: i.defaults, sources.MetaGenerated: i.generated} {
 		if value != "" {
@@ -210,7 +217,7 @@ func (c *column) compareText(i columnInfo, base uint32, t *typeInfo, bare, text 
 	c.equalExpr, c.orderExpr = c.compareExpr, c.compareExpr
 	if base == oidText || base == oidVarchar || base == oidName {
 		c.orderExpr = bare
-		if i.deterministic {
+		if i.blind == "" {
 			c.equalExpr = bare
 		}
 		if i.bytewise { // an index supports the order too
@@ -224,7 +231,7 @@ func (c *column) compareText(i columnInfo, base uint32, t *typeInfo, bare, text 
 func (c *column) compareByServer(base uint32, t *typeInfo, i columnInfo, bare, text string) {
 	switch base {
 	case oidText, oidVarchar, oidName:
-		if !i.deterministic { // different texts can be equal
+		if i.blind != "" { // different texts can be equal
 			c.meaning.Equality, c.equalExpr = sources.BySource, bare
 		}
 		return

@@ -92,6 +92,10 @@ func (b *statement) comparison(c *column, p sources.Comparison, never, always st
 	if op == sources.OpEq || op == sources.OpNe {
 		expr, wire = c.equalExpr, c.equalWire
 	}
+	if d, ok := p.Value.V.(sources.Digits); ok && op != sources.OpEq && op != sources.OpNe {
+		op, d = c.numberBound(op, d)
+		p.Value.V = d
+	}
 	raw, err := encode(c, wire, p.Value)
 	if errors.Is(err, errEqualsNothing) {
 		switch text, isText := p.Value.V.(string); {
