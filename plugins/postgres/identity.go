@@ -92,8 +92,8 @@ SELECT pg_catalog.jsonb_build_array(
     WHERE r.oid >= 16384),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', p.oid, p.xmin), ',' ORDER BY p.oid)) FROM pg_catalog.pg_proc p
     WHERE p.oid >= 16384 AND p.pronamespace IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_temp')),
-  (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.reloptions), ',' ORDER BY c.oid))
-    FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'),
+  (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relowner, c.relforcerowsecurity, c.reloptions), ',' ORDER BY c.oid))
+    FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND (c.relrowsecurity OR c.relkind = 'v') AND c.relpersistence <> 't'),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', f.oid, f.xmin), ',' ORDER BY f.oid)) FROM pg_catalog.pg_foreign_server f),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', f.ftrelid, f.xmin), ',' ORDER BY f.ftrelid)) FROM pg_catalog.pg_foreign_table f)
 )::pg_catalog.text`
