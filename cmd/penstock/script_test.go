@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/penstock-data/penstock/host/process"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode, "tokenof": tokenOf},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode, "tokenof": tokenOf, "settle": settle},
 	})
 }
 
@@ -43,6 +44,36 @@ func waitFile(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// settle waits until a file is so old that its rows can be cached.
+func settle(ts *testscript.TestScript, _ bool, args []string) {
+	file := ts.MkAbs(args[0])
+	deadline := time.Now().Add(time.Minute)
+	for last := ""; ; time.Sleep(10 * time.Millisecond) {
+		source, err := csv.Open(context.Background(), sources.Config{URI: file})
+		ts.Check(err)
+		version := versionOf(ts, source)
+		ts.Check(source.Close())
+		if version == last {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the version of %s is still %q, after %q", args[0], version, last)
+		}
+		last = version
+	}
+}
+
+// versionOf returns the version of a source's only table.
+func versionOf(ts *testscript.TestScript, source sources.Source) string {
+	catalog, err := source.Catalog(context.Background())
+	ts.Check(err)
+	session, err := source.Begin(context.Background(), sources.Env{Mem: memory.DefaultAllocator})
+	ts.Check(err)
+	plan, err := session.Plan(context.Background(), &sources.Query{Table: catalog.Tables[0].Name})
+	ts.Check(errors.Join(err, session.Close()))
+	return plan.Version
 }
 
 // dying is a source of CSV files that kills its own process after a number of pages
