@@ -144,7 +144,7 @@ var rules = map[string]rule{
 	"host/testdata/walls": {may: []string{
 		module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/plugins/...", module + "/sources", module + "/sources/wall", module + "/testkit",
 	}},
-	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd"}, never: heavyArrow},
+	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd", "github.com/zeebo/xxh3"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},
 	"plugins/postgres":        {may: []string{arrow, module + "/sources", "github.com/jackc/pgx/v5..."}, never: heavyArrow, tests: []string{module + "/testkit/pgtest"}},
 	"plugins/postgres/plugin": {may: []string{module + "/plugins/postgres", module + "/sources/serve"}},

@@ -10,46 +10,68 @@ import (
 type cursorPosition struct {
 	position int64
 	rows     int64 // that were given
+	prefix   prefixState
 }
 
 // The first bytes of cursors and partitions. They change with the format.
 const (
-	cursorVersion = 2
+	cursorVersion = 3
 	partVersion   = 1
 )
 
+// A cursor has its position, the rows before it, the position up to which the scan has read, its
+// cuts, and two hashes. The rest are the names, sizes and times of the files: a cursor
+// stays valid if the files are copied, or their permissions change.
 func (t *table) cursor(p cursorPosition) sources.Cursor {
 	c := sources.Cursor{cursorVersion}
 	c = binary.AppendUvarint(c, uint64(p.position))
 	c = binary.AppendUvarint(c, uint64(p.rows))
+	c = binary.AppendUvarint(c, uint64(p.prefix.upTo))
+	c = binary.AppendUvarint(c, uint64(len(p.prefix.cuts)))
+	for _, at := range p.prefix.cuts {
+		c = binary.AppendUvarint(c, uint64(at))
+	}
+	c = append(append(c, p.prefix.digest[:]...), p.prefix.files[:]...)
 	return append(c, t.identity...)
 }
 
 func (t *table) parseCursor(c sources.Cursor) (p cursorPosition, err error) {
-	numbers, identity, ok := readNumbers(c, cursorVersion)
-	if !ok {
-		return p, sources.Errorf(sources.Invalid, "", "", "the cursor was not made by this source")
+	foreign := sources.Errorf(sources.Invalid, "", "", "the cursor was not made by this source")
+	if len(c) == 0 || c[0] != cursorVersion {
+		return p, foreign
+	}
+	numbers, b, ok := readNumbers(c[1:], 4)
+	if !ok || numbers[3] > maxCuts {
+		return p, foreign
 	}
 	p = cursorPosition{position: numbers[0], rows: numbers[1]}
-	if identity != t.identity || !t.contains(p.position) {
-		return p, sources.Errorf(sources.Invalid, "", "", "the cursor belongs to another file, or %s has changed since it was made: read the table from the start", t.files[0].name)
+	p.prefix.upTo = numbers[2]
+	if p.prefix.cuts, b, ok = readNumbers(b, int(numbers[3])); !ok || len(b) < len(p.prefix.digest)+len(p.prefix.files) {
+		return p, foreign
+	}
+	b = b[copy(p.prefix.digest[:], b):]
+	b = b[copy(p.prefix.files[:], b):]
+	if string(b) != t.identity || !t.contains(p.position) {
+		return p, errChanged(t)
+	}
+	last := int64(0)
+	for _, at := range append(p.prefix.cuts, p.prefix.upTo) {
+		if at < last || at > 0 && !t.contains(at) {
+			return p, foreign
+		}
+		last = at
 	}
 	return p, nil
 }
 
-// readNumbers decodes two numbers after the version byte, and returns the rest as
-// a string.
-func readNumbers(b []byte, version byte) (numbers [2]int64, rest string, ok bool) {
-	if len(b) == 0 || b[0] != version {
-		return numbers, "", false
-	}
-	b = b[1:]
-	for i := range numbers {
-		n, size := binary.Uvarint(b)
-		if size <= 0 || n > 1<<62 {
-			return numbers, "", false
+// readNumbers decodes n numbers, and returns the bytes after them.
+func readNumbers(b []byte, n int) (numbers []int64, rest []byte, ok bool) {
+	for range n {
+		number, size := binary.Uvarint(b)
+		if size <= 0 || number > 1<<62 {
+			return nil, nil, false
 		}
-		numbers[i], b = int64(n), b[size:]
+		numbers, b = append(numbers, int64(number)), b[size:]
 	}
-	return numbers, string(b), true
+	return numbers, b, true
 }

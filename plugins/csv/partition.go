@@ -50,10 +50,17 @@ func (t *table) canPartition() bool {
 }
 
 func (t *table) parsePartition(b sources.Part) (positionRange, error) {
-	numbers, identity, ok := readNumbers(b, partVersion)
+	invalid := sources.Errorf(sources.Invalid, "", "", "the partition does not belong to this table, or its file has changed: plan again")
+	if len(b) == 0 || b[0] != partVersion {
+		return positionRange{}, invalid
+	}
+	numbers, identity, ok := readNumbers(b[1:], 2)
+	if !ok {
+		return positionRange{}, invalid
+	}
 	s := positionRange{numbers[0], numbers[1]}
-	if !ok || identity != t.identity || !t.contains(s.from) || s.to <= s.from || fileOf(s.to) != fileOf(s.from) {
-		return s, sources.Errorf(sources.Invalid, "", "", "the partition does not belong to this table, or its file has changed: plan again")
+	if string(identity) != t.identity || !t.contains(s.from) || s.to <= s.from || fileOf(s.to) != fileOf(s.from) {
+		return s, invalid
 	}
 	return s, nil
 }

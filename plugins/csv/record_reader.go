@@ -3,6 +3,7 @@ package csv
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -17,6 +18,7 @@ type recordReader struct {
 	table  *table
 	mem    memory.Allocator
 	buffer int             // bytes to read at a time
+	prefix *prefix         // takes what is read; may be nil
 	spans  []positionRange // what is left to read, in order and disjoint
 
 	file    int // the index of the open file
@@ -66,7 +68,7 @@ func (r *recordReader) seek(position int64) error {
 				r.scanner.from = int(ahead)
 				return nil
 			}
-			r.scanner.reset(r.input.reader, offset)
+			r.scanner.reset(r.hashed(r.input.reader, offset), offset)
 			return r.input.seek(offset)
 		}
 		if offset >= r.scanner.offset() {
@@ -93,12 +95,21 @@ func (r *recordReader) seek(position int64) error {
 	if r.table.files[file].onePass != nil {
 		r.scanner.lines = &lineCounter{}
 	}
-	r.scanner.reset(input.reader, input.from)
 	if input.seekable {
-		r.scanner.base = offset
+		r.scanner.reset(r.hashed(input.reader, offset), offset)
 		return input.seek(offset)
 	}
+	r.scanner.reset(r.hashed(input.reader, input.from), input.from)
 	return r.scanner.discard(offset)
+}
+
+// hashed returns a reader of the open file from an offset, which adds what it reads to the
+// prefix.
+func (r *recordReader) hashed(in io.Reader, offset int64) io.Reader {
+	if r.prefix == nil {
+		return in
+	}
+	return &prefixReader{in, r.prefix, positionOf(r.file, offset)}
 }
 
 // next reads the next record and reports whether there was one. The record has as

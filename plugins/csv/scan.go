@@ -126,8 +126,20 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		}
 		from.position = max(from.position, whole.from)
 	}
+	files, err := s.source.startState(t)
+	if err != nil {
+		return err
+	}
+	read := newPrefix(t, whole.from)
+	if q.After != nil {
+		if read, err = s.source.resumePrefix(ctx, t, whole.from, from.prefix, files, q.Keys != nil); err != nil {
+			return err
+		}
+	} else if q.Keys != nil {
+		read = nil // most bytes are skipped
+	}
 	spans, buffer := []positionRange{{from.position, whole.to}}, s.buffer()
-	p := pager{table: t, limits: s.env.Page, remaining: q.Limit, position: from, from: from.position}
+	p := pager{table: t, limits: s.env.Page, remaining: q.Limit, position: from, from: from.position, files: files}
 	if q.Keys != nil {
 		p.keys = t.keySet(q.Keys)
 		var err error
@@ -142,6 +154,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		buffer = lookupBuffer
 	}
 	w := s.source.newRecordReader(ctx, t, s.env.Mem, buffer, spans...)
+	w.prefix = read
 	defer w.close()
 	p.reader, p.row = w, row{w}
 	w.due = &dueTime{env: s.env, holds: p.holds}
@@ -200,6 +213,7 @@ type pager struct {
 	table     *table
 	schema    *arrow.Schema
 	limits    sources.Limits
+	files     [8]byte // the state of the files when the scan began
 	remaining int64   // of the query's limit; 0 means no limit
 	where     filter  // nil accepts every record
 	keys      *keySet // whose records are wanted; nil accepts every record
@@ -338,6 +352,11 @@ func (p *pager) yield(due bool, yield func(sources.Batch, error) bool) bool {
 	p.rows, p.bytes = 0, 0
 	batch := sources.Batch{Record: record, Due: due, Skipped: p.reader.takeSkipped()}
 	if p.table.canResume() {
+		p.position.prefix = prefixState{}
+		if p.reader.prefix != nil {
+			p.position.prefix = p.reader.prefix.state()
+		}
+		p.position.prefix.files = p.files
 		batch.Cursor = p.table.cursor(p.position)
 	}
 	defer p.reader.due.restart()
