@@ -11,151 +11,213 @@ import (
 // the same table.
 type ForeignKey struct {
 	// Name is the name of the constraint. Empty means TABLE_COLUMNS_fkey, as in
-	// PostgreSQL.
+	// PostgreSQL. It determines the order of the relations, but not their names.
 	Name          string
 	Table         string   // the table that refers
 	Columns       []string // its columns
 	TargetTable   string   // the table that is referred to
 	TargetColumns []string // its columns, in the order of Columns; empty means its primary key
+	// Unusable says why rows cannot be found by the key, if the source knows a reason. See
+	// [Relation.Unusable].
+	Unusable string
 }
 
 // Relate sets the relations of all tables of the catalog from foreign keys, and
-// replaces those that they have. Relations are named in the same way for every source:
-// of the names listed here, a relation gets the first one that is not yet a column or
-// a relation of its table. If there is none left, it gets the last one with a number.
+// replaces those that they have. Relations are named in the same way for every source.
+// What a relation can be called depends only on its own keys:
 //
-//   - [BelongsTo], from the referencing table: the key's column without _id or Id, if
-//     it is a single column; the target table; TARGET_by_COLUMNS.
-//   - [HasOne], if the key is unique, or [HasMany], from the target table: the
-//     referencing table, if it has only one key to the target; TABLE_by_COLUMNS, with
-//     _id removed from the columns.
-//   - [ManyToMany], across a join table whose primary key consists of two foreign
-//     keys: the table at the far end; FAR_by_JOINTABLE; FAR_by_COLUMNS.
+//   - [BelongsTo], from the referencing table. The short names are the key's column
+//     without _id or Id, the target table, and TARGET_by_COLUMNS. The qualified name is
+//     TARGET__by__COLUMNS.
+//   - [HasOne], if the key is unique, or [HasMany], from the target table. The short
+//     names are the referencing table and TABLE_by_COLUMNS. The qualified name is
+//     TABLE__with__COLUMNS.
+//   - [ManyToMany], across a join table, for two foreign keys that make up its primary
+//     key. The short names are the table at the far end, FAR_by_JOINTABLE and
+//     FAR_by_COLUMNS. The qualified name is FAR__through__JOINTABLE__NEAR__FAR, of which
+//     NEAR and FAR are columns of the join table.
 //
-// Names are given to all relations of one kind before those of the next, and within a
-// kind in the order of the keys' names.
+// In short names, COLUMNS are joined by "_"; there is one name with _id or Id removed
+// from each column and one with the whole columns. If a table refers to itself by a
+// column without _id or Id, its name is short for the row that is referred to, otherwise
+// for the referring rows.
 //
-// If a key names a table or a column that does not exist, the error is of kind
-// [Invalid].
+// In qualified names, columns are joined by "__and__". After another "__" follow the
+// columns that the key refers to, or the two keys refer to, unless each of them is a
+// single column id. In a table or column with a name that
+// contains "__", or begins or ends with "_", each of these "_" is written as %5F.
+//
+// Which short names lead to a relation is decided by [Table.FindRelation]. A key that
+// cannot be followed, because its types differ or because it names a table or a column
+// that does not exist, gives relations that are [Relation.Unusable]. A key that occurs
+// twice gives its relations once. If a key's own table does not exist or the key has no
+// columns, the error is of kind [Invalid].
 func Relate(c *Catalog, keys []ForeignKey) error {
+	r := relater{catalog: c, tables: make(map[string]*Table, len(c.Tables)), names: map[*Table]map[string]int{}}
+	for i := range c.Tables {
+		c.Tables[i].Relations = nil
+		r.tables[c.Tables[i].Name] = &c.Tables[i]
+	}
 	keys = slices.Clone(keys)
 	for i := range keys {
-		if err := complete(c, &keys[i]); err != nil {
+		if err := r.complete(&keys[i]); err != nil {
 			return err
 		}
 	}
 	slices.SortStableFunc(keys, func(a, b ForeignKey) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Table, b.Table))
 	})
-	for i := range c.Tables {
-		c.Tables[i].Relations = nil
+	for _, k := range keys {
+		r.belongsTo(k)
 	}
 	for _, k := range keys {
-		var names []string
-		if len(k.Columns) == 1 {
-			names = append(names, stem(k.Columns[0]))
-		}
-		c.Table(k.Table).relate(Relation{Kind: BelongsTo, Columns: k.Columns, TargetTable: k.TargetTable, TargetColumns: k.TargetColumns},
-			append(names, k.TargetTable, k.TargetTable+"_by_"+stems(k.Columns))...)
+		r.has(k)
 	}
+	own := map[string][]ForeignKey{}
 	for _, k := range keys {
-		kind := HasMany
-		if c.Table(k.Table).identifies(k.Columns) {
-			kind = HasOne
-		}
-		names := []string{k.Table, k.Table + "_by_" + stems(k.Columns)}
-		if siblings(keys, k) > 1 {
-			names = names[1:]
-		}
-		c.Table(k.TargetTable).relate(Relation{Kind: kind, Columns: k.TargetColumns, TargetTable: k.Table, TargetColumns: k.Columns}, names...)
+		own[k.Table] = append(own[k.Table], k)
 	}
 	for i := range c.Tables {
-		relateAcross(c, &c.Tables[i], keys)
+		r.across(&c.Tables[i], own[c.Tables[i].Name])
 	}
 	return nil
 }
 
-// complete sets a key's defaults and checks it.
-func complete(c *Catalog, k *ForeignKey) error {
+// relater adds relations to the tables of a catalog.
+type relater struct {
+	catalog *Catalog
+	tables  map[string]*Table
+	names   map[*Table]map[string]int // indexes of a table's relations by qualified name
+}
+
+// complete sets a key's defaults, and its reason if it is unusable.
+func (r *relater) complete(k *ForeignKey) error {
 	if k.Name == "" {
 		k.Name = k.Table + "_" + strings.Join(k.Columns, "_") + "_fkey"
 	}
-	fault := func(format string, args ...any) error {
-		return Errorf(Invalid, "catalog", k.Table, "foreign key %s: %s", k.Name, fmt.Sprintf(format, args...))
-	}
-	from, to := c.Table(k.Table), c.Table(k.TargetTable)
+	from, to := r.tables[k.Table], r.tables[k.TargetTable]
 	if from == nil {
-		return fault("there is no table %q", k.Table)
+		return Errorf(Invalid, "catalog", k.Table, "foreign key %s: there is no table %q", k.Name, k.Table)
 	}
-	if to == nil {
-		return fault("there is no target table %q", k.TargetTable)
+	if len(k.Columns) == 0 {
+		return Errorf(Invalid, "catalog", k.Table, "foreign key %s: it has no columns", k.Name)
 	}
-	if len(k.TargetColumns) == 0 {
+	if len(k.TargetColumns) == 0 && to != nil {
 		k.TargetColumns = to.Key
 	}
-	if len(k.Columns) == 0 || len(k.Columns) != len(k.TargetColumns) {
-		return fault("%d columns refer to %d", len(k.Columns), len(k.TargetColumns))
+	if k.Unusable == "" {
+		k.Unusable = fault(from, to, k)
+	}
+	return nil
+}
+
+// fault returns why rows cannot be found by a key; an empty text if they can.
+func fault(from, to *Table, k *ForeignKey) string {
+	for _, column := range k.Columns {
+		if from.Column(column) < 0 {
+			return fmt.Sprintf("the table %q has no column %q%s", k.Table, column, Suggest(column, from.columns()))
+		}
+	}
+	switch {
+	case to == nil:
+		return fmt.Sprintf("there is no table %q", k.TargetTable)
+	case len(k.TargetColumns) == 0:
+		return fmt.Sprintf("the table %q has no primary key, and the key names no columns of it", k.TargetTable)
+	case len(k.Columns) != len(k.TargetColumns):
+		return fmt.Sprintf("the columns (%s) and the columns (%s) of %q differ in number",
+			strings.Join(k.Columns, ", "), strings.Join(k.TargetColumns, ", "), k.TargetTable)
 	}
 	for i, column := range k.Columns {
-		a, b := from.Column(column), to.Column(k.TargetColumns[i])
-		if a < 0 {
-			return fault("there is no column %q", column)
-		}
+		b := to.Column(k.TargetColumns[i])
 		if b < 0 {
-			return fault("table %q has no column %q", k.TargetTable, k.TargetColumns[i])
+			return fmt.Sprintf("the table %q has no column %q%s", k.TargetTable, k.TargetColumns[i], Suggest(k.TargetColumns[i], to.columns()))
 		}
-		if x, y := from.Schema.Field(a).Type, to.Schema.Field(b).Type; !Comparable(x, y) {
-			return fault("%s (%s) cannot be compared with %s.%s (%s)", column, x, k.TargetTable, k.TargetColumns[i], y)
+		x, y := from.Schema.Field(from.Column(column)), to.Schema.Field(b)
+		if s, t := FieldType(x), FieldType(y); !Comparable(s, t) {
+			return fmt.Sprintf("%s.%s (%s) cannot be compared with %s.%s (%s)", k.Table, column, s, k.TargetTable, y.Name, t)
 		}
 	}
-	return nil
+	return ""
 }
 
-// relateAcross adds the many_to_many relations of a join table to the tables at both
-// ends.
-func relateAcross(c *Catalog, join *Table, keys []ForeignKey) {
-	var own []ForeignKey
-	for _, k := range keys {
-		if k.Table == join.Name {
-			own = append(own, k)
+// belongsTo adds the relation of a key to the table that refers.
+func (r *relater) belongsTo(k ForeignKey) {
+	var short []string
+	named := len(k.Columns) == 1 && stem(k.Columns[0]) != k.Columns[0]
+	if named {
+		short = append(short, stem(k.Columns[0]))
+	}
+	if !named || k.Table != k.TargetTable {
+		short = append(short, k.TargetTable)
+	}
+	if k.Table != k.TargetTable {
+		short = append(short, byColumns(k.TargetTable, k.Columns)...)
+	}
+	r.add(k.Table, Relation{
+		Name: qualified(k.TargetTable, byWord, k.Columns, k.TargetColumns), Aliases: short, Unusable: k.Unusable,
+		Kind: BelongsTo, Columns: k.Columns, TargetTable: k.TargetTable, TargetColumns: k.TargetColumns,
+	})
+}
+
+// has adds the relation of a key to the table that is referred to.
+func (r *relater) has(k ForeignKey) {
+	kind := HasMany
+	if r.tables[k.Table].identifies(k.Columns) {
+		kind = HasOne
+	}
+	var short []string
+	if k.Table != k.TargetTable || len(k.Columns) == 1 && stem(k.Columns[0]) != k.Columns[0] {
+		short = append(short, k.Table)
+	}
+	r.add(k.TargetTable, Relation{
+		Name: qualified(k.Table, withWord, k.Columns, k.TargetColumns), Aliases: append(short, byColumns(k.Table, k.Columns)...), Unusable: k.Unusable,
+		Kind: kind, Columns: k.TargetColumns, TargetTable: k.Table, TargetColumns: k.Columns,
+	})
+}
+
+// across adds the many_to_many relations of a join table, with its own keys, to the
+// tables at both ends.
+func (r *relater) across(join *Table, own []ForeignKey) {
+	for i, near := range own {
+		for j, far := range own {
+			if i == j || !sameSet(join.Key, slices.Concat(near.Columns, far.Columns)) {
+				continue
+			}
+			short := append([]string{far.TargetTable, far.TargetTable + "_by_" + join.Name}, byColumns(far.TargetTable, far.Columns)...)
+			r.add(near.TargetTable, Relation{
+				Name: qualifiedThrough(join.Name, near, far), Aliases: short, Unusable: cmp.Or(near.Unusable, far.Unusable),
+				Kind: ManyToMany, Columns: near.TargetColumns, TargetTable: far.TargetTable, TargetColumns: far.TargetColumns,
+				Through: &Through{Table: join.Name, Near: near.Columns, Far: far.Columns},
+			})
 		}
 	}
-	if len(own) != 2 || !sameSet(join.Key, slices.Concat(own[0].Columns, own[1].Columns)) {
+}
+
+// add adds a relation to a table of the catalog, if there is one of that name. Two
+// relations with the same qualified name are the same; a usable one is kept.
+func (r *relater) add(table string, relation Relation) {
+	t := r.tables[table]
+	if t == nil {
 		return
 	}
-	for i, near := range own {
-		far := own[1-i]
-		c.Table(near.TargetTable).relate(Relation{
-			Kind: ManyToMany, Columns: near.TargetColumns, TargetTable: far.TargetTable, TargetColumns: far.TargetColumns,
-			Through: &Through{Table: join.Name, Near: near.Columns, Far: far.Columns},
-		}, far.TargetTable, far.TargetTable+"_by_"+join.Name, far.TargetTable+"_by_"+stems(far.Columns))
+	if r.names[t] == nil {
+		r.names[t] = map[string]int{}
 	}
-}
-
-// relate adds a relation under the first free name. If none is free, it appends a
-// number to the last one.
-func (t *Table) relate(r Relation, names ...string) {
-	free := func(name string) bool { return name != "" && t.Column(name) < 0 && t.Relation(name) == nil }
-	i := slices.IndexFunc(names, free)
-	if i >= 0 {
-		r.Name = names[i]
+	if i, ok := r.names[t][relation.Name]; ok {
+		if t.Relations[i].Unusable != "" && relation.Unusable == "" {
+			t.Relations[i] = relation
+		}
+		return
 	}
-	for n := 2; r.Name == ""; n++ {
-		if name := fmt.Sprintf("%s_%d", names[len(names)-1], n); free(name) {
-			r.Name = name
+	var aliases []string
+	for _, name := range relation.Aliases {
+		if name != "" && !isReserved(name) && !slices.Contains(aliases, name) {
+			aliases = append(aliases, name)
 		}
 	}
-	t.Relations = append(t.Relations, r)
-}
-
-// Relation returns the relation with the exact name, or nil.
-func (t *Table) Relation(name string) *Relation {
-	for i := range t.Relations {
-		if t.Relations[i].Name == name {
-			return &t.Relations[i]
-		}
-	}
-	return nil
+	relation.Aliases = aliases
+	r.names[t][relation.Name] = len(t.Relations)
+	t.Relations = append(t.Relations, relation)
 }
 
 // identifies reports whether the columns are a key of the table.
@@ -164,35 +226,6 @@ func (t *Table) identifies(columns []string) bool {
 		return true
 	}
 	return slices.ContainsFunc(t.Unique, func(u []string) bool { return sameSet(u, columns) })
-}
-
-// siblings counts the keys between the same two tables as k, including k.
-func siblings(keys []ForeignKey, k ForeignKey) int {
-	n := 0
-	for _, other := range keys {
-		if other.Table == k.Table && other.TargetTable == k.TargetTable {
-			n++
-		}
-	}
-	return n
-}
-
-// stem returns a column's name without a final _id or Id.
-func stem(column string) string {
-	for _, suffix := range []string{"_id", "Id", "_ID", "ID"} {
-		if s, ok := strings.CutSuffix(column, suffix); ok && s != "" {
-			return s
-		}
-	}
-	return column
-}
-
-func stems(columns []string) string {
-	out := make([]string, len(columns))
-	for i, c := range columns {
-		out[i] = stem(c)
-	}
-	return strings.Join(out, "_")
 }
 
 func sameSet(a, b []string) bool {

@@ -67,6 +67,9 @@ func NewMemory(tables []MemoryTable, keys []sources.ForeignKey) (sources.Source,
 			add(t.Name, u, t.Name, u)
 		}
 		for _, r := range t.Relations {
+			if r.Unusable != "" {
+				continue
+			}
 			if r.Through == nil {
 				add(r.TargetTable, r.TargetColumns, t.Name, r.Columns)
 				continue

@@ -190,6 +190,9 @@ func (s *suite) checkCatalog() error {
 				fault("table %s: the relation %q has the name of a column or of another relation", t.Name, r.Name)
 			}
 			columns[r.Name] = true
+			if r.Unusable != "" {
+				continue // it may name a table or a column that does not exist
+			}
 			has("relation "+r.Name, t.Name, r.Columns)
 			has("relation "+r.Name, r.TargetTable, r.TargetColumns)
 			if r.Through != nil {
@@ -220,7 +223,7 @@ func describe(c *sources.Catalog) string {
 
 func relations(rs []sources.Relation) (all []string) {
 	for _, r := range rs {
-		text := fmt.Sprintf("%s %s %v %s %v", r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns)
+		text := fmt.Sprintf("%s %v %q %s %v %s %v", r.Name, r.Aliases, r.Unusable, r.Kind, r.Columns, r.TargetTable, r.TargetColumns)
 		if r.Through != nil {
 			text += fmt.Sprintf(" %+v", *r.Through)
 		}

@@ -3,6 +3,8 @@ package relation
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,14 +25,14 @@ type Columns struct {
 	batch     *batch // contains the chunk's rows; nil until a relation is loaded
 	ownsBatch bool   // release batch with the chunk
 	from, to  int    // the chunk's rows are [from, to) of the batch
-	columns   map[string]arrow.Array
+	columns   map[*node]arrow.Array
 	closed    bool
 }
 
 // Related returns the relations of the chunk that the loader yielded last. The
 // caller closes them with the chunk.
 func (l *Loader) Related(record arrow.RecordBatch) *Columns {
-	c := &Columns{loader: l, record: record, columns: map[string]arrow.Array{}}
+	c := &Columns{loader: l, record: record, columns: map[*node]arrow.Array{}}
 	if c.batch = l.current; c.batch != nil {
 		c.from, c.to = c.batch.from, c.batch.to
 	}
@@ -54,15 +56,15 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 	if c.closed {
 		return nil, errorf(sources.Invalid, "%s: the chunk is no longer valid: read its relations within its iteration of the loop", name)
 	}
-	if column := c.columns[name]; column != nil {
-		return column, nil
-	}
 	n, err := l.relation(name)
 	if err != nil {
 		return nil, err
 	}
+	if column := c.columns[n]; column != nil {
+		return column, nil
+	}
 	if n.required && !n.hasOptional() {
-		return c.record.Column(c.record.Schema().FieldIndices(name)[0]), nil
+		return c.record.Column(c.record.Schema().FieldIndices(n.branch.Name)[0]), nil
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -102,7 +104,7 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 		return nil, err
 	}
 	c.batch.loaded[n].accessed = true
-	c.columns[name] = column
+	c.columns[n] = column
 	return column, nil
 }
 
@@ -131,14 +133,16 @@ func (n *node) hasOptional() bool {
 // relation returns the node of a relation of the root. It makes one if the query
 // does not name the relation.
 func (l *Loader) relation(name string) (*node, error) {
-	for _, nodes := range [][]*node{l.tree.nodes, l.extraNodes} {
-		for _, n := range nodes {
-			if n.relation.Name == name {
-				return n, nil
-			}
+	t := l.tree
+	relation, err := t.root.FindRelation(name)
+	if err != nil {
+		return nil, sources.NewError(sources.KindOf(err), "load", t.root.Name, fmt.Errorf("%s: %w", name, cause(err)))
+	}
+	for _, n := range slices.Concat(t.nodes, l.extraNodes) {
+		if n.relation == relation {
+			return n, nil
 		}
 	}
-	t := l.tree
 	tree, err := Resolve(t.catalog, t.root, t.Scanned, query.Load{Optional: []query.Branch{{Name: name}}}, query.Lazy, 1, t.pushdown)
 	if err != nil {
 		return nil, err

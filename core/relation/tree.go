@@ -151,17 +151,19 @@ type parentPath struct {
 }
 
 // buildNodes returns the nodes of required and optional branches. With the Eager
-// strategy, it adds every other relation of the table.
+// strategy, it adds every other relation of the table that can be loaded.
 func (r *resolver) buildNodes(table *sources.Table, required, optional []query.Branch, p parentPath) []*node {
 	eager := r.tree.Strategy == query.Eager
+	if eager && p.depth >= r.tree.MaxDepth {
+		return nil
+	}
+	named := map[*sources.Relation]string{}
+	required, optional = r.mergeAliases(table, required, p, named), r.mergeAliases(table, optional, p, named)
 	if eager {
-		if p.depth >= r.tree.MaxDepth {
-			return nil
-		}
-		required = slices.Clone(required)
-		for _, relation := range table.Relations {
-			if !slices.ContainsFunc(required, func(b query.Branch) bool { return b.Name == relation.Name }) {
-				required = append(required, query.Branch{Name: relation.Name})
+		names := table.RelationNames()
+		for i := range table.Relations {
+			if relation := &table.Relations[i]; named[relation] == "" && relation.Unusable == "" {
+				required = append(required, query.Branch{Name: names[i]})
 			}
 		}
 	}
@@ -202,20 +204,12 @@ func (r *resolver) buildNode(from *sources.Table, branch query.Branch, optional 
 		r.errorf("%s has depth %d, the limit is %d: raise the limit (MaxDepth, --max-depth), or omit the relation", deepest, depth, r.tree.MaxDepth)
 		return nil
 	}
-	n.relation = from.Relation(branch.Name)
-	if n.relation == nil {
-		r.missing = r.missing || len(r.errs) == 0
-		var names []string
-		for _, relation := range from.Relations {
-			names = append(names, relation.Name)
-		}
-		nearest := sources.Suggest(branch.Name, names)
-		if len(names) == 0 {
-			nearest = "; the table has none"
-		}
-		r.errorf("%s: table %q has no relation %q%s", n.path, from.Name, branch.Name, nearest)
+	relation, err := from.FindRelation(branch.Name)
+	if err != nil {
+		r.nameError(n.path, err)
 		return nil
 	}
+	n.relation = relation
 	table := r.tree.catalog.Table(n.relation.TargetTable)
 	if table == nil || len(n.relation.Columns) == 0 || n.relation.Kind == sources.ManyToMany && n.relation.Through == nil {
 		r.errorf("%s: the relation is incomplete in the catalog", n.path)
@@ -473,7 +467,8 @@ func (t *Tree) schema(scanned *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &meta)
 }
 
-// field returns the field of the relation's column. It includes the optional
+// field returns the field of the relation's column, which has the name that the load
+// uses. It includes the optional
 // relations below if optional is true.
 func (n *node) field(optional bool) arrow.Field {
 	fields := slices.Clone(n.fields)
@@ -484,9 +479,9 @@ func (n *node) field(optional bool) arrow.Field {
 	}
 	row := arrow.StructOf(fields...)
 	if n.relation.Kind.ToOne() {
-		return arrow.Field{Name: n.relation.Name, Type: row, Nullable: true}
+		return arrow.Field{Name: n.branch.Name, Type: row, Nullable: true}
 	}
-	return arrow.Field{Name: n.relation.Name, Type: arrow.ListOfField(arrow.Field{Name: "item", Type: row})}
+	return arrow.Field{Name: n.branch.Name, Type: arrow.ListOfField(arrow.Field{Name: "item", Type: row})}
 }
 
 // tables returns the tables that the tree reads, each once, beginning with the

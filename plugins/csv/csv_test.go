@@ -213,19 +213,19 @@ func TestPackageInParts(t *testing.T) {
 // TestPackageFaults checks that each error names its place in the JSON.
 func TestPackageFaults(t *testing.T) {
 	for text, fault := range map[string]string{
-		"{\n \"resources\": [,]}":                                                                                                                      "datapackage.json:2:",
-		`{"resources": [{"path": "../secret.csv"}]}`:                                                                                                   `resources[0].path: "../secret.csv" is not a path inside the directory of the package`,
-		`{"resources": [{"path": "t.csv", "schema": "../s.json"}]}`:                                                                                    `resources[0]: "../s.json" is not a path inside the directory of the package`,
-		`{"resources": [{"path": "t.csv", "schema": "t.csv"}]}`:                                                                                        "t.csv:1:1: invalid character",
-		`{"resources": [{"path": "t.csv", "dialect": {"skipInitialSpace": true}}]}`:                                                                    "resources[0].dialect.skipInitialSpace: not supported: spaces are part of a field",
-		`{"resources": [{"path": "t.csv", "dialect": {"quoteChar": "x", "delimiter": "x"}}]}`:                                                          "delimiter and quote are both 'x'",
-		`{"resources": [{"path": "t.csv", "encoding": "ebcdic"}]}`:                                                                                     `resources[0].encoding: unknown encoding "ebcdic"`,
-		`{"resources": [{"path": "t.csv", "dialect": {"delimiter": ""}}]}`:                                                                             `resources[0].dialect.delimiter: want one ASCII character`,
-		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "interger"}]}}]}`:                                                `schema.fields[0].type: unknown type "interger"; the nearest is "integer"`,
-		`{"resources": [{"path": "t.csv", "schema": {"primaryKey": "b", "fields": [{"name": "a"}]}}]}`:                                                 `schema.primaryKey: unknown field "b"`,
-		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "date", "format": "%q"}]}}]}`:                                    `schema.fields[0].format: %q in "%q" is not supported`,
-		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "b"}]}}]}`:                                                                    `t.csv: column 1 is "a", where datapackage.json declares "b"`,
-		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a"}], "foreignKeys": [{"fields": "a", "reference": {"resource": "zz"}}]}}]}`: `zz`,
+		"{\n \"resources\": [,]}":                                                                                                       "datapackage.json:2:",
+		`{"resources": [{"path": "../secret.csv"}]}`:                                                                                    `resources[0].path: "../secret.csv" is not a path inside the directory of the package`,
+		`{"resources": [{"path": "t.csv", "schema": "../s.json"}]}`:                                                                     `resources[0]: "../s.json" is not a path inside the directory of the package`,
+		`{"resources": [{"path": "t.csv", "schema": "t.csv"}]}`:                                                                         "t.csv:1:1: invalid character",
+		`{"resources": [{"path": "t.csv", "dialect": {"skipInitialSpace": true}}]}`:                                                     "resources[0].dialect.skipInitialSpace: not supported: spaces are part of a field",
+		`{"resources": [{"path": "t.csv", "dialect": {"quoteChar": "x", "delimiter": "x"}}]}`:                                           "delimiter and quote are both 'x'",
+		`{"resources": [{"path": "t.csv", "encoding": "ebcdic"}]}`:                                                                      `resources[0].encoding: unknown encoding "ebcdic"`,
+		`{"resources": [{"path": "t.csv", "dialect": {"delimiter": ""}}]}`:                                                              `resources[0].dialect.delimiter: want one ASCII character`,
+		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "interger"}]}}]}`:                                 `schema.fields[0].type: unknown type "interger"; the nearest is "integer"`,
+		`{"resources": [{"path": "t.csv", "schema": {"primaryKey": "b", "fields": [{"name": "a"}]}}]}`:                                  `schema.primaryKey: unknown field "b"`,
+		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a", "type": "date", "format": "%q"}]}}]}`:                     `schema.fields[0].format: %q in "%q" is not supported`,
+		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "b"}]}}]}`:                                                     `t.csv: column 1 is "a", where datapackage.json declares "b"`,
+		`{"resources": [{"path": "t.csv", "schema": {"fields": [{"name": "a"}], "foreignKeys": [{"reference": {"resource": "zz"}}]}}]}`: `foreignKeys[0]: it has no fields`,
 	} {
 		_, _, err := read(t, map[string]string{"datapackage.json": text, "t.csv": "a\n1\n"}, csv.Options{}, "t")
 		if err == nil || !strings.Contains(err.Error(), fault) || sources.KindOf(err) != sources.Invalid {

@@ -66,7 +66,7 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 			}
 		}
 		for _, rel := range catalog.Tables[i].Relations {
-			if rel.Kind == sources.BelongsTo {
+			if rel.Kind == sources.BelongsTo && rel.Unusable == "" {
 				key := foreignJSON{Fields: rel.Columns}
 				key.Reference.Resource, key.Reference.Fields = rel.TargetTable, rel.TargetColumns
 				schema.ForeignKeys = append(schema.ForeignKeys, key)

@@ -298,40 +298,6 @@ func TestSkipping(t *testing.T) {
 	}
 }
 
-// TestKeysByName checks foreign keys derived from column names.
-func TestKeysByName(t *testing.T) {
-	files := map[string]string{
-		"customers.csv": "id,name\n1,Ada\n", "company.csv": "company_id,name\n5,x\n", "cities.csv": "id\nx\n",
-		"orders.csv": "id,customer_id,company_id,city_id,thing_id\n1,1,5,7,9\n",
-	}
-	for _, byName := range []bool{false, true} {
-		fsys := fstest.MapFS{}
-		for name, text := range files {
-			fsys[name] = &fstest.MapFile{Data: []byte(text)}
-		}
-		source, err := csv.New(fsys, csv.Options{ByName: byName})
-		if err != nil {
-			t.Fatal(err)
-		}
-		catalog, err := source.Catalog(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, r := range catalog.Table("orders").Relations {
-			got = append(got, fmt.Sprintf("%s: %s %v -> %s %v", r.Name, r.Kind, r.Columns, r.TargetTable, r.TargetColumns))
-		}
-		var want []string
-		if byName { // city_id is a number, and cities.id a text
-			want = []string{"company: belongs_to [company_id] -> company [company_id]", "customer: belongs_to [customer_id] -> customers [id]"}
-		}
-		slices.Sort(got)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("by name %t (-want +got):\n%s", byName, diff)
-		}
-	}
-}
-
 // TestSampleLimit checks that a record which is too large for the sample can be
 // scanned.
 func TestSampleLimit(t *testing.T) {

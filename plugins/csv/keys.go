@@ -36,6 +36,9 @@ func addLookups(c *sources.Catalog, tables map[string]*table) {
 	for i := range c.Tables {
 		t := &c.Tables[i]
 		for _, r := range t.Relations {
+			if r.Unusable != "" {
+				continue
+			}
 			if r.Kind == sources.BelongsTo {
 				add(t.Name, r.Columns)
 			}

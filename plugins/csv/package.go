@@ -296,12 +296,11 @@ func (r *resource) describe(standard dialect) (d tableSpec, faults []error) {
 		d.columns[i].required = d.columns[i].required || slices.Contains(d.key, d.columns[i].name)
 	}
 	for i, f := range schema.ForeignKeys {
-		where := fmt.Sprintf(".schema.foreignKeys[%d]", i)
-		known(where+".fields", f.Fields)
-		if len(f.Fields) == 0 || len(f.Fields) != len(f.Reference.Fields) && len(f.Reference.Fields) > 0 {
-			fault("%s: %d fields refer to %d fields", where, len(f.Fields), len(f.Reference.Fields))
+		if len(f.Fields) == 0 {
+			fault(".schema.foreignKeys[%d]: it has no fields", i)
 			continue
 		}
+		// Any other fault spoils only the relations of the key, which say so.
 		target := f.Reference.Resource
 		if target == "" || target == "self" {
 			target = d.table

@@ -78,7 +78,7 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	}
 	// A pattern may select some files of a package whose foreign keys lead to others.
 	if s.options.ByName {
-		keys = append(keys, keysByName(catalog, keys)...)
+		keys = append(keys, keysByName(catalog)...)
 	}
 	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declaredNames[k.TargetTable] })
 	if err := sources.Relate(catalog, keys); err != nil {

@@ -150,7 +150,15 @@ func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 		seen[t.Name], c.Tables[i] = i, t
 	}
 	for i := range c.Tables {
+		names := make(map[string]bool, len(c.Tables[i].Relations))
 		for _, r := range c.Tables[i].Relations {
+			if names[r.Name] {
+				return nil, fmt.Errorf("table %q: duplicate relation %q", c.Tables[i].Name, r.Name)
+			}
+			names[r.Name] = true
+			if r.Unusable != "" {
+				continue // it may name a table or a column that does not exist
+			}
 			if err := checkRelation(c, seen, &c.Tables[i], r); err != nil {
 				return nil, fmt.Errorf("table %q: relation %q: %w", c.Tables[i].Name, r.Name, err)
 			}

@@ -277,6 +277,7 @@ func TestCatalogMustAgreeWithItself(t *testing.T) {
 		"target columns": func(c *sources.Catalog) { c.Tables[0].Relations[0].TargetColumns = []string{"id", "uuid"} },
 		"through":        func(c *sources.Catalog) { c.Tables[0].Relations[3].Through.Near = nil },
 		"no through":     func(c *sources.Catalog) { c.Tables[0].Relations[3].Through = nil },
+		"same relation":  func(c *sources.Catalog) { c.Tables[0].Relations[1].Name = c.Tables[0].Relations[0].Name },
 		"twice":          func(c *sources.Catalog) { c.Tables[1].Name = "a" },
 		"scans":          func(c *sources.Catalog) { c.Tables[1].MaxScans = -1 },
 	} {
@@ -289,6 +290,24 @@ func TestCatalogMustAgreeWithItself(t *testing.T) {
 		if _, err := wire.UnmarshalReply(wire.OpCatalog, b); sources.KindOf(err) != sources.Invalid {
 			t.Errorf("%s: %v, want invalid", name, err)
 		}
+	}
+}
+
+// TestUnusableRelations checks that a relation that says why it is unusable may name what
+// does not exist.
+func TestUnusableRelations(t *testing.T) {
+	want := catalog()
+	want.Tables[0].Relations[0].TargetTable, want.Tables[0].Relations[0].Unusable = "nope", "there is no table nope"
+	b, err := wire.MarshalReply(wire.Reply{Catalog: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := wire.UnmarshalReply(wire.OpCatalog, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Tables[0].Relations, got.Catalog.Tables[0].Relations); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -63,7 +63,10 @@ func (d Data) Expected(table string, row map[string]sources.Value, columns []str
 		}
 	}
 	for _, level := range load {
-		r := d.catalog.Table(table).Relation(level.Name)
+		r, err := d.catalog.Table(table).FindRelation(level.Name)
+		if err != nil {
+			panic(err)
+		}
 		related := d.related(row, r, level)
 		list := []any{}
 		for _, other := range related {
