@@ -40,12 +40,14 @@ type (
 		Comment    string `json:"comment,omitempty"`
 	}
 	relationJSON struct {
-		Name    string       `json:"name"`
-		Kind    string       `json:"kind"`
-		Columns []string     `json:"columns"`
-		Table   string       `json:"table"`
-		Target  []string     `json:"target"`
-		Through *throughJSON `json:"through,omitempty"`
+		Name      string       `json:"name"` // a short name that leads to the relation; if there is none, the qualified name
+		Kind      string       `json:"kind"`
+		Columns   []string     `json:"columns"`
+		Table     string       `json:"table"`
+		Target    []string     `json:"target"`
+		Through   *throughJSON `json:"through,omitempty"`
+		Qualified string       `json:"qualified"`
+		Unusable  string       `json:"unusable,omitempty"` // why the relation cannot be loaded
 	}
 	throughJSON struct {
 		Table string   `json:"table"`
@@ -89,8 +91,12 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 			c.Generated, _ = f.Metadata.GetValue(sources.MetaGenerated)
 			j.Columns = append(j.Columns, c)
 		}
-		for _, r := range t.Relations {
-			relation := relationJSON{Name: r.Name, Kind: r.Kind.String(), Columns: r.Columns, Table: r.TargetTable, Target: r.TargetColumns}
+		names := t.RelationNames()
+		for i, r := range t.Relations {
+			relation := relationJSON{
+				Name: names[i], Kind: r.Kind.String(), Columns: orEmpty(r.Columns), Table: r.TargetTable, Target: orEmpty(r.TargetColumns),
+				Qualified: r.Name, Unusable: r.Unusable,
+			}
 			if r.Through != nil {
 				relation.Through = &throughJSON{Table: r.Through.Table, Near: r.Through.Near, Far: r.Through.Far}
 			}
@@ -124,7 +130,8 @@ func typeText(f arrow.Field) string {
 	return f.Type.String()
 }
 
-// writeCatalogText writes tables as text, with a line for each column and relation.
+// writeCatalogText writes tables as text, with a line for each column and relation. A
+// relation has its short name, and after = its qualified name.
 func writeCatalogText(w io.Writer, tables []sources.Table) error {
 	var b strings.Builder
 	for i, t := range tables {
@@ -164,12 +171,20 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 			b.WriteString("  unique (" + display.Printable(strings.Join(u, ", ")) + ")\n")
 		}
 		rows = nil
-		for _, r := range t.Relations {
+		names := t.RelationNames()
+		for i, r := range t.Relations {
 			target := fmt.Sprintf("%s (%s)", r.TargetTable, strings.Join(r.TargetColumns, ", "))
 			if r.Through != nil {
 				target += " through " + r.Through.Table
 			}
-			rows = append(rows, []string{"→ " + display.Printable(r.Name), r.Kind.String(), display.Printable(target)})
+			notes := ""
+			if names[i] != r.Name {
+				notes = "= " + display.Printable(r.Name)
+			}
+			if r.Unusable != "" {
+				notes = strings.TrimPrefix(notes+", unusable: "+display.Printable(r.Unusable), ", ")
+			}
+			rows = append(rows, []string{"→ " + display.Printable(names[i]), r.Kind.String(), display.Printable(target), notes})
 		}
 		align(&b, "  ", rows)
 		if t.Capabilities != 0 {

@@ -20,8 +20,8 @@ func textCatalog() *sources.Catalog {
 					Metadata: arrow.MetadataFrom(map[string]string{sources.MetaComment: "net", sources.MetaType: "numeric(6,2)"})},
 			}, nil),
 			Relations: []sources.Relation{
-				{Name: "customer", Kind: sources.BelongsTo, Columns: []string{"customer_id"}, TargetTable: "customers", TargetColumns: []string{"id"}},
-				{Name: "tags", Kind: sources.ManyToMany, Columns: []string{"id"}, TargetTable: "tags", TargetColumns: []string{"id"},
+				{Name: "customers__by__customer_id", Aliases: []string{"id", "customer"}, Kind: sources.BelongsTo, Columns: []string{"customer_id"}, TargetTable: "customers", TargetColumns: []string{"id"}},
+				{Name: "tags", Unusable: "it is spoiled", Kind: sources.ManyToMany, Columns: []string{"id"}, TargetTable: "tags", TargetColumns: []string{"id"},
 					Through: &sources.Through{Table: "order_tags", Near: []string{"order_id"}, Far: []string{"tag_id"}}},
 			},
 			Capabilities: sources.CapProject | sources.CapLimit,
@@ -40,8 +40,8 @@ func TestCatalogAsText(t *testing.T) {
   id     int64          key, not null
   price  decimal(6, 2)  net
   unique (year, number)
-  → customer  belongs_to    customers (id)
-  → tags      many_to_many  tags (id) through order_tags
+  → customer  belongs_to    customers (id)                = customers__by__customer_id
+  → tags      many_to_many  tags (id) through order_tags  unusable: it is spoiled
   capabilities: project, limit
 
 notes
@@ -60,8 +60,8 @@ func TestCatalogAsJSON(t *testing.T) {
 	want := `{"tables":[{"name":"orders","comment":"what was sold","rows":12,` +
 		`"columns":[{"name":"id","type":"int64","nullable":false},{"name":"price","type":"decimal(6, 2)","nullable":true,"source_type":"numeric(6,2)","comment":"net"}],` +
 		`"key":["id"],"unique":[["year","number"]],` +
-		`"relations":[{"name":"customer","kind":"belongs_to","columns":["customer_id"],"table":"customers","target":["id"]},` +
-		`{"name":"tags","kind":"many_to_many","columns":["id"],"table":"tags","target":["id"],"through":{"table":"order_tags","near":["order_id"],"far":["tag_id"]}}],` +
+		`"relations":[{"name":"customer","kind":"belongs_to","columns":["customer_id"],"table":"customers","target":["id"],"qualified":"customers__by__customer_id"},` +
+		`{"name":"tags","kind":"many_to_many","columns":["id"],"table":"tags","target":["id"],"through":{"table":"order_tags","near":["order_id"],"far":["tag_id"]},"qualified":"tags","unusable":"it is spoiled"}],` +
 		`"can":["project","limit"]},` +
 		`{"name":"notes","rows":null,"columns":[{"name":"text","type":"utf8","nullable":true}],"key":[],"unique":[],"relations":[],"can":[]}]}` + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {

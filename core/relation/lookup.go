@@ -150,7 +150,9 @@ func (l *Loader) lookUp(ctx context.Context, b *batch, a *keyAccess, keys *keySe
 		q.Where = query.Conjunction(append(sources.Conjuncts(q.Where), in))
 	}
 	l.count(a, func(r *Figures) { r.Lookups++ })
-	match := func(page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) { return a.match(b, keys, groupOfKey, page) }
+	match := func(page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) {
+		return a.match(b, keys, groupOfKey, page)
+	}
 	if a.hasOrdinals() {
 		o := ordinals{access: a, groupOfKey: groupOfKey, numbers: numbers}
 		match = func(page arrow.RecordBatch) (arrow.RecordBatch, []int32, error) { return o.match(b, page) }

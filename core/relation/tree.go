@@ -70,7 +70,7 @@ type keyAccess struct {
 	// sourceOrders means that rows of a key come in the order, which the engine does not
 	// know.
 	sourceOrders bool
-	atMostOne  bool           // a key has at most one row
+	atMostOne    bool // a key has at most one row
 	// filtered means that a predicate may exclude rows, so that a missing row is
 	// not dangling.
 	filtered     bool

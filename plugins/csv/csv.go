@@ -56,6 +56,9 @@ import (
 //	max_field           the largest field, in bytes
 //	table               reads all files as one table of this name
 //	filename            adds a column of this name that holds the file's name
+//	relation            a foreign key that no package declares, as in
+//	                    payment.rental_id->rental.rental_id; separate several by
+//	                    newlines; see [sources.ParseForeignKeys]
 //	relations           declared or names: whether foreign keys are also derived
 //	                    from column names
 //	index               a directory for key indexes

@@ -36,6 +36,8 @@ type Options struct {
 	// ByName derives foreign keys from column names: customer_id refers to
 	// customers.id or customer.id.
 	ByName bool
+	// ForeignKeys are keys besides those that a datapackage.json declares.
+	ForeignKeys []sources.ForeignKey
 	// Index is a directory in which key indexes are stored for other processes and
 	// later runs. Empty means that they are kept in memory while the source is open.
 	Index string
@@ -79,6 +81,7 @@ var options = []option{
 		}
 		return err
 	}},
+	{"relation", func(o *Options, v string) (err error) { o.ForeignKeys, err = sources.ParseForeignKeys(v); return err }},
 	{"relations", func(o *Options, v string) error { o.ByName = v == "names"; return expectOneOf(v, "declared", "names") }},
 	{"sample", func(o *Options, v string) (err error) {
 		o.Sample, err = strconv.Atoi(v)

@@ -81,6 +81,10 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 		keys = append(keys, keysByName(catalog)...)
 	}
 	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declaredNames[k.TargetTable] })
+	if err := catalog.CheckForeignKeys(s.options.ForeignKeys); err != nil {
+		return nil, err
+	}
+	keys = append(keys, s.options.ForeignKeys...)
 	if err := sources.Relate(catalog, keys); err != nil {
 		return nil, sources.WithOp("catalog", "", err)
 	}

@@ -40,7 +40,8 @@ type catalogLoader struct {
 	s            *source
 	c            *catalog
 	index        map[uint32]int              // indexes of the tables in the catalog, by OID
-	columns      map[uint32]map[int16]string // column names by number
+	columns      map[uint32]map[int16]string // names by number of the columns that may be read
+	hidden       map[uint32]map[int16]string // names by number of the others
 	oids         []uint32
 	columnInfos  []columnInfo // in the order of the tables
 	columnTables []uint32     // the table of each of columnInfos
@@ -51,13 +52,17 @@ type catalogLoader struct {
 func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 	l := &catalogLoader{
 		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}, operators: keyOperators{}},
-		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, types: types{},
+		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, hidden: map[uint32]map[int16]string{}, types: types{},
 	}
-	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints} {
+	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints, l.loadPartitionKeys} {
 		if err := step(ctx, tx); err != nil {
 			return nil, err
 		}
 	}
+	if err := l.c.CheckForeignKeys(s.options.foreign); err != nil {
+		return nil, err
+	}
+	l.foreign = append(l.foreign, s.options.foreign...)
 	if err := sources.Relate(l.c.Catalog, l.foreign); err != nil {
 		return nil, err
 	}
@@ -82,14 +87,7 @@ func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 		heap, inherited, readable, used bool
 	)
 	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap, &inherited, &readable, &used}, func() error {
-		shown := name
-		if schema != o.schema {
-			shown = schema + "." + name
-		}
-		// Two tables can have the same name if names contain dots.
-		if l.c.tables[shown] != nil {
-			shown = quote(schema, name)
-		}
+		shown := shownName(schema, name, o.schema)
 		t := sources.Table{Name: shown, Rows: -1, Comment: comment, MaxScans: o.connections}
 		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == snapshotStrict, inherited: inherited}
 		switch {
@@ -122,6 +120,20 @@ func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// shownName returns the name of a table in the catalog. It does not depend on other
+// tables, and no two tables have the same: names that contain dots or quotes are quoted.
+func shownName(schema, name, unqualified string) string {
+	switch special := strings.ContainsAny(schema+name, `."`); {
+	case schema == unqualified && strings.ContainsAny(name, `."`):
+		return quote(name)
+	case schema == unqualified:
+		return name
+	case special:
+		return quote(schema, name)
+	}
+	return schema + "." + name
+}
+
 // addNote adds a note of the source to the comment of a table.
 func addNote(comment, words string) string {
 	if comment == "" {
@@ -141,18 +153,22 @@ func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		readable bool
 	)
 	i := columnInfo{infinities: l.s.version >= 140000}
-	hidden := map[uint32][]string{}
+	notes := map[uint32][]string{}
 	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.blind, &i.bytewise, &i.defaults, &i.generated, &readable}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		if !readable && l.c.tables[l.table(relation).Name].denied == "" {
-			hidden[relation] = append(hidden[relation], strconv.Quote(i.name))
+			notes[relation] = append(notes[relation], strconv.Quote(i.name))
+			if l.hidden[relation] == nil {
+				l.hidden[relation] = map[int16]string{}
+			}
+			l.hidden[relation][number] = i.name
 			return nil
 		}
 		l.columns[relation][number] = i.name
 		l.columnInfos, l.columnTables = append(l.columnInfos, i), append(l.columnTables, relation)
 		return nil
 	})
-	for relation, names := range hidden {
+	for relation, names := range notes {
 		t := l.table(relation)
 		t.Comment = addNote(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
 	}
@@ -224,6 +240,11 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		lefts, rights     []string
 	)
 	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &kind, &target, &numbers, &targeted, &operators, &lefts, &rights}, func() error {
+		if kind == "f" {
+			l.addForeign(name, relation, numbers, target, targeted)
+			l.addOperators(relation, numbers, target, targeted, operators, lefts, rights)
+			return nil
+		}
 		t := l.table(relation)
 		columns := l.names(relation, numbers)
 		if columns == nil {
@@ -236,13 +257,6 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 			t.Key = columns
 		case kind == "u" && !inherited && !slices.ContainsFunc(t.Unique, func(u []string) bool { return slices.Equal(u, columns) }):
 			t.Unique = append(t.Unique, columns)
-		case kind == "f":
-			l.addForeign(t, name, columns, target, targeted)
-			if i, ok := l.index[target]; ok {
-				if far := l.names(target, targeted); far != nil {
-					l.c.operators.add(t.Name, columns, l.c.Tables[i].Name, far, operators, lefts, rights)
-				}
-			}
 		}
 		return nil
 	})
@@ -250,26 +264,6 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("constraints: %w", err)
 	}
 	return nil
-}
-
-// addForeign adds a foreign key, unless its target is not in the catalog or the types can be
-// compared only by PostgreSQL.
-func (l *catalogLoader) addForeign(t *sources.Table, name string, columns []string, target uint32, targeted []int16) {
-	i, ok := l.index[target]
-	far := l.names(target, targeted)
-	if !ok || far == nil {
-		return
-	}
-	other := &l.c.Tables[i]
-	if own := l.c.tables[other.Name]; own.inherited || own.denied != "" || l.c.tables[t.Name].denied != "" {
-		return
-	}
-	for j := range columns {
-		if !sources.Comparable(t.Schema.Field(t.Column(columns[j])).Type, other.Schema.Field(other.Column(far[j])).Type) {
-			return
-		}
-	}
-	l.foreign = append(l.foreign, sources.ForeignKey{Name: name, Table: t.Name, Columns: columns, TargetTable: other.Name, TargetColumns: far})
 }
 
 // finishTable sets the capabilities, filters and lookups of a table.
@@ -318,6 +312,17 @@ func (l *catalogLoader) finishTable(t *sources.Table) {
 	}
 	for _, f := range t.Schema.Fields() {
 		add([]string{f.Name})
+	}
+}
+
+// addOperators keeps the operators of a foreign key, if both of its ends are in the catalog.
+func (l *catalogLoader) addOperators(relation uint32, numbers []int16, target uint32, targeted []int16, names, lefts, rights []string) {
+	if _, ok := l.index[target]; !ok {
+		return
+	}
+	columns, far := l.names(relation, numbers), l.names(target, targeted)
+	if columns != nil && far != nil {
+		l.c.operators.add(l.table(relation).Name, columns, l.table(target).Name, far, names, lefts, rights)
 	}
 }
 

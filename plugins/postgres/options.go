@@ -37,8 +37,9 @@ type options struct {
 	snapshot         snapshotMode
 	snapshotLimit    time.Duration // the maximum duration of a snapshot; 0 means unlimited
 	special          specialMode
-	numeric          decimal // for numerics without a declared precision; the zero value means text
-	version          string  // how the version of a table is determined; empty means not at all
+	foreign          []sources.ForeignKey // besides those of the database
+	numeric          decimal              // for numerics without a declared precision; the zero value means text
+	version          string               // how the version of a table is determined; empty means not at all
 }
 
 // specialMode is the value of the option special.
@@ -54,7 +55,7 @@ const (
 type decimal struct{ precision, scale int32 }
 
 var optionNames = []string{
-	"application_name", "connections", "lock_timeout", "numeric", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout", "version",
+	"application_name", "connections", "lock_timeout", "numeric", "relation", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout", "version",
 }
 
 // fromQuery moves options of the source from the parameters of the URI to the options. The
@@ -70,13 +71,13 @@ func fromQuery(c sources.Config) (sources.Config, error) {
 		if !given.Has(key) {
 			continue
 		}
-		if _, twice := options[key]; twice || len(given[key]) > 1 {
+		if _, twice := options[key]; twice || len(given[key]) > 1 && key != "relation" {
 			return c, fmt.Errorf("option %q: set twice", key)
 		}
 		if options == nil {
 			options = map[string]string{}
 		}
-		options[key] = given.Get(key)
+		options[key] = strings.Join(given[key], "\n")
 		given.Del(key)
 	}
 	if len(given) > 0 {
@@ -122,6 +123,8 @@ func parseOptions(given map[string]string) (options, error) {
 			}
 		case "version":
 			o.version, err = value, checkVersion(value)
+		case "relation":
+			o.foreign, err = sources.ParseForeignKeys(value)
 		case "numeric":
 			o.numeric, err = parseDecimal(value)
 		default:

@@ -122,6 +122,9 @@ type source struct {
 //	numeric            PRECISION,SCALE, as in "38,9": reads numeric columns without a
 //	                   declared precision as decimals; values that do not fit are
 //	                   errors. By default they are read as text.
+//	relation           a foreign key that the database does not have, as in
+//	                   payment.rental_id->rental.rental_id; may be repeated in the URI,
+//	                   otherwise separated by newlines; see [sources.ParseForeignKeys]
 //	version            how a cache detects that a table has changed: "snapshot", by the
 //	                   transactions that the session sees, so that any write on the
 //	                   server is a change; or a statement that returns one value, in

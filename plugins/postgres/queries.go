@@ -7,7 +7,7 @@ const (
 	tablesSQL = `
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   CASE WHEN c.relkind = 'p' THEN (
-    SELECT CASE WHEN bool_or(l.reltuples < 0) THEN -1 ELSE sum(l.reltuples) END
+    SELECT CASE WHEN bool_or(l.reltuples < 0) THEN -1 ELSE coalesce(sum(l.reltuples), 0) END
     FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid WHERE p.isleaf
   ) ELSE c.reltuples END::float8,
   coalesce(obj_description(c.oid, 'pg_class'), ''),
@@ -98,4 +98,23 @@ FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))
 ORDER BY 1, 3, 2`
+
+	// partitionKeysSQL returns the foreign keys that all partitions of a table have, with the
+	// numbers of the table's own columns of the same names: a partition may have its columns
+	// in another order.
+	partitionKeysSQL = `
+WITH leaves AS (
+  SELECT r.oid AS root, p.relid AS leaf, count(*) OVER (PARTITION BY r.oid) AS all_leaves
+  FROM pg_class r CROSS JOIN LATERAL pg_partition_tree(r.oid) p WHERE r.oid = ANY($1::oid[]) AND r.relkind = 'p' AND p.isleaf
+), keys AS (
+  SELECT l.root, l.leaf, l.all_leaves, c.conname::text AS name, c.confrelid AS target, k.numbers, k.targeted
+  FROM leaves l JOIN pg_constraint c ON c.conrelid = l.leaf AND c.contype = 'f' CROSS JOIN LATERAL (
+    SELECT array_agg(a.attnum ORDER BY a.attnum, u.far) AS numbers, array_agg(u.far ORDER BY a.attnum, u.far) AS targeted
+    FROM unnest(c.conkey, c.confkey) AS u(near, far) JOIN pg_attribute p ON p.attrelid = l.leaf AND p.attnum = u.near
+    JOIN pg_attribute a ON a.attrelid = l.root AND a.attname = p.attname AND NOT a.attisdropped
+  ) k
+)
+SELECT root, min(name), target, numbers, targeted FROM keys
+GROUP BY root, target, numbers, targeted HAVING count(DISTINCT leaf) = min(all_leaves)
+ORDER BY 1, 2, 3, 4`
 )

@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/penstock-data/penstock/sources"
+)
+
+// loadPartitionKeys adds the foreign keys that all partitions of a table declare, though
+// the table itself does not.
+func (l *catalogLoader) loadPartitionKeys(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, partitionKeysSQL, l.oids)
+	if err != nil {
+		return err
+	}
+	var (
+		relation, target  uint32
+		name              string
+		numbers, targeted []int16
+	)
+	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &target, &numbers, &targeted}, func() error {
+		l.addForeign(name, relation, numbers, target, targeted)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("foreign keys of partitions: %w", err)
+	}
+	return nil
+}
+
+// addForeign adds a foreign key, unless its target is not in the catalog. A key that
+// cannot be followed says why.
+func (l *catalogLoader) addForeign(name string, relation uint32, numbers []int16, target uint32, targeted []int16) {
+	i, ok := l.index[target]
+	if !ok {
+		return
+	}
+	k := sources.ForeignKey{Name: name, Table: l.table(relation).Name, TargetTable: l.c.Tables[i].Name}
+	var reason, far string
+	k.Columns, reason = l.keyColumns(relation, numbers)
+	k.TargetColumns, far = l.keyColumns(target, targeted)
+	switch {
+	case reason != "":
+		k.Unusable = reason
+	case far != "":
+		k.Unusable = far
+	case l.c.tables[k.TargetTable].inherited:
+		k.Unusable = fmt.Sprintf("the key does not cover the rows of the tables that inherit from %q", k.TargetTable)
+	}
+	l.foreign = append(l.foreign, k)
+}
+
+// keyColumns returns the names of the columns of a key, and why they may not be read.
+func (l *catalogLoader) keyColumns(relation uint32, numbers []int16) (names []string, reason string) {
+	table := l.table(relation).Name
+	if denied := l.c.tables[table].denied; denied != "" {
+		reason = fmt.Sprintf("%q may not be read: %s", table, denied)
+	}
+	for _, n := range numbers {
+		name, ok := l.columns[relation][n]
+		if !ok {
+			name = l.hidden[relation][n]
+			reason = fmt.Sprintf("the column %q of %q may not be read: the role has no SELECT privilege on it", name, table)
+		}
+		names = append(names, name)
+	}
+	return names, reason
+}
