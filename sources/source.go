@@ -357,7 +357,8 @@ type Relation struct {
 	// the same rows whatever other keys, columns and tables are added.
 	Name string
 	// Aliases are short names. One of them leads to this relation as long as no other
-	// relation of the table and no column has it too.
+	// relation of the table and no column has it too; otherwise it is an error to ask for
+	// it. See [Table.FindRelation].
 	Aliases []string
 	// Unusable says why the relation cannot be loaded, for example because the types of
 	// its columns cannot be compared. It is empty for a usable relation.

@@ -14,6 +14,13 @@ INSERT INTO lines (kind_id, price, note) SELECT i % 3, i / 100.0, repeat('n', 15
 CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (x int, y text);
 CREATE TABLE types (id int PRIMARY KEY, n numeric(38,9), at timestamptz, every interval, mood mood, tags text[], pair pair, net inet, doc jsonb);
 INSERT INTO types VALUES (1, 12345678901234567890.123456789, '2024-02-29 12:00+02', '1 month 2 days', 'ok', '{a,NULL}', '(1,two)', '10.0.0.1', '{"a": 1}');
+CREATE TABLE usr (id int PRIMARY KEY, name text); INSERT INTO usr VALUES (1, 'Ada'), (2, 'Bob');
+CREATE SCHEMA before; CREATE TABLE before.usr (LIKE public.usr INCLUDING ALL); INSERT INTO before.usr TABLE usr;
+CREATE TABLE before.inv (id int PRIMARY KEY, creator_id int REFERENCES before.usr, approver_id int); INSERT INTO before.inv VALUES (1, 1, 2);
+CREATE TABLE inv (id int PRIMARY KEY, creator_id int REFERENCES usr, approver_id int REFERENCES usr); INSERT INTO inv VALUES (1, 1, 2);
+CREATE TABLE parts (id int, usr_id int) PARTITION BY LIST (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE parts_2 (usr_id int REFERENCES usr, id int); ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES IN (2);
+ALTER TABLE parts_1 ADD FOREIGN KEY (usr_id) REFERENCES usr; INSERT INTO parts VALUES (1, 2), (2, 1);
 CREATE TABLE special (id int PRIMARY KEY, d date); INSERT INTO special VALUES (1, 'infinity');
 ANALYZE;`
 

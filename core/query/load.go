@@ -34,7 +34,10 @@ type Load struct {
 // Branch is one relation of a [Load], with the columns, filter, order and limit of
 // its rows and the relations below it.
 type Branch struct {
-	Name string // the relation's name in the catalog
+	// Name is one of the relation's names; see [sources.Table.FindRelation]. The relation's
+	// column has this name. Branches that name one relation in different ways are merged
+	// under the first name.
+	Name string
 	// Columns are the related table's columns to return, each once, in this order;
 	// nil means all.
 	Columns []string
@@ -75,8 +78,9 @@ const (
 	// optional ones that the consumer read from the previous chunk; with the first
 	// chunk, all of them.
 	Selective Strategy = 1 + iota
-	// Eager loads every relation of the tables, down to the maximum depth, and
-	// makes all of them columns of the record. Circular relations end at that
+	// Eager loads every usable relation of the tables, down to the maximum depth, and
+	// makes all of them columns of the record, which have the first short name that leads
+	// to the relation, or else the qualified name. Circular relations end at that
 	// depth.
 	Eager
 	// Lazy loads the required relations with each chunk, and an optional one when

@@ -121,14 +121,16 @@ func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 }
 
 // shownName returns the name of a table in the catalog. It does not depend on other
-// tables, and no two tables have the same: names that contain dots or quotes are quoted.
+// tables, and no two tables have the same: what contains dots, or begins as if it were
+// quoted, is quoted.
 func shownName(schema, name, unqualified string) string {
-	switch special := strings.ContainsAny(schema+name, `."`); {
-	case schema == unqualified && strings.ContainsAny(name, `."`):
+	special := func(s string) bool { return strings.Contains(s, ".") || strings.HasPrefix(s, `"`) }
+	switch {
+	case schema == unqualified && special(name):
 		return quote(name)
 	case schema == unqualified:
 		return name
-	case special:
+	case special(schema) || special(name):
 		return quote(schema, name)
 	}
 	return schema + "." + name
@@ -341,9 +343,13 @@ func (l *catalogLoader) comparedByServer(t *sources.Table, columns []string) boo
 		if !(k.Table == t.Name && same(k.Columns) || k.TargetTable == t.Name && same(k.TargetColumns)) {
 			return false
 		}
+		if l.c.tables[k.Table] == nil || l.c.tables[k.TargetTable] == nil || len(k.Columns) != len(k.TargetColumns) {
+			return false // a key that the user declared, and that leads nowhere
+		}
 		near, far := l.c.tables[k.Table].columns, l.c.tables[k.TargetTable].columns
 		for i := range k.Columns {
-			if !sameEquality(near[k.Columns[i]], far[k.TargetColumns[i]]) {
+			a, b := near[k.Columns[i]], far[k.TargetColumns[i]]
+			if a != nil && b != nil && !sameEquality(a, b) {
 				return true
 			}
 		}
