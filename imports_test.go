@@ -66,16 +66,17 @@ var rules = map[string]rule{
 	// stands above it here, and core the rest.
 	"core/budget":        {may: []string{arrow, module + "/sources"}, never: append(heavyArrow, system...)},
 	"core/internal/rows": {may: []string{arrow, module + "/sources", module + "/core/budget", "github.com/zeebo/xxh3"}, never: append(heavyArrow, system...)},
+	"core/digest":        {may: []string{arrow, module + "/core/internal/rows", "github.com/zeebo/xxh3"}, never: append(heavyArrow, system...)},
 	"core/query": {
 		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/internal/rows"},
 		never: append(heavyArrow, system...),
 	},
 	"core/retry": {
-		may:   []string{module + "/sources", module + "/core/budget", module + "/core/internal/rows", "github.com/failsafe-go/failsafe-go..."},
+		may:   []string{module + "/sources", module + "/core/budget", module + "/core/digest", "github.com/failsafe-go/failsafe-go..."},
 		never: append(heavyArrow, system...),
 	},
 	"core/cache": {
-		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/internal/rows", module + "/core/query", "github.com/elastic/go-freelru"},
+		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/digest", module + "/core/internal/rows", module + "/core/query", "github.com/elastic/go-freelru"},
 		never: append(heavyArrow, system...),
 	},
 	"core/relation": {

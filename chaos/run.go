@@ -262,8 +262,8 @@ func (p *plan) read(ctx context.Context, truth core.Receipt, pids map[int]bool) 
 		}
 	case !r.Complete:
 		wrong("the stream ended without an error, but its receipt does not say complete")
-	case r.Checksum != truth.Checksum || r.Rows != truth.Rows:
-		wrong("WRONG ROWS: %d rows with checksum %s, want %d with %s", r.Rows, r.Checksum, truth.Rows, truth.Checksum)
+	case r.Digest != truth.Digest || r.Rows != truth.Rows:
+		wrong("WRONG ROWS: %d rows with digest %s, want %d with %s", r.Rows, r.Digest.Ordered(), truth.Rows, truth.Digest.Ordered())
 	default:
 		o.whole = true
 	}

@@ -69,9 +69,12 @@ type Options struct {
 	// Timeouts configures how long the stream waits for the source, and how long it
 	// may take in all.
 	Timeouts retry.Timeouts
-	// Tokens sets [Chunk.Token] of every chunk, at the cost of a checksum over the
+	// Tokens sets [Chunk.Token] of every chunk, at the cost of a second digest of the
 	// rows.
 	Tokens bool
+	// NoDigests saves the time for [Receipt.Digest], a few percent of a read. Tokens then
+	// carry no digest of all rows, but are still checked against the data.
+	NoDigests bool
 }
 
 // Resources has what a stream uses but does not own, and usually shares with other

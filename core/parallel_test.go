@@ -59,9 +59,13 @@ func TestPartsInOrder(t *testing.T) {
 					t.Errorf("%d at once: held %d bytes, limit %d", parallel, r.PeakBytes, memory)
 				}
 				o.Unordered = true
-				all, err := coretest.IDs(coretest.Open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget}))
+				mixed := coretest.Open(t, source, core.Query{Table: "items"}, o, core.Resources{Budget: budget})
+				all, err := coretest.IDs(mixed)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if mixed.Receipt().Digest.AnyOrder() != one.Receipt().Digest.AnyOrder() {
+					t.Errorf("%d at once, unordered: the digest in any order differs", parallel)
 				}
 				if slices.Sort(all); !slices.Equal(all, coretest.IDRange(0, 6_000)) {
 					t.Errorf("%d at once, unordered: got %d rows that differ", parallel, len(all))

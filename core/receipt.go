@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/digest"
 	"github.com/penstock-data/penstock/core/retry"
 )
 
@@ -19,6 +20,9 @@ type Receipt struct {
 
 	Rows   int64 `json:"rows"`   // rows yielded to the consumer
 	Chunks int64 `json:"chunks"` // chunks that these rows came in
+	// TotalRows is Rows, plus the rows that earlier streams yielded if the stream resumes
+	// after a token: the number of rows of the whole.
+	TotalRows int64 `json:"rows_total"`
 	// Bytes is the size of these rows, as [sources.Size] counts it. It does not depend
 	// on how the rows were divided into chunks.
 	Bytes int64 `json:"bytes"`
@@ -61,10 +65,15 @@ type Receipt struct {
 	Lookups int64 `json:"lookups,omitempty"`
 	// Relations has the figures of each relation of the load, parents first.
 	Relations []RelationReceipt `json:"relations,omitempty"`
-	// Checksum covers the names and types of the columns, and the values and order of
-	// the rows, but not how they were divided into chunks. It is empty until the stream
-	// has ended.
-	Checksum string `json:"checksum,omitempty"`
+	// Digest states which rows the consumer received, with the columns of relations that
+	// are part of the record. Equal ordered digests prove the same rows in the same order,
+	// and equal digests in any order the same rows, each as often; see [digest.Digest] for
+	// what they do not prove. Digest covers all of TotalRows, so that a resumed read states
+	// the digest of the whole, like a read without an interruption. Only if the token had
+	// no digest, or was made with another Query.Load, does it begin after the token;
+	// [digest.Digest.Rows] tells. Digest is zero until the stream has ended, and with
+	// [Options.NoDigests].
+	Digest digest.Digest `json:"digest,omitzero"`
 	// Elapsed is the time from opening the stream to its end, or to now, in
 	// nanoseconds. It includes the time that the consumer takes.
 	Elapsed time.Duration `json:"elapsed_ns"`

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/core/budget"
-	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/core/digest"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -37,12 +37,12 @@ type Stream struct {
 	done     chan struct{} // closed once everything is released
 	closeErr error         // set before done is closed
 
-	mu       sync.Mutex
-	state    state
-	failure  sources.Kind // kind of receipt.Error
-	receipt  Receipt
-	checksum *rows.Checksum
-	started  time.Time
+	mu      sync.Mutex
+	state   state
+	failure sources.Kind // kind of receipt.Error
+	receipt Receipt
+	digest  digest.Digest // of the rows so far; zero without digests
+	started time.Time
 }
 
 // state is the state of a stream's loop. A loop starts only from idle. Whoever moves
@@ -59,14 +59,26 @@ const (
 func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	s := &Stream{
 		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: o,
-		done: make(chan struct{}), started: started, checksum: rows.NewChecksum(c.loader.Schema),
-		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After},
+		done: make(chan struct{}), started: started, digest: p.firstDigest(c.loader.Schema),
+		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After, TotalRows: p.start.totalRows},
 	}
 	if p.options.Tokens {
 		s.tracker = newTokenTracker(p.start, p.table, p.scanned, p.tree.Shown)
 	}
 	s.chunks = p.chain(s)
 	return s
+}
+
+// firstDigest returns the digest that a stream with the given schema begins with: that of
+// its token, if the earlier streams had the same columns.
+func (p *plan) firstDigest(schema *arrow.Schema) digest.Digest {
+	if p.options.NoDigests {
+		return digest.Digest{}
+	}
+	if none := digest.New(schema); !p.start.digest.SameColumns(none) {
+		return none
+	}
+	return p.start.digest
 }
 
 // Schema returns the schema of every chunk's record.
@@ -137,7 +149,7 @@ func (s *Stream) tokenAfter(record arrow.RecordBatch) Token {
 	if s.tracker == nil {
 		return ""
 	}
-	return s.tracker.advance(record)
+	return s.tracker.advance(record, s.digest)
 }
 
 // consumed records the token of a chunk that the consumer is done with.
@@ -233,8 +245,7 @@ func (s *Stream) transition(from, to state) bool {
 func (s *Stream) end() {
 	s.closeErr = s.close()
 	s.mu.Lock()
-	s.receipt.Checksum = s.checksum.Sum()
-	s.checksum.Free()
+	s.receipt.Digest = s.digest
 	s.receipt.Elapsed = time.Since(s.started)
 	s.mu.Unlock()
 	if s.observer.End != nil {
@@ -276,14 +287,17 @@ func locateRefusal(err error, rows int64) error {
 	return sources.Errorf(e.Kind, e.Op, e.Table, "the rows after row %d do not fit in memory: %w; raise the memory limit", rows, refusal)
 }
 
-// countChunk adds a chunk to the receipt and the checksum.
+// countChunk adds a chunk to the receipt and the digest.
 func (s *Stream) countChunk(record arrow.RecordBatch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.receipt.Rows += record.NumRows()
+	s.receipt.TotalRows += record.NumRows()
 	s.receipt.Bytes += sources.Size(record)
 	s.receipt.Chunks++
-	s.checksum.Add(record)
+	if !s.digest.IsZero() {
+		s.digest.Add(record)
+	}
 }
 
 // addSkipped adds records that the source skipped to the receipt.

@@ -23,7 +23,7 @@ import (
 // chunks.
 var ignored = cmpopts.IgnoreFields(core.Receipt{}, "Elapsed", "PeakBytes", "LimitBytes", "Chunks")
 
-// TestChunkSizesChangeNothing tests that the rows, their size and their checksum do
+// TestChunkSizesChangeNothing tests that the rows, their size and their digest do
 // not depend on the memory and the size of chunks.
 func TestChunkSizesChangeNothing(t *testing.T) {
 	budget := coretest.NewBudget(t)
@@ -41,7 +41,7 @@ func TestChunkSizesChangeNothing(t *testing.T) {
 			receipt := stream.Receipt()
 			if first == nil {
 				first = &receipt
-				if !receipt.Complete || receipt.Rows != 20_000 || receipt.Checksum == "" || receipt.Chunks == 0 {
+				if !receipt.Complete || receipt.Rows != 20_000 || receipt.Digest.IsZero() || receipt.Chunks == 0 {
 					t.Fatalf("receipt: %+v", receipt)
 				}
 			}
@@ -83,7 +83,7 @@ func TestBreak(t *testing.T) {
 		}
 		break
 	}
-	if r := stream.Receipt(); r.Complete || r.Rows != 1000 || r.Error != "" || r.Checksum == "" {
+	if r := stream.Receipt(); r.Complete || r.Rows != 1000 || r.Error != "" || r.Digest.IsZero() {
 		t.Errorf("receipt after break: %+v", r)
 	}
 	if held := stream.Budget().Held(); held != 0 {
@@ -98,7 +98,7 @@ func TestEmptyResult(t *testing.T) {
 	if err != nil || len(got) != 0 {
 		t.Errorf("got %d rows and %v", len(got), err)
 	}
-	if r := stream.Receipt(); !r.Complete || r.Rows != 0 || r.Chunks != 0 || r.Checksum == "" {
+	if r := stream.Receipt(); !r.Complete || r.Rows != 0 || r.Chunks != 0 || r.Digest.IsZero() {
 		t.Errorf("receipt: %+v", r)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/zeebo/xxh3"
 
-	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/core/digest"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -26,18 +25,18 @@ import (
 // of the columns in OrderBy for one row.
 //
 // Since chunks may end within a page, a token has the cursor of the last page that
-// the consumer received in full, the number of rows received after it, and their
-// checksum. Resuming reads these rows again and fails if they differ.
+// the consumer received in full, the number of rows received after it, and the ordered
+// sum of their digest. Resuming reads these rows again and fails if they differ.
+//
+// A token also has the number and, unless [Options.NoDigests] is set, the digest of all
+// rows up to it, so that the receipt of the resumed stream covers them.
 type Token string
 
 // tokenVersion is the first byte of every token. A token of another version is
 // rejected.
-const tokenVersion = 1
+const tokenVersion = 2
 
-const (
-	bindingBytes  = 8  // leading bytes of the digest of a query or a table
-	checksumBytes = 16 // bytes of a checksum
-)
+const bindingBytes = 8 // leading bytes of the fingerprint of a query or a table
 
 // binding identifies the query and the table that a token belongs to.
 type binding struct {
@@ -49,7 +48,9 @@ type resumePoint struct {
 	binding
 	cursor    sources.Cursor // nil is the start of the table
 	rowsAfter int64          // rows after the cursor that the consumer received
-	sum       []byte         // checksum of these rows; nil if rowsAfter is 0
+	sum       [16]byte       // of these rows, as [digest.Digest.OrderedSum]
+	totalRows int64          // rows up to here, also those before the cursor
+	digest    digest.Digest  // of these rows; zero if digests are off
 }
 
 // bind returns the binding of a query, without its limit and its token, and of a
@@ -71,7 +72,14 @@ func (p resumePoint) token() Token {
 	b = append(b, p.table[:]...)
 	b = binary.AppendUvarint(b, uint64(p.rowsAfter))
 	if p.rowsAfter > 0 {
-		b = append(b, p.sum...)
+		b = append(b, p.sum[:]...)
+	}
+	b = binary.AppendUvarint(b, uint64(p.totalRows))
+	if p.digest.IsZero() {
+		b = append(b, 0)
+	} else {
+		state, _ := p.digest.MarshalBinary() // cannot fail
+		b = append(append(b, byte(len(state))), state...)
 	}
 	if p.cursor != nil {
 		b = append(append(b, 1), p.cursor...)
@@ -102,10 +110,12 @@ func parseToken(t Token) (resumePoint, error) {
 		return resumePoint{}, errMalformedToken
 	}
 	if p.rowsAfter = int64(rowsAfter); rowsAfter > 0 {
-		p.sum = make([]byte, checksumBytes)
-		if _, err := io.ReadFull(in, p.sum); err != nil {
+		if _, err := io.ReadFull(in, p.sum[:]); err != nil {
 			return resumePoint{}, errMalformedToken
 		}
+	}
+	if !p.parseTotal(in) {
+		return resumePoint{}, errMalformedToken
 	}
 	switch has, err := in.ReadByte(); {
 	case err != nil || has > 1 || has == 0 && in.Len() > 0:
@@ -115,6 +125,23 @@ func parseToken(t Token) (resumePoint, error) {
 		_, _ = io.ReadFull(in, p.cursor) // cannot fail: in has Len bytes left
 	}
 	return p, nil
+}
+
+// parseTotal decodes the number and the digest of all rows, and reports whether they are
+// valid.
+func (p *resumePoint) parseTotal(in *bytes.Reader) bool {
+	total, err1 := binary.ReadUvarint(in)
+	length, err2 := in.ReadByte()
+	state := make([]byte, length)
+	_, err3 := io.ReadFull(in, state)
+	if errors.Join(err1, err2, err3) != nil || total > math.MaxInt64 {
+		return false
+	}
+	p.totalRows = int64(total)
+	if length > 0 && (p.digest.UnmarshalBinary(state) != nil || p.digest.IsZero()) {
+		return false
+	}
+	return p.totalRows >= max(p.rowsAfter, p.digest.Rows())
 }
 
 // resumeFrom returns the resume point of a query's token, or the start of the table
@@ -149,8 +176,9 @@ type tokenTracker struct {
 	start     resumePoint        // where the stream began
 	last      resumePoint        // the end of the last chunk
 	abilities sources.Capability // of the table
-	schema    *arrow.Schema      // columns of the result without relations, which the checksum covers
-	sum       *rows.Checksum     // of the rows between the cursor and the end of the last chunk
+	columns   int                // number of columns of the result without relations, which sum covers
+	none      digest.Digest      // of no rows with these columns
+	sum       digest.Digest      // of the rows between the cursor and the end of the last chunk
 	pageEnds  []pageEnd          // of pages whose last row is not in a chunk yet
 	received  int64              // rows in pages, after those that were skipped
 	delivered int64              // rows in chunks
@@ -165,16 +193,15 @@ type pageEnd struct {
 // newTokenTracker returns a tracker for a stream that begins at start. The result has
 // the first shown columns of scanned.
 func newTokenTracker(start resumePoint, table *sources.Table, scanned *arrow.Schema, shown int) *tokenTracker {
-	t := &tokenTracker{start: start, last: start, abilities: table.Capabilities, schema: arrow.NewSchema(scanned.Fields()[:shown], nil)}
-	t.sum = rows.NewChecksum(t.schema)
-	return t
+	none := digest.New(arrow.NewSchema(scanned.Fields()[:shown], nil))
+	return &tokenTracker{start: start, last: start, abilities: table.Capabilities, columns: shown, none: none, sum: none}
 }
 
 var errDataChanged = errors.New("the rows before the token differ from those that were read when it was made: the data has changed; read from the start")
 
 // skipDelivered yields pages without the rows between the cursor and the token, which
-// an earlier stream delivered, and records where pages end. If the checksum of the
-// skipped rows differs from that of the token, it yields an error instead.
+// an earlier stream delivered, and records where pages end. If the sum of the skipped
+// rows differs from that of the token, it yields an error instead.
 func (t *tokenTracker) skipDelivered(table string, pages sources.Batches) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		left := t.start.rowsAfter
@@ -188,8 +215,8 @@ func (t *tokenTracker) skipDelivered(table string, pages sources.Batches) source
 			}
 			if left > 0 {
 				skip := min(left, page.Record.NumRows())
-				t.sum.AddSlice(page.Record, 0, skip)
-				if left -= skip; left == 0 && t.sum.Sum() != hex.EncodeToString(t.start.sum) {
+				t.sum.AddColumns(page.Record.Columns()[:t.columns], 0, skip)
+				if left -= skip; left == 0 && t.sum.OrderedSum() != t.start.sum {
 					fail()
 					return
 				}
@@ -226,22 +253,24 @@ func (t *tokenTracker) yieldFrom(page sources.Batch, skip int64, yield func(sour
 	return yield(page, nil)
 }
 
-// advance moves to the end of the next chunk and returns its token. The token is empty
-// if the table cannot resume there: it has no cursor yet, and a new scan could yield
-// other rows.
-func (t *tokenTracker) advance(record arrow.RecordBatch) Token {
+// advance moves to the end of the next chunk and returns its token. all is the digest of
+// all rows up to there; zero if digests are off. The token is empty if the table cannot
+// resume there: it has no cursor yet, and a new scan could yield other rows.
+func (t *tokenTracker) advance(record arrow.RecordBatch, all digest.Digest) Token {
 	n := record.NumRows()
 	from := int64(0)
 	for len(t.pageEnds) > 0 && t.pageEnds[0].rows <= t.delivered+n {
 		from = t.pageEnds[0].rows - t.delivered
 		t.last.cursor, t.last.rowsAfter = t.pageEnds[0].cursor, 0
-		t.sum = rows.NewChecksum(t.schema)
+		t.sum = t.none
 		t.pageEnds = t.pageEnds[1:]
 	}
 	t.delivered += n
+	t.last.totalRows += n
+	t.last.digest = all
 	if t.last.rowsAfter += n - from; t.last.rowsAfter > 0 {
-		t.sum.AddSlice(record, from, n)
-		t.last.sum, _ = hex.DecodeString(t.sum.Sum())
+		t.sum.AddColumns(record.Columns()[:t.columns], from, n)
+		t.last.sum = t.sum.OrderedSum()
 	}
 	if t.last.cursor == nil && !t.abilities.Has(sources.CapStable) {
 		return ""

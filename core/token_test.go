@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,10 +10,13 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/zeebo/xxh3"
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/internal/coretest"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
+	"github.com/penstock-data/penstock/testkit"
 )
 
 // idsByName reads a stream to its end and returns the values of its column "id", at
@@ -78,7 +82,8 @@ func TestTokens(t *testing.T) {
 				want = append(want, idColumn(chunk.Record)...)
 				ends = append(ends, chunkEnd{chunk.Token, len(want)})
 			}
-			if last := ends[len(ends)-1]; stream.Receipt().Token != last.token {
+			whole := stream.Receipt()
+			if last := ends[len(ends)-1]; whole.Token != last.token {
 				t.Error("the receipt does not have the last chunk's token")
 			}
 			for i, at := range ends {
@@ -93,6 +98,9 @@ func TestTokens(t *testing.T) {
 					}
 					if err != nil || !slices.Equal(got, rest) {
 						t.Fatalf("after %d rows, limit %d: got %d rows, want %d; error: %v", at.rows, limit, len(got), len(rest), err)
+					}
+					if r := again.Receipt(); r.TotalRows != int64(at.rows+len(rest)) || r.Digest.Rows() != r.TotalRows || (r.Digest == whole.Digest) != (r.TotalRows == whole.Rows) {
+						t.Fatalf("after %d rows, limit %d: the receipt has %d rows in all and the digest %s, want %s", at.rows, limit, r.TotalRows, r.Digest.Ordered(), whole.Digest.Ordered())
 					}
 				}
 			}
@@ -120,6 +128,65 @@ func TestTokenOfALoopThatWasLeft(t *testing.T) {
 	}
 }
 
+// TestDigestsAreCarried tests that a read that is interrupted again and again, at any row,
+// states the digest of the whole, with relations too, and what it states if a part of the
+// read had no digest or other columns.
+func TestDigestsAreCarried(t *testing.T) {
+	shop, err := testkit.Shop{Seed: 1, Orders: 300}.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	read := func(q core.Query, o core.Options, chunks int) core.Receipt {
+		t.Helper()
+		stream := coretest.Open(t, shop, q, o, core.Resources{Budget: coretest.NewBudget(t)})
+		for _, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if chunks--; chunks == 0 {
+				break
+			}
+		}
+		return stream.Receipt()
+	}
+	q := core.Query{Table: "orders", Load: query.Load{Required: coretest.ParseLoad(t, "customer,order_lines.product")}}
+	whole := read(q, core.Options{}, 0)
+	for _, size := range []int64{1, 7, 40} {
+		next := q
+		var r core.Receipt
+		for range 400 {
+			if r = read(next, core.Options{Tokens: true, ChunkRows: size}, 4); r.Complete {
+				break
+			}
+			next.After = r.Token
+		}
+		if !r.Complete || r.Digest != whole.Digest || r.TotalRows != whole.Rows {
+			t.Errorf("in chunks of %d: %d rows with %s, want %d with %s", size, r.TotalRows, r.Digest.Ordered(), whole.Rows, whole.Digest.Ordered())
+		}
+	}
+	if whole.Digest == read(core.Query{Table: "orders"}, core.Options{}, 0).Digest {
+		t.Error("the digest does not cover the columns of relations")
+	}
+
+	// The consumer is done with the first two chunks, of 100 rows each.
+	some := read(q, core.Options{Tokens: true, ChunkRows: 100}, 3)
+	other := core.Query{Table: "orders", After: some.Token}
+	if r := read(other, core.Options{}, 0); r.TotalRows != 300 || r.Digest.Rows() != 100 {
+		t.Errorf("without the relations: %d rows, a digest of %d", r.TotalRows, r.Digest.Rows())
+	}
+	none := read(q, core.Options{Tokens: true, ChunkRows: 100, NoDigests: true}, 3)
+	if !none.Digest.IsZero() || none.TotalRows != 300 {
+		t.Errorf("without digests: %d rows, %s", none.TotalRows, none.Digest.Ordered())
+	}
+	other = q
+	other.After = none.Token
+	r := read(other, core.Options{}, 0)
+	if r.TotalRows != 300 || r.Digest.Rows() != 100 {
+		t.Errorf("after a read without digests: %d rows, a digest of %d", r.TotalRows, r.Digest.Rows())
+	}
+}
+
 // TestTokensThatDoNotFit tests that an invalid token is rejected with the reason.
 func TestTokensThatDoNotFit(t *testing.T) {
 	source := coretest.Numbered(t, 3000)
@@ -140,6 +207,8 @@ func TestTokensThatDoNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw[3] ^= 1
+	old := append([]byte{1}, raw[1:len(raw)-4]...)
+	old = binary.BigEndian.AppendUint32(old, uint32(xxh3.Hash(old)))
 	changed := coretest.Restrict(t, source, func(table *sources.Table) { table.Key = nil })
 	moved := coretest.Restrict(t, coretest.NumberedFrom(t, 3000, 1), func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
 	cases := []struct {
@@ -151,6 +220,7 @@ func TestTokensThatDoNotFit(t *testing.T) {
 		{"no token", source, core.Query{After: "nonsense"}, "query items: invalid: after: not a valid token, or part of it is missing"},
 		{"a part of one", source, core.Query{After: whole[:len(whole)-3]}, "part of it is missing"},
 		{"one with a fault", source, core.Query{After: core.Token(base64.RawURLEncoding.EncodeToString(raw))}, "part of it is missing"},
+		{"of an earlier version", source, core.Query{After: core.Token(base64.RawURLEncoding.EncodeToString(old))}, "the token has version 1, but this program supports version 2: read from the start"},
 		{"of another order", source, core.Query{After: whole, OrderBy: []sources.Sort{{Column: "id"}}}, "belongs to another query"},
 		{"of other columns", source, core.Query{After: whole, Columns: []string{"id"}}, "belongs to another query"},
 		{"of another condition", source, core.Query{After: whole, Where: sources.IsNull{Column: "text"}}, "belongs to another query"},

@@ -222,7 +222,7 @@ func TestProcessesAreReplaced(t *testing.T) {
 		return stream.Receipt()
 	}
 	want, got := read(false), read(true)
-	if !got.Complete || got.Checksum != want.Checksum || got.Rows != want.Rows || got.Retries < 1 {
+	if !got.Complete || got.Digest != want.Digest || got.Rows != want.Rows || got.Retries < 1 {
 		t.Errorf("undisturbed %+v\ndisturbed %+v", want, got)
 	}
 	if !strings.Contains(got.Faults[0].Text, "killed") {

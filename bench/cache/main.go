@@ -133,11 +133,11 @@ func server(ctx context.Context) error {
 		fmt.Printf("| %s | %s | %s | %s |\n", c.name, spread(times(asked, c.of)), spread(times(found, c.of)), spreadOf(ratios, "%.0f"))
 	}
 	for i := range asked {
-		if asked[i].receipt.Checksum != found[0].receipt.Checksum {
-			return errors.New("the checksums differ")
+		if asked[i].receipt.Digest != found[0].receipt.Digest {
+			return errors.New("the digests differ")
 		}
 	}
-	fmt.Printf("\nchecksum of all runs %s; a stream with a hit held at most %s\n", found[0].receipt.Checksum, budget.FormatBytes(found[0].receipt.PeakBytes))
+	fmt.Printf("\ndigest of all runs %s; a stream with a hit held at most %s\n", found[0].receipt.Digest.Ordered(), budget.FormatBytes(found[0].receipt.PeakBytes))
 
 	small := core.Query{Table: "orders", Limit: 100}
 	r, err := read(ctx, source, small, use)

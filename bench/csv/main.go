@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/penstock-data/penstock/bench/trial"
+	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
@@ -38,10 +39,11 @@ func main() {
 	contestants := []trial.Contestant{
 		{Name: "penstock", Run: scan(1, all)},
 		{Name: "penstock 2 cores", Run: scan(2, all)},
-		{Name: "engine", Run: stream(host.InProcess, 1)},
-		{Name: "engine 2 cores", Run: stream(host.InProcess, 2)},
-		{Name: "engine process", Run: stream(host.Process, 1)},
-		{Name: "engine wasm", Run: stream(host.Module, 1)},
+		{Name: "engine", Run: stream(host.InProcess, core.Options{})},
+		{Name: "engine without digests", Run: stream(host.InProcess, core.Options{NoDigests: true})},
+		{Name: "engine 2 cores", Run: stream(host.InProcess, core.Options{Parallel: 2})},
+		{Name: "engine process", Run: stream(host.Process, core.Options{})},
+		{Name: "engine wasm", Run: stream(host.Module, core.Options{})},
 		{Name: "encoding/csv", Run: builders},
 		{Name: "arrow-go csv", Run: arrowReader},
 		{Name: "duckdb", Run: duckdb(1)},

@@ -90,8 +90,9 @@ func drain(batches sources.Batches) (rows, sum int64, err error) {
 	return rows, sum, nil
 }
 
-// stream reads with the engine behind a wall, the given number of partitions at once.
-func stream(wall host.Isolation, parallel int) func(ctx context.Context) (trial.Outcome, error) {
+// stream reads with the engine behind a wall, with the given options beside the memory
+// limit and the size of chunks.
+func stream(wall host.Isolation, options core.Options) func(ctx context.Context) (trial.Outcome, error) {
 	return func(ctx context.Context) (out trial.Outcome, err error) {
 		o := host.Options{Sources: linked, Walls: walls, Isolation: wall}
 		if wall == host.Module {
@@ -110,7 +111,8 @@ func stream(wall host.Isolation, parallel int) func(ctx context.Context) (trial.
 			return out, err
 		}
 		started := time.Now()
-		s, err := source.Stream(ctx, core.Query{Table: "sales"}, core.Options{Memory: memoryLimit, ChunkRows: 16 << 10, Parallel: parallel})
+		options.Memory, options.ChunkRows = memoryLimit, 16<<10
+		s, err := source.Stream(ctx, core.Query{Table: "sales"}, options)
 		if err != nil {
 			return out, err
 		}

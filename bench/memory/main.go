@@ -1,7 +1,7 @@
 // Command memory measures how well Penstock's memory limit holds. It reads files of
 // growing size with several limits behind each wall, and compares the peak of the host's
 // resident memory, and of the sandbox's private memory, with the limit. Every run must
-// return all rows with the same checksum.
+// return all rows with the same digest.
 //
 // It writes a table and a plot.
 package main
@@ -53,14 +53,16 @@ type result struct {
 
 // receipt has the fields of Penstock's receipt that are used here.
 type receipt struct {
-	Complete    bool   `json:"complete"`
-	Rows        int64  `json:"rows"`
-	Bytes       int64  `json:"bytes"`
-	Peak        int64  `json:"peak_bytes"`
-	Isolate     int64  `json:"isolate_peak_bytes"`
-	IsolateCap  int64  `json:"isolate_limit_bytes"`
-	Levels      int    `json:"level_changes"`
-	Checksum    string `json:"checksum"`
+	Complete   bool  `json:"complete"`
+	Rows       int64 `json:"rows"`
+	Bytes      int64 `json:"bytes"`
+	Peak       int64 `json:"peak_bytes"`
+	Isolate    int64 `json:"isolate_peak_bytes"`
+	IsolateCap int64 `json:"isolate_limit_bytes"`
+	Levels     int   `json:"level_changes"`
+	Digest     struct {
+		Ordered string `json:"ordered"`
+	} `json:"digest"`
 	Error       string `json:"error"`
 	LevelEvents []any  `json:"events"`
 }
@@ -117,10 +119,10 @@ func run() error {
 						return fmt.Errorf("%s rows, %s consumer, %s, %d MiB: incomplete after %d rows: %s", s.shape, consumer, wall, mib, r.Rows, r.Error)
 					}
 					if sums[s.uri] == "" {
-						sums[s.uri] = r.Checksum
+						sums[s.uri] = r.Digest.Ordered
 					}
-					if sums[s.uri] != r.Checksum {
-						return fmt.Errorf("%s, %s, %d MiB: checksum %s, want %s", s.uri, wall, mib, r.Checksum, sums[s.uri])
+					if sums[s.uri] != r.Digest.Ordered {
+						return fmt.Errorf("%s, %s, %d MiB: digest %s, want %s", s.uri, wall, mib, r.Digest.Ordered, sums[s.uri])
 					}
 					fmt.Fprintf(os.Stderr, "%-7s %3d MiB %-6s %-4s %8d rows: host %5.1f MiB (ten rows %5.1f), counted %5.1f, sandbox %5.1f, %s\n",
 						wall, mib, s.shape, consumer, s.rows, inMiB(r.Host), inMiB(r.Base), inMiB(r.Peak), inMiB(r.Isolate), r.Elapsed.Round(time.Millisecond))

@@ -20,7 +20,7 @@ func report(all []result) []byte {
 
 The peak resident memory (VmHWM) of the process that reads, compared with its limit, and
 the peak of the sandbox's private memory, compared with its cap. ` + "`make bench-memory`" + `
-updates this table and the plot. Every run returned all rows, with the same checksum for
+updates this table and the plot. Every run returned all rows, with the same digest for
 the same file. "Ten rows" is the same command with --limit 10: the memory that the
 program itself takes. A fat row has 10 KiB. A slow consumer reads 100 MB/s of the output.
 

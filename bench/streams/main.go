@@ -99,12 +99,12 @@ func reads(isolation host.Isolation, atOnce bool) func(ctx context.Context) (tri
 			if faults[i] != nil {
 				return out, faults[i]
 			}
-			if !r.Complete || r.Checksum != receipts[0].Checksum {
+			if !r.Complete || r.Digest != receipts[0].Digest {
 				return out, fmt.Errorf("stream %d: %+v", i, r)
 			}
 			out.Rows += r.Rows
 		}
-		out.Checksum = receipts[0].Checksum
+		out.Checksum = receipts[0].Digest.Ordered()
 		return out, nil
 	}
 }

@@ -109,7 +109,7 @@ func run(ctx context.Context, isolation host.Isolation) (out trial.Outcome, err 
 	wallTime := time.Since(started)
 	fmt.Fprintf(os.Stderr, "  %s: first chunk %s (%s to %s), %.0f MB/s\n", isolation,
 		firsts[len(firsts)/2].Round(10*time.Microsecond), firsts[0].Round(10*time.Microsecond), firsts[len(firsts)-1].Round(10*time.Microsecond), float64(r.Bytes)/1e6/wallTime.Seconds())
-	return trial.Outcome{Rows: r.Rows, Checksum: r.Checksum, First: firsts[len(firsts)/2], Wall: wallTime}, nil
+	return trial.Outcome{Rows: r.Rows, Checksum: r.Digest.Ordered(), First: firsts[len(firsts)/2], Wall: wallTime}, nil
 }
 
 func firstChunk(ctx context.Context, source *host.Source, table string) (time.Duration, error) {

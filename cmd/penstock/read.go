@@ -26,7 +26,7 @@ import (
 type readFlags struct {
 	queryFlags
 	format, output, stats string
-	flat, token           bool
+	flat, token, noDigest bool
 	after, checkpoint     string
 	caching               cacheFlags
 }
@@ -61,6 +61,7 @@ Penstock filters, sorts, limits and selects columns itself if the source cannot.
 	flags.StringVar(&f.after, "after", "", "resume after this token (with the same table, --columns, --where and --order-by)")
 	flags.BoolVar(&f.token, "token", false, "print the token after the last row to standard error, for --after")
 	flags.StringVar(&f.checkpoint, "checkpoint", "", "record export progress in this file; rerunning the same command resumes after a failure")
+	flags.BoolVar(&f.noDigest, "no-digest", false, "save the time to compute the digest of the rows, which --stats prints")
 	flags.StringVar(&f.stats, "stats", "", `print a summary to standard error; --stats=json prints one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
 	return c
@@ -96,7 +97,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 		if err := f.compile(ctx, c, source, &q); err != nil {
 			return err
 		}
-		options.ReadAhead, options.Tokens = true, f.token
+		options.ReadAhead, options.Tokens, options.NoDigests = true, f.token, f.noDigest
 		stream, err := f.read(ctx, c.OutOrStdout(), source, q, options, format, x)
 		if stream == nil {
 			return err
@@ -269,9 +270,13 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 		state = "not complete"
 	}
 	seconds := max(r.Elapsed.Seconds(), 1e-9)
-	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\npeak memory %s of %s, checksum %s\n",
+	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\npeak memory %s of %s\n",
 		r.Table, state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
-		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes), r.Checksum)
+		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes))
+	if !r.Digest.IsZero() {
+		_, digestErr := fmt.Fprintf(w, "digest of %d rows: %s; in any order: %s\n", r.Digest.Rows(), r.Digest.Ordered(), r.Digest.AnyOrder())
+		err = errors.Join(err, digestErr)
+	}
 	if r.SandboxLimitBytes > 0 {
 		_, isolateErr := fmt.Fprintf(w, "peak memory of the source's process: %s of %s\n", budget.FormatBytes(r.SandboxPeakBytes), budget.FormatBytes(r.SandboxLimitBytes))
 		err = errors.Join(err, isolateErr)

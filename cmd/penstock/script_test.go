@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode, "tokenof": tokenOf, "settle": settle},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfile": waitFile, "exitcode": exitCode, "tokenof": tokenOf, "settle": settle, "digestof": digestOf},
 	})
 }
 
@@ -113,6 +113,17 @@ func tokenOf(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("there is no token in %s", args[0])
+}
+
+// digestOf sets DIGEST to the line of a summary in a file that has the digest.
+func digestOf(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if strings.HasPrefix(line, "digest of ") {
+			ts.Setenv("DIGEST", strings.TrimSpace(line))
+			return
+		}
+	}
+	ts.Fatalf("there is no digest in %s", args[0])
 }
 
 // exitCode runs a command and compares its exit code.

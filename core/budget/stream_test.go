@@ -198,7 +198,7 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 	const streams, rows = 40, 3000 // 40 floors of 1 MiB
 	var wait sync.WaitGroup
 	var mu sync.Mutex
-	checksums := map[string]int{}
+	digests := map[string]int{}
 	for range streams {
 		wait.Go(func() {
 			stream, err := core.Open(t.Context(), wide(rows), core.Query{Table: "items"}, core.Options{Memory: 8 << 20}, core.Resources{Budget: host})
@@ -216,13 +216,13 @@ func TestStreamsWaitForTheirFloor(t *testing.T) {
 				t.Errorf("receipt: %+v", r)
 			}
 			mu.Lock()
-			checksums[r.Checksum]++
+			digests[r.Digest.Ordered()]++
 			mu.Unlock()
 		})
 	}
 	wait.Wait()
-	if len(checksums) != 1 {
-		t.Errorf("the checksums are %v", checksums)
+	if len(digests) != 1 {
+		t.Errorf("the digests are %v", digests)
 	}
 	if peak := host.Peak(); peak > host.Limit() {
 		t.Errorf("the host held %d bytes", peak)

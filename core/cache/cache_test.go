@@ -30,7 +30,7 @@ func TestCacheHits(t *testing.T) {
 		if first.Cache != cache.Miss || again.Cache != cache.Hit {
 			t.Errorf("%d rows: %s, then %s", rows, first.Cache, again.Cache)
 		}
-		if again.Checksum != first.Checksum || again.Rows != rows || !again.Complete {
+		if again.Digest != first.Digest || again.Rows != rows || !again.Complete {
 			t.Errorf("%d rows: the hit's receipt is %+v, the miss's %+v", rows, again, first)
 		}
 		if source.scans.Load() != 1 || source.begun.Load() != 1 || source.open.Load() != 0 {
@@ -43,7 +43,7 @@ func TestCacheHits(t *testing.T) {
 		if held := testCache.Budget().Held(); held != 0 {
 			t.Errorf("%d rows: %d bytes are held after Clear", rows, held)
 		}
-		if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Cache != cache.Miss || r.Checksum != first.Checksum {
+		if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Cache != cache.Miss || r.Digest != first.Digest {
 			t.Errorf("%d rows: after Clear %+v", rows, r)
 		}
 	}
@@ -71,7 +71,7 @@ func TestCachedPagesFitSmallerStreams(t *testing.T) {
 				t.Fatalf("%d bytes are held", held)
 			}
 		}
-		if r := stream.Receipt(); r.Cache != cache.Hit || r.Checksum != first.Checksum || r.PeakBytes > r.LimitBytes {
+		if r := stream.Receipt(); r.Cache != cache.Hit || r.Digest != first.Digest || r.PeakBytes > r.LimitBytes {
 			t.Errorf("%+v: %+v", o, r)
 		}
 		if o.Pressure.Degrade > 0 && stream.Receipt().LevelChanges == 0 {
@@ -168,12 +168,12 @@ func TestVersions(t *testing.T) {
 	source.version.Store(1)
 	testCache := coretest.NewCache(t, cache.Options{Budget: budget})
 	first := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget))
-	if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Cache != cache.Hit || r.Checksum != first.Checksum || source.scans.Load() != 1 {
+	if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Cache != cache.Hit || r.Digest != first.Digest || source.scans.Load() != 1 {
 		t.Errorf("%d scans, %+v", source.scans.Load(), r)
 	}
 	source.version.Store(2)
 	second := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget))
-	if second.Cache != cache.Miss || second.Checksum == first.Checksum || testCache.Stats().Evictions.Version != 1 {
+	if second.Cache != cache.Miss || second.Digest == first.Digest || testCache.Stats().Evictions.Version != 1 {
 		t.Errorf("%+v, %+v", second, testCache.Stats())
 	}
 	source.version.Store(3)

@@ -38,7 +38,7 @@ func TestTwoStreamsOfOneGoroutine(t *testing.T) {
 			*next.more = ok
 		}
 	}
-	if a.Receipt().Checksum != b.Receipt().Checksum || a.Receipt().Cache != cache.Miss || b.Receipt().Cache != cache.Shared || source.scans.Load() != 1 {
+	if a.Receipt().Digest != b.Receipt().Digest || a.Receipt().Cache != cache.Miss || b.Receipt().Cache != cache.Shared || source.scans.Load() != 1 {
 		t.Errorf("%d scans:\n%+v\n%+v", source.scans.Load(), a.Receipt(), b.Receipt())
 	}
 }
@@ -98,7 +98,7 @@ func TestLeaderReadsOn(t *testing.T) {
 	begun := source.begun.Load()
 	again := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget))
 	for _, r := range []core.Receipt{first, again} {
-		if r.Checksum != plain.Checksum || r.Cache != cache.Miss || !r.Complete {
+		if r.Digest != plain.Digest || r.Cache != cache.Miss || !r.Complete {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -109,7 +109,7 @@ func TestLeaderReadsOn(t *testing.T) {
 	source = newCounted(50_000)
 	source.estimated = 1 << 30
 	testCache = coretest.NewCache(t, cache.Options{Budget: budget})
-	if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Checksum != plain.Checksum || testCache.Stats().Kept != 0 {
+	if r := readItems(t, source, core.Options{}, coretest.WithCache(testCache, budget)); r.Digest != plain.Digest || testCache.Stats().Kept != 0 {
 		t.Errorf("%+v, %+v", r, testCache.Stats())
 	}
 }

@@ -161,7 +161,7 @@ func TestStreamsShareLookups(t *testing.T) {
 				return "", err
 			}
 		}
-		return stream.Receipt().Checksum, stream.Close()
+		return stream.Receipt().Digest.Ordered(), stream.Close()
 	}
 	var want [4]string
 	for i := range want {
@@ -175,7 +175,7 @@ func TestStreamsShareLookups(t *testing.T) {
 			for j := range 6 {
 				got, err := sum(coretest.WithCache(cache, nil), int64(i))
 				if err != nil || got != want[i] {
-					t.Errorf("checksum %s, error: %v, want checksum %s", got, err, want[i])
+					t.Errorf("sum %s, error: %v, want sum %s", got, err, want[i])
 				}
 				switch (i + j) % 4 {
 				case 1:

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/penstock-data/penstock/core/internal/rows"
+	"github.com/penstock-data/penstock/core/digest"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -145,15 +145,15 @@ type position struct {
 	cursor       sources.Cursor // of the last page that had one; nil: that of the query
 	seen         sources.Cursor // of the last page of the current scan
 	rowsAtCursor int64          // rows delivered up to the cursor
-	// For a stable table: the checksum of the rows delivered since the cursor, and how
+	// For a stable table: the digest of the rows delivered since the cursor, and how
 	// many records were skipped among them.
-	sinceCursor        *rows.Checksum
+	sinceCursor        digest.Digest
 	skippedSinceCursor int64
 
 	// While those rows are read again: how many of them are still to come, and the
-	// checksum and skipped records so far.
+	// digest and skipped records so far.
 	toReread      int64
-	reread        *rows.Checksum
+	reread        digest.Digest
 	rereadSkipped int64
 }
 
@@ -178,7 +178,7 @@ func (p *position) next() *sources.Query {
 
 // startScan prepares the position for a scan of the query that next returns.
 func (p *position) startScan() {
-	p.toReread, p.reread, p.rereadSkipped, p.seen = p.rows-p.rowsAtCursor, nil, 0, p.next().After
+	p.toReread, p.reread, p.rereadSkipped, p.seen = p.rows-p.rowsAtCursor, digest.Digest{}, 0, p.next().After
 }
 
 // advances reports whether a page of the current scan brings anything: rows, skipped
@@ -199,14 +199,14 @@ func (p *position) deliver(page sources.Batch, yield func(sources.Batch, error) 
 	if p.toReread > 0 {
 		p.rereadSkipped += page.Skipped.Records
 		known := min(p.toReread, page.Record.NumRows())
-		if p.reread == nil {
-			p.reread = rows.NewChecksum(page.Record.Schema())
+		if p.reread.IsZero() {
+			p.reread = digest.New(page.Record.Schema())
 		}
-		p.reread.AddSlice(page.Record, 0, known)
+		p.reread.AddColumns(page.Record.Columns(), 0, known)
 		if p.toReread -= known; p.toReread > 0 {
 			return false, true, nil
 		}
-		if p.reread.Sum() != p.sinceCursor.Sum() {
+		if p.reread != p.sinceCursor {
 			return false, false, sources.NewError(sources.Invalid, "scan", p.query.Table, errChanged)
 		}
 		page.Skipped = p.newlySkipped(page.Skipped)
@@ -222,10 +222,10 @@ func (p *position) deliver(page sources.Batch, yield func(sources.Batch, error) 
 	switch {
 	case page.Cursor != nil && p.hasCursors:
 		p.cursor, p.rowsAtCursor, p.skippedSinceCursor = append(p.cursor[:0:0], page.Cursor...), p.rows, 0
-		p.sinceCursor = nil
+		p.sinceCursor = digest.Digest{}
 	case p.stable:
-		if p.sinceCursor == nil {
-			p.sinceCursor = rows.NewChecksum(page.Record.Schema())
+		if p.sinceCursor.IsZero() {
+			p.sinceCursor = digest.New(page.Record.Schema())
 		}
 		p.sinceCursor.Add(page.Record)
 		p.skippedSinceCursor += page.Skipped.Records

@@ -30,7 +30,7 @@ const (
 //
 //   - If the page has a cursor, the scan resumes there.
 //   - Otherwise, if the table is [sources.CapStable], the scan is repeated from the last
-//     cursor or the start, and a checksum verifies that the rows delivered before
+//     cursor or the start, and a digest verifies that the rows delivered before
 //     have not changed.
 //   - Otherwise, a failure after the first rows ends the stream.
 //

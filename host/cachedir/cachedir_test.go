@@ -111,7 +111,7 @@ func TestCacheOutlivesTheHost(t *testing.T) {
 	s, dir, answers := &scans{}, people(t, 30_000), settings{dir: t.TempDir()}
 	first := readPeople(t, s, dir, answers, nil)
 	again := readPeople(t, s, dir, answers, nil)
-	if first.Cache != cache.Miss || again.Cache != cache.Hit || again.Checksum != first.Checksum || s.n.Load() != 1 {
+	if first.Cache != cache.Miss || again.Cache != cache.Hit || again.Digest != first.Digest || s.n.Load() != 1 {
 		t.Fatalf("%d scans:\n%+v\n%+v", s.n.Load(), first, again)
 	}
 	earlier := time.Now().Add(-time.Hour)
@@ -168,7 +168,7 @@ func TestDamagedFilesAreNoAnswers(t *testing.T) {
 		}
 		before := s.n.Load()
 		var log bytes.Buffer
-		if r := readPeople(t, s, dir, remembered, &log); r.Checksum != first.Checksum || r.Cache != cache.Miss || s.n.Load() != before+1 {
+		if r := readPeople(t, s, dir, remembered, &log); r.Digest != first.Digest || r.Cache != cache.Miss || s.n.Load() != before+1 {
 			t.Errorf("%s: %+v", what, r)
 		}
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "removed a damaged file") {
@@ -207,7 +207,7 @@ func TestForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if r := readPeople(t, s, dir, remembered, &log); r.Checksum != first.Checksum || r.Cache != cache.Miss || !strings.Contains(log.String(), "another question") {
+	if r := readPeople(t, s, dir, remembered, &log); r.Digest != first.Digest || r.Cache != cache.Miss || !strings.Contains(log.String(), "another question") {
 		t.Errorf("%+v, %s", r, log.String())
 	}
 	d, err := cachedir.Open(remembered.dir, cachedir.Options{Bytes: 1})

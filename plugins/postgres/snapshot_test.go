@@ -398,8 +398,8 @@ func TestStreamOutlivesAConnection(t *testing.T) {
 			}
 			r := stream.Receipt()
 			if sums[name] == "" {
-				sums[name] = r.Checksum
-			} else if diff := cmp.Diff(sums[name], r.Checksum); diff != "" {
+				sums[name] = r.Digest.Ordered()
+			} else if diff := cmp.Diff(sums[name], r.Digest.Ordered()); diff != "" {
 				t.Error(diff)
 			}
 			if r.Rows != 60000 || !r.Complete {
