@@ -163,6 +163,10 @@ func (e *everyType) run(t *testing.T) (answered, held int) {
 	return answered, held
 }
 
+// noOperatorClass are the columns of boxes and paths. The operators of these types compare
+// areas and numbers of points, and belong to no operator class. They compare as text.
+var noOperatorClass = []string{"bx", "pa"}
+
 // TestEveryTypeOfPostgres holds every comparison of every type against the server's own
 // answer, with and without push-down.
 func TestEveryTypeOfPostgres(t *testing.T) {
@@ -186,10 +190,7 @@ func TestEveryTypeOfPostgres(t *testing.T) {
 	bytewise := []string{"t", "v", "v0", "nm", "c", "c1"}
 	e.truth = func(t *testing.T, column, op string, literals []int, order string) ([]int64, bool) {
 		t.Helper()
-		switch column {
-		case "bx", "pa":
-			// The operators of these types compare areas and numbers of points. They belong to no
-			// operator class, so that the types compare as text.
+		if slices.Contains(noOperatorClass, column) {
 			return nil, false
 		}
 		quoted := pgx.Identifier{column}.Sanitize()
@@ -266,6 +267,9 @@ func TestEveryKeyOfPostgres(t *testing.T) {
 	_ = plain.Close()
 	loaded := 0
 	for _, f := range fields {
+		if f.Name == "id" || slices.Contains(noOperatorClass, f.Name) { // id: a relation to one row
+			continue
+		}
 		source, err := postgres.Open(t.Context(), sources.Config{URI: uri, Options: map[string]string{"relation": fmt.Sprintf("twin.%s->plain.%[1]s", f.Name)}})
 		if err != nil {
 			t.Errorf("%s: %v", f.Name, err)
