@@ -28,8 +28,9 @@ import (
 // their names, and programs that are no source by a variable.
 func TestMain(m *testing.M) {
 	process.Main(map[string]sources.Open{
-		"shop":    shop,
-		"endless": endless,
+		"shop":     shop,
+		"meanings": func(context.Context, sources.Config) (sources.Source, error) { return testkit.NewMeanings() },
+		"endless":  endless,
 		"broken": func(context.Context, sources.Config) (sources.Source, error) {
 			panic("no luck today")
 		},
@@ -153,19 +154,23 @@ func children(t *testing.T, parent int) (pids []int) {
 }
 
 func TestContract(t *testing.T) {
-	clean(t)
-	source, err := process.Open(t.Context(), options("shop"), sources.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := testkit.TestSource(t.Context(), source); err != nil {
-		t.Error(err)
-	}
-	if err := source.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := source.Close(); err != nil {
-		t.Error(err)
+	for _, name := range []string{"shop", "meanings"} { // the second one looks up with ordinals
+		t.Run(name, func(t *testing.T) {
+			clean(t)
+			source, err := process.Open(t.Context(), options(name), sources.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := testkit.TestSource(t.Context(), source); err != nil {
+				t.Error(err)
+			}
+			if err := source.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := source.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
