@@ -45,7 +45,7 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 		return err
 	}
 	p := &pageReader{
-		instance: i, env: s.env, schema: table.ScanSchema(q.Columns),
+		instance: i, env: s.env, schema: table.QuerySchema(q),
 		decoder: wire.NewDecoder(s.env.Mem),
 	}
 	defer p.decoder.Release()

@@ -233,6 +233,28 @@ func TestMemoryBelowTheMinimum(t *testing.T) {
 	}
 }
 
+// TestOrdinalsOfAModule tests that a look-up with ordinals passes the wall, with the
+// type of the keys and where they come from.
+func TestOrdinalsOfAModule(t *testing.T) {
+	session := begin(t, shared(t), sources.Limits{})
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.LargeString, Nullable: true}}, nil))
+	defer b.Release()
+	b.Field(0).(*array.LargeStringBuilder).AppendValues([]string{"anna", "", "mark", "nobody", "ANNA"}, []bool{true, false, true, true, true})
+	values := b.NewRecordBatch()
+	defer values.Release()
+	q := &sources.Query{Table: "names", Keys: &sources.Keys{
+		Columns: []string{"name"}, Values: values, From: &sources.KeyOrigin{Table: "numbers", Columns: []string{"text"}},
+	}}
+	rows, _, err := read(t.Context(), session, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`"Anna"|0`, `"Mark"|2`, `"MARK"|2`, `"Anna"|4`}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRefusalOfMemoryLeavesNothing(t *testing.T) {
 	for guest, table := range map[string]string{"source": "numbers", "rows": "people"} {
 		refused(t, open(t, options(t, guest), sources.Config{}), table)

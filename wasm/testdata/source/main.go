@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -40,13 +41,44 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
+	folded := sources.Meaning{Equality: sources.BySource, Order: sources.BySource}
 	catalog := &sources.Catalog{Tables: []sources.Table{{
 		Name: "numbers", Schema: schema, Key: []string{"n"}, Rows: rows,
 		Capabilities: sources.CapResume | sources.CapStable, Lookups: []sources.Lookup{{Columns: []string{"n"}}},
+	}, {
+		Name: "names", Rows: int64(len(names)), Lookups: []sources.Lookup{{Columns: []string{"name"}, Ordinals: true}},
+		Schema: arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String, Metadata: arrow.MetadataFrom(folded.Metadata())}}, nil),
 	}}}
 	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
+		if q.Table == "names" {
+			return sources.FromRows(env, catalog.Table(q.Table).QuerySchema(q), named(q))
+		}
 		return sources.FromRows(env, schema, numbers(mode, rows, q))
 	}), nil
+}
+
+// names are the rows of a table that compares them without regard to case.
+var names = []string{"Mark", "MARK", "Anna"}
+
+func named(q *sources.Query) iter.Seq2[sources.Row, error] {
+	return func(yield func(sources.Row, error) bool) {
+		if q.Keys == nil {
+			for _, name := range names {
+				if !yield(sources.Row{Values: []any{name}}, nil) {
+					return
+				}
+			}
+			return
+		}
+		for i := range int(q.Keys.Values.NumRows()) {
+			key, _ := sources.ValueAt(q.Keys.Values.Column(0), i).V.(string)
+			for _, name := range names {
+				if strings.EqualFold(key, name) && !yield(sources.Row{Values: []any{name, int32(i)}}, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func numbers(mode string, rows int64, q *sources.Query) iter.Seq2[sources.Row, error] {
