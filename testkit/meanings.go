@@ -3,6 +3,7 @@ package testkit
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -38,7 +39,13 @@ func NewMeanings() (sources.Source, error) {
 		posts = append(posts, []any{int64(i), authors[i%len(authors)], given[(i*3)%len(given)]})
 		likes = append(likes, []any{authors[(i*5)%len(authors)], int64(i % 11)})
 	}
-	likes = slices.DeleteFunc(likes, func(row []any) bool { return row[0] == nil })
+	liked := map[string]bool{} // the key of likes is unique without regard to case
+	likes = slices.DeleteFunc(likes, func(row []any) bool {
+		key := strings.ToLower(fmt.Sprint(row...))
+		again := liked[key]
+		liked[key] = true
+		return row[0] == nil || again
+	})
 	schema := func(fields ...arrow.Field) *arrow.Schema { return arrow.NewSchema(fields, nil) }
 	source, err := NewMemory([]MemoryTable{
 		{Name: "members", Key: []string{"nick"}, Rows: slices.Values(members), Schema: schema(
