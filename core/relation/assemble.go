@@ -200,7 +200,7 @@ func (b *batch) joinThrough(found *loadedRelation, farKeyIndex []int32, targets 
 		}
 		list := found.targetIndexes[from:end]
 		byRank := func(i, j int32) int { return int(rank[i]) - int(rank[j]) }
-		if !slices.IsSortedFunc(list, byRank) {
+		if !a.joinOrder && !slices.IsSortedFunc(list, byRank) {
 			slices.SortStableFunc(list, byRank)
 		}
 		if a.limit > 0 {

@@ -70,7 +70,10 @@ type keyAccess struct {
 	// sourceOrders means that rows of a key come in the order, which the engine does not
 	// know.
 	sourceOrders bool
-	atMostOne    bool // a key has at most one row
+	// joinOrder means that nobody can order the rows behind a join table, so that they
+	// are in the order of the rows of the join table.
+	joinOrder bool
+	atMostOne bool // a key has at most one row
 	// filtered means that a predicate may exclude rows, so that a missing row is
 	// not dangling.
 	filtered     bool
@@ -340,11 +343,13 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 	}
 	columns := slices.Clone(branch.Columns)
 	switch {
-	case n.relation.Through == nil: // the key columns are equal in all rows of a key
-		a.order = orderOf(table, branch.OrderBy, a.key)
+	case n.relation.Through == nil:
+		a.order = orderOf(table, branch.OrderBy, a.equalColumns())
 	case n.target == nil: // behind a join table, rows of several keys are merged
 		a.order = orderOf(table, branch.OrderBy, nil)
-	} // the join table's own rows need no order
+	case n.target.joinOrder:
+		a.order = orderOf(table, nil, a.equalColumns())
+	} // otherwise the join table's own rows need no order
 	columns, a.keyIndexes = r.columnIndexes(table, columns, a.key)
 	for _, b := range below {
 		columns, b.nearIndexes = r.columnIndexes(table, columns, b.near)
@@ -370,7 +375,8 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 			r.errorf("%s: only the source knows the order of column %s, and the rows behind a join table are put in order by the engine: order by another column", n.path, query.ShownType(table.Schema.Field(table.Column(undecidable))))
 			return nil
 		}
-		a.order, undecidable = nil, "" // the order in which the source returns them
+		// The order must not depend on which keys a chunk has, or which are cached.
+		a.order, undecidable, a.joinOrder = nil, "", true
 	}
 	_, pushed, residual, err := query.Split(r.tree.catalog, sources.Query{Table: table.Name, Columns: columns, Where: where, OrderBy: branch.OrderBy}, r.tree.pushdown)
 	if err != nil {
@@ -406,53 +412,6 @@ func (r *resolver) planAccess(n *node, table *sources.Table, branch query.Branch
 		a.pushed.OrderBy, a.perKey = a.order, a.limit
 	}
 	return a
-}
-
-// orderOf returns the order of the rows of one key: orderBy, then the table's own
-// key, without the columns in key, which are equal in all of them.
-func orderOf(table *sources.Table, orderBy []sources.Sort, key []string) []sources.Sort {
-	var order []sources.Sort
-	add := func(s sources.Sort) {
-		if !slices.Contains(key, s.Column) && !slices.ContainsFunc(order, func(o sources.Sort) bool { return o.Column == s.Column }) {
-			order = append(order, s)
-		}
-	}
-	for _, s := range orderBy {
-		add(s)
-	}
-	for _, column := range table.Key {
-		i := table.Column(column)
-		if i < 0 {
-			continue
-		}
-		switch f := table.Schema.Field(i); {
-		case !sources.MeaningOf(f).CanOrder() && !table.Capabilities.Has(sources.CapSort):
-		case sources.Comparable(f.Type, f.Type) || !sources.MeaningOf(f).CanOrder():
-			add(sources.Sort{Column: column})
-		}
-	}
-	return order
-}
-
-// findLookup finds a look-up by the key's columns, in any order, and puts the key
-// in the order of the look-up.
-func (a *keyAccess) findLookup() {
-	if l := lookupBy(a.table, a.key); l != nil {
-		a.lookup, a.key = l, l.Columns
-		return
-	}
-	a.pushIn = len(a.key) == 1 && a.table.Filters[a.key[0]].Has(sources.OpIn)
-}
-
-// lookupBy returns a look-up by the columns, in any order, or nil.
-func lookupBy(t *sources.Table, columns []string) *sources.Lookup {
-	for i := range t.Lookups {
-		l := &t.Lookups[i]
-		if len(l.Columns) == len(columns) && !slices.ContainsFunc(l.Columns, func(c string) bool { return !slices.Contains(columns, c) }) {
-			return l
-		}
-	}
-	return nil
 }
 
 // schema returns the schema of the stream's records.
