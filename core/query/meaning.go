@@ -1,7 +1,9 @@
 package query
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -66,4 +68,24 @@ func refuseCondition(table *sources.Table, column string, p sources.Predicate) e
 // order, if the source does not sort.
 func RefuseOrder(table *sources.Table, column string) error {
 	return fmt.Errorf("order: only the source knows the order of column %s, and it does not sort here: order by another column", ShownType(table.Schema.Field(table.Column(column))))
+}
+
+// checkLabels checks that what is compared with a column by the order of its labels is
+// one of them.
+func checkLabels(table *sources.Table, where sources.Predicate) error {
+	var faults []error
+	sources.Leaves(where, func(p sources.Predicate) {
+		c, ok := p.(sources.Comparison)
+		if !ok || c.Op == sources.OpEq || c.Op == sources.OpNe {
+			return
+		}
+		m := sources.MeaningOf(table.Schema.Field(table.Column(c.Column)))
+		if label, ok := c.Value.V.(string); ok && m.Order == sources.ByLabels && !slices.Contains(m.Labels, label) {
+			faults = append(faults, fmt.Errorf("where: column %q has no label %s%s", c.Column, c.Value, sources.Suggest(label, m.Labels)))
+		}
+	})
+	if len(faults) == 0 {
+		return nil
+	}
+	return sources.NewError(sources.Invalid, "", table.Name, errors.Join(faults...))
 }

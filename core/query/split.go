@@ -140,6 +140,9 @@ func checkQuery(catalog *sources.Catalog, q sources.Query) (sources.Predicate, e
 	})
 	_, err := (&sources.Catalog{Tables: []sources.Table{permissive}}).Check(
 		&sources.Query{Table: q.Table, Columns: q.Columns, Where: checkable, OrderBy: q.OrderBy, Limit: q.Limit})
+	if err == nil {
+		err = checkLabels(table, where)
+	}
 	return where, err
 }
 
