@@ -58,7 +58,7 @@ type Options struct {
 	// NoPushdown makes the engine filter, sort and limit rows itself, even if the source
 	// can. The result is the same; it serves to check a source, and to keep load off it.
 	// The source still selects columns, looks up keys, and compares what only it can
-	// compare; see [sources.BySource].
+	// compare; see [sources.BySource]. A token resumes only with the same NoPushdown.
 	NoPushdown bool
 	// Caching configures how the stream uses [Resources.Cache]. It has no effect
 	// without a cache.

@@ -59,7 +59,7 @@ func (p *plan) resume() error {
 	if !p.options.Tokens {
 		return nil
 	}
-	start, err := resumeFrom(p.table, p.query)
+	start, err := resumeFrom(p.table, p.query, p.options.NoPushdown)
 	if err != nil {
 		return sources.WithOp("query", p.table.Name, err)
 	}

@@ -54,12 +54,17 @@ type resumePoint struct {
 }
 
 // bind returns the binding of a query, without its limit and its token, and of a
-// table. It returns false if the query has a value that cannot be encoded: such a
+// table. Without push-down the source gets another query, which has other cursors, and
+// so the binding is another one. It returns false if the query has a value that cannot be encoded: such a
 // query has no tokens.
-func bind(table *sources.Table, q Query) (b binding, ok bool) {
+func bind(table *sources.Table, q Query, noPushdown bool) (b binding, ok bool) {
+	var asked query.Fingerprint
+	if noPushdown {
+		asked = query.Identify("no push-down")
+	}
 	fingerprint := query.TableFingerprint(table)
 	copy(b.table[:], fingerprint[:])
-	key, ok := query.KeyFrom(query.Fingerprint{}, query.Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
+	key, ok := query.KeyFrom(asked, query.Fingerprint{}, &sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy})
 	copy(b.query[:], key.Digest[:])
 	return b, ok
 }
@@ -147,8 +152,8 @@ func (p *resumePoint) parseTotal(in *bytes.Reader) bool {
 // resumeFrom returns the resume point of a query's token, or the start of the table
 // without one. A token that does not belong to the query and the table is an error of
 // kind [sources.Invalid].
-func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
-	now, ok := bind(table, q)
+func resumeFrom(table *sources.Table, q Query, noPushdown bool) (resumePoint, error) {
+	now, ok := bind(table, q, noPushdown)
 	switch {
 	case !ok:
 		return resumePoint{}, sources.Errorf(sources.Invalid, "", "", "a condition has a value of a type that tokens do not support: read without tokens")
@@ -160,7 +165,7 @@ func resumeFrom(table *sources.Table, q Query) (resumePoint, error) {
 	switch {
 	case err != nil:
 	case p.query != now.query:
-		err = errors.New("the token belongs to another query: use the same table, columns, conditions and order")
+		err = errors.New("the token belongs to another query: use the same table, columns, conditions and order, with or without push-down as before")
 	case p.table != now.table:
 		err = errors.New("the table has changed since the token was made (its columns, types, key or abilities): read from the start")
 	}
