@@ -206,14 +206,14 @@ func (l *catalogLoader) loadTypes(ctx context.Context, tx pgx.Tx) error {
 	fields := make([][]arrow.Field, len(l.c.Tables))
 	for i, info := range l.columnInfos {
 		at := l.index[l.columnTables[i]]
-		c := newColumn(info, l.types, &l.s.options)
+		c := newColumn(info, l.types, l.optionsOf(at, &info))
 		l.c.tables[l.c.Tables[at].Name].columns[info.name] = c
 		fields[at] = append(fields[at], c.field)
 	}
 	for i := range fields {
 		l.c.Tables[i].Schema = arrow.NewSchema(fields[i], nil)
 	}
-	return nil
+	return l.checkNumericOptions()
 }
 
 // names returns the names of columns, or nil if one of them may not be read.

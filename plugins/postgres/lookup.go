@@ -101,6 +101,11 @@ func (c *catalog) keyColumns(t *table, q *sources.Query) []keyColumn {
 			columns[i].operator = &o
 		}
 		columns[i].wire = columns[i].asking.equalWire
+		// Texts of another source may not be values of the type. The labels of an enum are
+		// checked without the server.
+		if known := asking != nil && asking.columns[k.From.Columns[i]] != nil; !known && columns[i].wire.own != nil && columns[i].target.codec.labels == nil {
+			columns[i].wire = textWireType
+		}
 	}
 	return columns
 }
@@ -108,7 +113,7 @@ func (c *catalog) keyColumns(t *table, q *sources.Query) []keyColumn {
 // castsKeys reports whether keys are cast to the type of the target, which may not be able
 // to hold them.
 func (k keyColumn) castsKeys() bool {
-	return k.operator == nil && k.asking.equalWire.name != k.target.equalWire.name && k.target.equalWire.name != textWireType.name
+	return k.operator == nil && k.wire.name != k.target.equalWire.name && k.target.equalWire.name != textWireType.name
 }
 
 // condition returns the condition that the target equals a key.
@@ -140,6 +145,9 @@ func (k keyColumn) castKey(key string) string {
 	case textWireType.name:
 		return key + "::pg_catalog.text"
 	default:
+		if k.target.equalWire.own != nil {
+			return k.target.equalWire.cast(key + "::pg_catalog.text")
+		}
 		return key + "::pg_catalog.text::" + to
 	}
 }
@@ -266,7 +274,8 @@ func (n *session) eachInvalid(ctx context.Context, m *snapshotConn, k keyColumn,
 		}
 		var pg *pgconn.PgError
 		switch {
-		case !errors.As(result.Err, &pg) || !strings.HasPrefix(pg.Code, "22") && pg.Code != "42P01" && pg.Code != "42704":
+		// A type whose values are names of objects says that there is no such object.
+		case !errors.As(result.Err, &pg) || !slices.Contains([]string{"22", "42", "3F", "0A"}, pg.Code[:min(2, len(pg.Code))]):
 			return n.translateError(ctx, result.Err)
 		case to-from == 1:
 			drop(from)

@@ -39,7 +39,9 @@ type options struct {
 	special          specialMode
 	foreign          []sources.ForeignKey // besides those of the database
 	numeric          decimal              // for numerics without a declared precision; the zero value means text
-	version          string               // how the version of a table is determined; empty means not at all
+	// numericOf is numeric for single columns, by TABLE.COLUMN with the names of the catalog.
+	numericOf map[string]decimal
+	version   string // how the version of a table is determined; empty means not at all
 }
 
 // specialMode is the value of the option special.
@@ -58,6 +60,9 @@ var optionNames = []string{
 	"application_name", "connections", "lock_timeout", "numeric", "relation", "schema", "schemas", "snapshot", "snapshot_limit", "special", "statement_timeout", "version",
 }
 
+// numericPrefix begins the names of options that set numeric for one column.
+const numericPrefix = "numeric."
+
 // fromQuery moves options of the source from the parameters of the URI to the options. The
 // server would not know them.
 func fromQuery(c sources.Config) (sources.Config, error) {
@@ -67,8 +72,8 @@ func fromQuery(c sources.Config) (sources.Config, error) {
 		return c, nil // ParseConfig returns a better error
 	}
 	options := maps.Clone(c.Options)
-	for _, key := range optionNames {
-		if !given.Has(key) {
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(optionNames, key) && !strings.HasPrefix(key, numericPrefix) {
 			continue
 		}
 		if _, twice := options[key]; twice || len(given[key]) > 1 && key != "relation" {
@@ -128,6 +133,13 @@ func parseOptions(given map[string]string) (options, error) {
 		case "numeric":
 			o.numeric, err = parseDecimal(value)
 		default:
+			if column, ok := strings.CutPrefix(key, numericPrefix); ok {
+				if o.numericOf == nil {
+					o.numericOf = map[string]decimal{}
+				}
+				o.numericOf[column], err = parseDecimal(value)
+				break
+			}
 			err = errors.New("there is no such option" + sources.Suggest(key, optionNames))
 		}
 		if err != nil {

@@ -21,6 +21,11 @@ func TestOptionsInTheURI(t *testing.T) {
 			want:  sources.Config{URI: "postgres://u@h/db?sslmode=disable", Options: map[string]string{"schema": "sales"}},
 		},
 		{
+			name:  "options of columns",
+			given: sources.Config{URI: "postgres://u@h/db?numeric.orders.total=20,2&sslmode=disable"},
+			want:  sources.Config{URI: "postgres://u@h/db?sslmode=disable", Options: map[string]string{"numeric.orders.total": "20,2"}},
+		},
+		{
 			name:  "none are there",
 			given: sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"schema": "sales"}},
 			want:  sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"schema": "sales"}},

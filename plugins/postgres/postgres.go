@@ -121,7 +121,10 @@ type source struct {
 //	                   that could have such values
 //	numeric            PRECISION,SCALE, as in "38,9": reads numeric columns without a
 //	                   declared precision as decimals; values that do not fit are
-//	                   errors. By default they are read as text.
+//	                   errors. By default they are read as text, and compared as numbers.
+//	numeric.TABLE.COLUMN
+//	                   the same for one column, with the names of the catalog, as in
+//	                   numeric.orders.total=20,2; or text
 //	relation           a foreign key that the database does not have, as in
 //	                   payment.rental_id->rental.rental_id; may be repeated in the URI,
 //	                   otherwise separated by newlines; see [sources.ParseForeignKeys]
