@@ -39,6 +39,13 @@
 // table has their rows. Tables that inherit from another one are tables of the catalog.
 // Columns that the role may not select are left out. A table of which the role may not
 // select any column has no columns, and its comment says so.
+//
+// # Comparisons
+//
+// Text is ordered by its bytes, whatever its collation. Numerics without a declared
+// precision are text, and compared as numbers. All other types with an operator class are
+// compared by the server with the operators of that class, and keys with those of the
+// foreign key. Columns say so in their [sources.Meaning].
 package postgres
 
 import (
