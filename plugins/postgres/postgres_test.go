@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -250,9 +251,15 @@ func TestSnapshotAndCancel(t *testing.T) {
 		}
 	}()
 	// Another backend may be active that is opened in the background.
-	var active int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = 'penstock' AND query LIKE '%big%'").Scan(&active); err != nil || active != 0 {
-		t.Errorf("%d active backends, %v", active, err)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var active int
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = 'penstock' AND query LIKE '%big%'").Scan(&active)
+		if err == nil && active == 0 {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%d active backends, %v", active, err)
+		}
 	}
 	// The snapshot outlives the canceled scan.
 	if n := len(text(t, ses.Scan(t.Context(), &sources.Query{Table: "big"}))); n != 200000 {

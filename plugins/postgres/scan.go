@@ -11,9 +11,13 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// cancelTimeout is how long the server may take to cancel a statement. After that, the
-// connection is closed.
-const cancelTimeout = 700 * time.Millisecond
+// cancelTimeout is how long the server may take to cancel a statement whose context has
+// ended, and leaveTimeout one whose remaining rows nobody wants. After that, the connection
+// is closed, with which a snapshot may be lost.
+const (
+	cancelTimeout = 700 * time.Millisecond
+	leaveTimeout  = 5 * time.Second
+)
 
 // Scan streams the rows of a statement.
 func (n *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
@@ -151,7 +155,7 @@ func (m *snapshotConn) query(ctx context.Context, b *statement) *resultRows {
 	r := &resultRows{conn: m, socket: dueConnOf(m.conn.Conn().PgConn().Conn()), kill: kill, canceled: make(chan struct{})}
 	r.stopWatch = context.AfterFunc(ctx, func() {
 		defer close(r.canceled)
-		r.cancel()
+		r.cancel(cancelTimeout)
 	})
 	formats := make([]int16, len(b.values))
 	for i := range formats {
@@ -162,11 +166,11 @@ func (m *snapshotConn) query(ctx context.Context, b *statement) *resultRows {
 }
 
 // cancel asks the server to cancel the statement, and closes the connection if it does not
-// do so within cancelTimeout.
-func (r *resultRows) cancel() {
-	ctx, done := context.WithTimeout(context.Background(), cancelTimeout)
+// do so within the timeout.
+func (r *resultRows) cancel(timeout time.Duration) {
+	ctx, done := context.WithTimeout(context.Background(), timeout)
 	defer done()
-	time.AfterFunc(cancelTimeout, r.kill)
+	time.AfterFunc(timeout, r.kill)
 	if err := r.conn.conn.Conn().PgConn().CancelRequest(ctx); err != nil {
 		r.kill()
 	}
@@ -180,7 +184,7 @@ func (r *resultRows) interrupt() {
 	}
 	r.interrupted = true
 	if r.stopWatch() {
-		r.cancel()
+		r.cancel(leaveTimeout)
 	} else {
 		<-r.canceled
 	}
