@@ -28,7 +28,11 @@ func openSlow(context.Context, sources.Config) (sources.Source, error) {
 				}
 			}
 			for {
-				for page := range sources.FromRows(env, schema, row) {
+				for page, err := range sources.FromRows(env, schema, row) {
+					if err != nil {
+						yield(sources.Batch{}, err)
+						return
+					}
 					page.Due = page.Record.NumRows() > 0
 					if !yield(page, nil) {
 						return

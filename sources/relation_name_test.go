@@ -35,7 +35,7 @@ func TestFindRelation(t *testing.T) {
 		{"inv", "usr", Invalid, `invalid: relation "usr" is ambiguous: usr__by__approver_id or usr__by__creator_id`},
 		{"usr", "inv", Invalid, `invalid: relation "inv" is ambiguous: inv__with__approver_id or inv__with__creator_id`},
 		{"inv", "shippers", Invalid, `invalid: table "inv" has a column "shippers": the relation is shippers__by__ship_via`},
-		{"inv", "creater", NotFound, `not found: table "inv" has no relation "creater"; the nearest is "creator"`},
+		{"inv", "creatr", NotFound, `not found: table "inv" has no relation "creatr"; the nearest is "creator"`},
 		{"note", "inv", Invalid, `invalid: relation "inv" cannot be loaded: note.inv_id (utf8) cannot be compared with inv.id (int64)`},
 	} {
 		r, err := catalog.Table(c.table).FindRelation(c.name)

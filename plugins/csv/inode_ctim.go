@@ -13,5 +13,6 @@ func inodeOf(info fs.FileInfo) inode {
 	if !ok {
 		return inode{}
 	}
+	//nolint:unconvert // the type of Dev depends on the system
 	return inode{device: uint64(s.Dev), number: uint64(s.Ino), changed: s.Ctim.Nano()}
 }

@@ -340,15 +340,15 @@ func (l *catalogLoader) comparedByServer(t *sources.Table, columns []string) boo
 		return len(names) == len(columns) && !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(columns, name) })
 	}
 	return slices.ContainsFunc(l.foreign, func(k sources.ForeignKey) bool {
-		if !(k.Table == t.Name && same(k.Columns) || k.TargetTable == t.Name && same(k.TargetColumns)) {
+		near, far := k.Table == t.Name && same(k.Columns), k.TargetTable == t.Name && same(k.TargetColumns)
+		if !near && !far {
 			return false
 		}
 		if l.c.tables[k.Table] == nil || l.c.tables[k.TargetTable] == nil || len(k.Columns) != len(k.TargetColumns) {
 			return false // a key that the user declared, and that leads nowhere
 		}
-		near, far := l.c.tables[k.Table].columns, l.c.tables[k.TargetTable].columns
 		for i := range k.Columns {
-			a, b := near[k.Columns[i]], far[k.TargetColumns[i]]
+			a, b := l.c.tables[k.Table].columns[k.Columns[i]], l.c.tables[k.TargetTable].columns[k.TargetColumns[i]]
 			if a != nil && b != nil && !sameEquality(a, b) {
 				return true
 			}

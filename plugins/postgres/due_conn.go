@@ -165,5 +165,5 @@ func (c *dueConn) SetReadDeadline(t time.Time) error {
 
 // SetDeadline is SetReadDeadline, and the same for writing.
 func (c *dueConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.Conn.SetWriteDeadline(t), c.SetReadDeadline(t))
+	return errors.Join(c.SetWriteDeadline(t), c.SetReadDeadline(t))
 }

@@ -39,7 +39,7 @@ func TestDeadlinesOfPgx(t *testing.T) {
 	defer c.Close()
 	buf := make([]byte, 8)
 
-	c.attach(&endlessPage{pages: 3, after: func() { go there.Write([]byte("late")) }})
+	c.attach(&endlessPage{pages: 3, after: func() { go func() { _, _ = there.Write([]byte("late")) }() }})
 	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "late" {
 		t.Errorf("%q, %v", buf[:n], err)
 	}
@@ -49,7 +49,7 @@ func TestDeadlinesOfPgx(t *testing.T) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	c.attach(nil)
-	go there.Write([]byte("next"))
+	go func() { _, _ = there.Write([]byte("next")) }()
 	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "next" {
 		t.Errorf("%q, %v", buf[:n], err)
 	}
@@ -72,7 +72,7 @@ func TestAttachEndsOtherReads(t *testing.T) {
 		running = c.reads
 		c.mu.Unlock()
 	}
-	c.attach(&endlessPage{pages: 1, after: func() { go there.Write([]byte("text")) }})
+	c.attach(&endlessPage{pages: 1, after: func() { go func() { _, _ = there.Write([]byte("text")) }() }})
 	if err := <-other; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the other read ends with %v", err)
 	}
