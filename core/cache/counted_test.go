@@ -29,6 +29,7 @@ type counted struct {
 	refuse    atomic.Bool               // Begin fails
 	estimated int64                     // bytes of a scan, in plans
 	silent    bool                      // plans have no version
+	identity  string                    // of the catalog
 	rowsOf    func(version int64) int64 // number of rows; nil means that of rows
 }
 
@@ -39,9 +40,14 @@ func newCounted(rows int64) *counted {
 	return c
 }
 
-func (c *counted) Catalog(context.Context) (*sources.Catalog, error) { return countedCatalog, nil }
+func (c *counted) Catalog(context.Context) (*sources.Catalog, error) {
+	if c.identity == "" {
+		return countedCatalog, nil
+	}
+	return &sources.Catalog{Tables: countedCatalog.Tables, Identity: c.identity}, nil
+}
 
-// countedCatalog is the catalog of every counted source.
+// countedCatalog is the catalog of every counted source, without its identity.
 var countedCatalog = &sources.Catalog{Tables: []sources.Table{{Name: "items", Schema: coretest.ItemSchema, Rows: -1}}}
 
 func (c *counted) Close() error { return nil }
