@@ -110,7 +110,7 @@ func TestNamesThatLeadNowhere(t *testing.T) {
 		"author.books":         `load books: invalid: author.books: relation "books" is ambiguous: books__with__author_id or books__with__editor_id`,
 		"loans":                `load books: invalid: loans: relation "loans" cannot be loaded: isbn (utf8) cannot be compared with isbn (int64)`,
 		"pages.books.loans":    `pages.books.loans: relation "loans" cannot be loaded`,
-		"autor":               `load books: not found: autor: table "books" has no relation "autor"; the nearest is "author"`,
+		"authr":                `load books: not found: authr: table "books" has no relation "authr"; the nearest is "author"`,
 		"author,people":        `people: relation "people" is ambiguous`,
 		"author.cards.people_": `author.cards.people_: table "cards" has no relation "people_"`,
 	} {
