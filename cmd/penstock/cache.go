@@ -87,8 +87,11 @@ func newCache() *cobra.Command {
 		Short: "Inspect or clear a cache directory",
 		Long: `Inspect or clear the directory that penstock read --cache-dir caches answers in.
 An answer is cached once it was read to its end. It is used for --cache-ttl, for the same
-user, source and query. If a source can tell that a table has changed, as csv can, answers
-from before the change are not used.`,
+user, source and query, while the program, the role and the settings of the source are the
+same. If a source can tell that a table has changed, as csv can, answers from before the
+change are not used. Files that changed less than two seconds ago are not cached, nor are
+sources that do not say what their answers depend on. A penstock that was built from files
+with uncommitted changes uses no directory.`,
 		Example: `  penstock cache stats --cache-dir ~/.cache/penstock
   penstock cache clear --cache-dir ~/.cache/penstock`,
 		Args: cobra.NoArgs,

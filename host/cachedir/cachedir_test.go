@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/query"
@@ -327,5 +331,38 @@ func TestHostInvalidates(t *testing.T) {
 	h.Cache().Clear()
 	if a, b := read(open[0]), read(open[1]); a != cache.Miss || b != cache.Miss {
 		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// TestClockThatIsSetBack: an answer that was asked for in the future has no known age.
+func TestClockThatIsSetBack(t *testing.T) {
+	t.Parallel()
+	d, err := cachedir.Open(t.TempDir(), cachedir.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(1)
+	record := b.NewRecordBatch()
+	defer record.Release()
+	for name, c := range map[string]struct {
+		asked time.Duration // from now
+		found bool
+	}{"past": {-time.Minute, true}, "future": {time.Hour, false}} {
+		key := query.Key{Digest: query.Identify(name), Source: query.Identify("source"), Table: name}
+		at := time.Now().Add(c.asked)
+		d.Save(&cache.Entry{Key: key, At: at, Expires: at.Add(2 * time.Hour), Schema: schema, Pages: []sources.Batch{{Record: record}}})
+		if s := d.Stats(); (s.Tables[name] == 1) != c.found || (s.Expired == 1) == c.found {
+			t.Errorf("%s: %+v", name, s)
+		}
+		if e := d.Load(key, schema, func(sources.Batch) bool { return true }); (e != nil) != c.found {
+			t.Errorf("%s: %+v", name, e)
+		}
+		if s := d.Stats(); s.Expired != 0 {
+			t.Errorf("%s: %+v", name, s)
+		}
+		d.Invalidate(query.Fingerprint{}, "")
 	}
 }
