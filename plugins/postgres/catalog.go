@@ -54,7 +54,7 @@ func (s *source) load(ctx context.Context, tx pgx.Tx) (*catalog, error) {
 		s: s, c: &catalog{Catalog: &sources.Catalog{}, tables: map[string]*table{}, operators: keyOperators{}},
 		index: map[uint32]int{}, columns: map[uint32]map[int16]string{}, hidden: map[uint32]map[int16]string{}, types: types{},
 	}
-	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints, l.loadPartitionKeys} {
+	for _, step := range []func(context.Context, pgx.Tx) error{l.loadTables, l.loadColumns, l.loadTypes, l.loadConstraints} {
 		if err := step(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -230,7 +230,17 @@ func (l *catalogLoader) names(relation uint32, numbers []int16) []string {
 }
 
 func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, constraintsSQL, l.oids)
+	for _, sql := range []string{constraintsSQL, partitionKeysSQL} {
+		if err := l.loadKeys(ctx, tx, sql); err != nil {
+			return fmt.Errorf("constraints: %w", err)
+		}
+	}
+	return nil
+}
+
+// loadKeys adds the keys that a query returns.
+func (l *catalogLoader) loadKeys(ctx context.Context, tx pgx.Tx, sql string) error {
+	rows, err := tx.Query(ctx, sql, l.oids)
 	if err != nil {
 		return err
 	}
@@ -262,10 +272,7 @@ func (l *catalogLoader) loadConstraints(ctx context.Context, tx pgx.Tx) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("constraints: %w", err)
-	}
-	return nil
+	return err
 }
 
 // finishTable sets the capabilities, filters and lookups of a table.

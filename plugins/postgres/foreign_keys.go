@@ -1,35 +1,10 @@
 package postgres
 
 import (
-	"context"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/penstock-data/penstock/sources"
 )
-
-// loadPartitionKeys adds the foreign keys that all partitions of a table declare, though
-// the table itself does not.
-func (l *catalogLoader) loadPartitionKeys(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, partitionKeysSQL, l.oids)
-	if err != nil {
-		return err
-	}
-	var (
-		relation, target  uint32
-		name              string
-		numbers, targeted []int16
-	)
-	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &target, &numbers, &targeted}, func() error {
-		l.addForeign(name, relation, numbers, target, targeted)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("foreign keys of partitions: %w", err)
-	}
-	return nil
-}
 
 // addForeign adds a foreign key, unless its target is not in the catalog. A key that
 // cannot be followed says why.

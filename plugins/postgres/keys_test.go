@@ -23,6 +23,9 @@ CREATE TABLE posts (id int PRIMARY KEY, author extensions.citext REFERENCES peop
 INSERT INTO posts VALUES (1, 'Mark', 'MARK'), (2, 'MARK', 'ann'), (3, 'ann', NULL), (4, NULL, 'Mark');
 CREATE TABLE padded (k char(5) PRIMARY KEY); INSERT INTO padded VALUES ('ab'), ('abc');
 CREATE TABLE unpadded (id int PRIMARY KEY, k varchar(10) REFERENCES padded); INSERT INTO unpadded VALUES (1, 'ab'), (2, 'ab   '), (3, 'abc');
+CREATE TABLE parted (id int PRIMARY KEY, k varchar(10)) PARTITION BY LIST (id);
+CREATE TABLE parted_1 (k varchar(10) REFERENCES padded, id int NOT NULL); ALTER TABLE parted ATTACH PARTITION parted_1 FOR VALUES IN (1, 2, 3);
+INSERT INTO parted VALUES (1, 'ab'), (2, 'ab   '), (3, 'abc');
 CREATE TABLE plain (k varchar(10) PRIMARY KEY); INSERT INTO plain VALUES ('ab'), ('abc');
 CREATE TABLE filled (id int PRIMARY KEY, k char(5) REFERENCES plain); INSERT INTO filled VALUES (1, 'ab'), (2, 'abc');
 CREATE TABLE amounts (n numeric PRIMARY KEY); INSERT INTO amounts VALUES (1.0), (2.50), ('NaN');
@@ -64,7 +67,7 @@ func TestForeignKeysHoldAsOnTheServer(t *testing.T) {
 		ordinals          bool
 	}{
 		{"posts", "people", []string{"author"}, []string{"name"}, true}, {"posts", "people", []string{"by"}, []string{"name"}, true},
-		{"unpadded", "padded", []string{"k"}, []string{"k"}, true}, {"filled", "plain", []string{"k"}, []string{"k"}, true},
+		{"unpadded", "padded", []string{"k"}, []string{"k"}, true}, {"parted", "padded", []string{"k"}, []string{"k"}, true}, {"filled", "plain", []string{"k"}, []string{"k"}, true},
 		{"refers", "amounts", []string{"n"}, []string{"n"}, false},
 		{"exact", "floats", []string{"n"}, []string{"f"}, true}, {"exact", "floats", []string{"i"}, []string{"f"}, true},
 		{"sees", "blinds", []string{"k"}, []string{"k"}, true}, {"sees", "blinds", []string{"plain"}, []string{"k"}, true}, {"sees", "blinds", []string{"c"}, []string{"k"}, true},

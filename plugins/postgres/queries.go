@@ -78,20 +78,11 @@ LEFT JOIN LATERAL (
 ) r ON true`
 
 	// constraintsSQL returns keys and foreign keys. A unique index over columns without a
-	// condition counts as a key, since foreign keys may refer to it. For a foreign key it
-	// has the operators that compare each column of the target with one of the table, and
-	// the types of their operands, which are empty for polymorphic ones.
+	// condition counts as a key, since foreign keys may refer to it.
 	constraintsSQL = `
 SELECT c.conrelid, c.conname::text, c.contype::text, c.confrelid, c.conkey, coalesce(c.confkey, '{}'),
   coalesce(o.names, '{}'), coalesce(o.lefts, '{}'), coalesce(o.rights, '{}')
-FROM pg_constraint c LEFT JOIN LATERAL (
-  SELECT array_agg(quote_ident(n.nspname) || '.' || p.oprname ORDER BY u.i) AS names,
-    array_agg(CASE WHEN l.typtype = 'p' THEN '' ELSE quote_ident(ln.nspname) || '.' || quote_ident(l.typname) END ORDER BY u.i) AS lefts,
-    array_agg(CASE WHEN r.typtype = 'p' THEN '' ELSE quote_ident(rn.nspname) || '.' || quote_ident(r.typname) END ORDER BY u.i) AS rights
-  FROM unnest(c.conpfeqop) WITH ORDINALITY u(op, i) JOIN pg_operator p ON p.oid = u.op JOIN pg_namespace n ON n.oid = p.oprnamespace
-    JOIN pg_type l ON l.oid = p.oprleft JOIN pg_namespace ln ON ln.oid = l.typnamespace
-    JOIN pg_type r ON r.oid = p.oprright JOIN pg_namespace rn ON rn.oid = r.typnamespace
-) o ON true WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
+FROM pg_constraint c` + operatorsSQL + ` WHERE c.conrelid = ANY($1::oid[]) AND c.contype IN ('p', 'u', 'f')
 UNION ALL
 SELECT i.indrelid, x.relname::text, 'u', 0, ARRAY(SELECT i.indkey[k] FROM generate_series(0, i.indnkeyatts - 1) k), '{}', '{}', '{}', '{}'
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
@@ -99,22 +90,38 @@ WHERE i.indrelid = ANY($1::oid[]) AND i.indisunique AND i.indisvalid AND i.indpr
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u'))
 ORDER BY 1, 3, 2`
 
-	// partitionKeysSQL returns the foreign keys that all partitions of a table have, with the
-	// numbers of the table's own columns of the same names: a partition may have its columns
+	// partitionKeysSQL returns, like constraintsSQL, the foreign keys that all partitions of a
+	// table have, as keys of the table. Columns correspond by name: a partition may have them
 	// in another order.
 	partitionKeysSQL = `
 WITH leaves AS (
   SELECT r.oid AS root, p.relid AS leaf, count(*) OVER (PARTITION BY r.oid) AS all_leaves
   FROM pg_class r CROSS JOIN LATERAL pg_partition_tree(r.oid) p WHERE r.oid = ANY($1::oid[]) AND r.relkind = 'p' AND p.isleaf
 ), keys AS (
-  SELECT l.root, l.leaf, l.all_leaves, c.conname::text AS name, c.confrelid AS target, k.numbers, k.targeted
+  SELECT l.root, l.leaf, l.all_leaves, c.oid, c.confrelid AS target, k.numbers, k.ordered, k.targeted
   FROM leaves l JOIN pg_constraint c ON c.conrelid = l.leaf AND c.contype = 'f' CROSS JOIN LATERAL (
-    SELECT array_agg(a.attnum ORDER BY a.attnum, u.far) AS numbers, array_agg(u.far ORDER BY a.attnum, u.far) AS targeted
-    FROM unnest(c.conkey, c.confkey) AS u(near, far) JOIN pg_attribute p ON p.attrelid = l.leaf AND p.attnum = u.near
+    SELECT array_agg(a.attnum ORDER BY u.i) AS numbers,
+      array_agg(a.attnum ORDER BY a.attnum, u.far) AS ordered, array_agg(u.far ORDER BY a.attnum, u.far) AS targeted
+    FROM unnest(c.conkey, c.confkey) WITH ORDINALITY AS u(near, far, i) JOIN pg_attribute p ON p.attrelid = l.leaf AND p.attnum = u.near
     JOIN pg_attribute a ON a.attrelid = l.root AND a.attname = p.attname AND NOT a.attisdropped
   ) k
+), shared AS (
+  SELECT root, min(oid) AS oid FROM keys GROUP BY root, target, ordered, targeted HAVING count(DISTINCT leaf) = min(all_leaves)
 )
-SELECT root, min(name), target, numbers, targeted FROM keys
-GROUP BY root, target, numbers, targeted HAVING count(DISTINCT leaf) = min(all_leaves)
-ORDER BY 1, 2, 3, 4`
+SELECT s.root, c.conname::text, 'f', c.confrelid, k.numbers, c.confkey,
+  coalesce(o.names, '{}'), coalesce(o.lefts, '{}'), coalesce(o.rights, '{}')
+FROM shared s JOIN keys k ON k.root = s.root AND k.oid = s.oid JOIN pg_constraint c ON c.oid = s.oid` + operatorsSQL + `
+ORDER BY 1, 2, 5`
+
+	// operatorsSQL adds the operators of a foreign key c, which compare each column of the
+	// target with one of the table, and the types of their operands, which are empty for
+	// polymorphic ones.
+	operatorsSQL = ` LEFT JOIN LATERAL (
+  SELECT array_agg(quote_ident(n.nspname) || '.' || p.oprname ORDER BY u.i) AS names,
+    array_agg(CASE WHEN l.typtype = 'p' THEN '' ELSE quote_ident(ln.nspname) || '.' || quote_ident(l.typname) END ORDER BY u.i) AS lefts,
+    array_agg(CASE WHEN r.typtype = 'p' THEN '' ELSE quote_ident(rn.nspname) || '.' || quote_ident(r.typname) END ORDER BY u.i) AS rights
+  FROM unnest(c.conpfeqop) WITH ORDINALITY u(op, i) JOIN pg_operator p ON p.oid = u.op JOIN pg_namespace n ON n.oid = p.oprnamespace
+    JOIN pg_type l ON l.oid = p.oprleft JOIN pg_namespace ln ON ln.oid = l.typnamespace
+    JOIN pg_type r ON r.oid = p.oprright JOIN pg_namespace rn ON rn.oid = r.typnamespace
+) o ON true`
 )
