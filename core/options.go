@@ -56,7 +56,8 @@ type Options struct {
 	// lines.product; 0 means [query.DefaultMaxDepth].
 	MaxDepth int
 	// NoPushdown makes the engine filter, sort and limit rows itself, even if the source
-	// can. The result is the same; it serves to check a source, and to keep load off it.
+	// can. The rows are the same, but without an order they may come in another one, and
+	// Limit may return others. It serves to check a source, and to keep load off it.
 	// The source still selects columns, looks up keys, and compares what only it can
 	// compare; see [sources.BySource]. A token resumes only with the same NoPushdown.
 	NoPushdown bool

@@ -52,7 +52,7 @@ type Receipt struct {
 	Retries int64         `json:"retries,omitempty"`
 	Stalls  int64         `json:"stalls,omitempty"`
 	Faults  []retry.Fault `json:"faults,omitempty"`
-	// Token is that of the last chunk that the consumer is done with, which it is when it
+	// Token is that of the last chunk that the consumer is done with: that is the case when it
 	// asks for the next one; before that, [Query.After]. It is empty if the chunk has no
 	// token.
 	Token Token `json:"token,omitempty"`

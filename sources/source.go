@@ -314,7 +314,8 @@ type Lookup struct {
 	Columns []string
 	MaxKeys int // how many keys a query may have; 0 means any number
 	// Ordinals tells that only the source can tell which rows equal a key, because the
-	// [Meaning] of one of the columns is [BySource]. See [Keys] for what this changes.
+	// [Meaning] of one of the columns is [BySource], as for text without regard to case. See
+	// [Keys] for what this changes.
 	Ordinals bool
 }
 

@@ -19,6 +19,12 @@ func newCatalog() *cobra.Command {
 		Short: "List tables with their columns, keys and relations",
 		Long: `List the tables of a source with their columns, keys and relations.
 
+A line with an arrow is a relation: its name for --load, its kind, the table and columns that
+it leads to, and after = its qualified name, which never changes its meaning. X__by__C is the
+row of table X that column C refers to; X__with__C are the rows of X whose column C refers to
+this table; X__through__J are rows of X that are reached through table J. The capabilities
+are what the source does itself; Penstock does the rest.
+
 ` + sourceHelp,
 		Example: `  penstock catalog csv:shop
   penstock catalog csv:shop orders --json

@@ -58,7 +58,7 @@ Penstock filters, sorts, limits and selects columns itself if the source cannot.
 	flags.StringVar(&f.format, "format", "", "table, ndjson, csv or arrow (default: by the extension of -o; table on a terminal; otherwise ndjson)")
 	flags.StringVarP(&f.output, "output", "o", "", "write to this file, which appears once it is complete")
 	flags.BoolVar(&f.flat, "flatten", false, "turn nested columns into flat ones, such as customer.name, with one row for each related row")
-	flags.StringVar(&f.after, "after", "", "resume after this token (with the same table, --columns, --where and --order-by)")
+	flags.StringVar(&f.after, "after", "", "resume after this token (with the same table, --columns, --where, --order-by and --no-pushdown)")
 	flags.BoolVar(&f.token, "token", false, "print the token after the last row to standard error, for --after")
 	flags.StringVar(&f.checkpoint, "checkpoint", "", "record export progress in this file; rerunning the same command resumes after a failure")
 	flags.BoolVar(&f.noDigest, "no-digest", false, "save the time to compute the digest of the rows, which --stats prints")

@@ -27,7 +27,7 @@ const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, each a table named after the file, with types and keys from a datapackage.json beside them;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
                                        csv:- is standard input, the table stdin;
-                                       ?relation=TABLE.COLUMN->TABLE.COLUMN declares a relation, here and for postgres
+                                       '?relation=TABLE.COLUMN->TABLE.COLUMN' declares a relation, here and for postgres
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; options follow a ?, as in ?schema=sales&special=null;
                                        missing parts come from PGHOST and the like, a service file or a password file
   'wasm:FILE.wasm?dir=DIR'             a WebAssembly module, which can access only DIR
