@@ -155,6 +155,9 @@ func writeCatalogText(w io.Writer, tables []sources.Table) error {
 			if !f.Nullable {
 				notes = append(notes, "not null")
 			}
+			if own, ok := f.Metadata.GetValue(sources.MetaType); ok && !sources.MeaningOf(f).CanEqual() {
+				notes = append(notes, "compared as "+display.Printable(own))
+			}
 			if generated, ok := f.Metadata.GetValue(sources.MetaGenerated); ok {
 				notes = append(notes, "generated "+display.Printable(generated))
 			}

@@ -26,7 +26,7 @@ func textCatalog() *sources.Catalog {
 			},
 			Capabilities: sources.CapProject | sources.CapLimit,
 		},
-		{Name: "notes", Rows: -1, Schema: arrow.NewSchema([]arrow.Field{{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)},
+		{Name: "notes", Rows: -1, Schema: arrow.NewSchema([]arrow.Field{{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true, Metadata: arrow.MetadataFrom(map[string]string{sources.MetaType: "citext", sources.MetaEquality: "source"})}}, nil)},
 	}}
 }
 
@@ -45,7 +45,7 @@ func TestCatalogAsText(t *testing.T) {
   capabilities: project, limit
 
 notes
-  text  utf8
+  text  utf8  compared as citext
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -63,7 +63,7 @@ func TestCatalogAsJSON(t *testing.T) {
 		`"relations":[{"name":"customer","kind":"belongs_to","columns":["customer_id"],"table":"customers","target":["id"],"qualified":"customers__by__customer_id"},` +
 		`{"name":"tags","kind":"many_to_many","columns":["id"],"table":"tags","target":["id"],"through":{"table":"order_tags","near":["order_id"],"far":["tag_id"]},"qualified":"tags","unusable":"it is spoiled"}],` +
 		`"can":["project","limit"]},` +
-		`{"name":"notes","rows":null,"columns":[{"name":"text","type":"utf8","nullable":true}],"key":[],"unique":[],"relations":[],"can":[]}]}` + "\n"
+		`{"name":"notes","rows":null,"columns":[{"name":"text","type":"utf8","nullable":true,"source_type":"citext"}],"key":[],"unique":[],"relations":[],"can":[]}]}` + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
