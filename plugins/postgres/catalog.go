@@ -379,5 +379,11 @@ func sameEquality(a, b *column) bool {
 		}
 		return c.base
 	}
+	// A number of any size can be NaN, which a numeric that is read as a decimal can be on the
+	// server, but not in the engine.
+	exact := func(c *column) bool { return c.meaning.Equality == sources.ByNumber }
+	if a.base == oidNumeric && b.base == oidNumeric && exact(a) != exact(b) {
+		return false
+	}
 	return a.meaning.CanEqual() && b.meaning.CanEqual() && kind(a) == kind(b)
 }

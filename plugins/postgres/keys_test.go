@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/sources"
@@ -186,4 +188,26 @@ func lookUpAll(t *testing.T, ses sources.Session, from *sources.Table, asking []
 	}
 	slices.Sort(got)
 	return got
+}
+
+// TestNaNIsAKey: a decimal column can have NaN on the server, so only the server can tell
+// which of its rows have a number of any size.
+func TestNaNIsAKey(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `CREATE TABLE pn (k numeric PRIMARY KEY); INSERT INTO pn VALUES ('NaN'), (1.0);
+		CREATE TABLE cn (id int PRIMARY KEY, k numeric(10,1) REFERENCES pn); INSERT INTO cn VALUES (1, 1), (2, 'NaN'), (3, 'NaN')`)
+	src, ses := open(t, uri, sources.Limits{})
+	c, err := src.Catalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	b.AppendValues([]string{"1", "NaN", "7"}, nil)
+	keys := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{c.Table("pn").Schema.Field(0)}, nil), []arrow.Array{b.NewArray()}, 3)
+	defer keys.Release()
+	got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "cn", Columns: []string{"id"}, Keys: &sources.Keys{
+		Columns: []string{"k"}, Values: keys, From: &sources.KeyOrigin{Table: "pn", Columns: []string{"k"}},
+	}}))
+	if diff := cmp.Diff([]string{"1|0", "2|1", "3|1"}, got); diff != "" {
+		t.Error(diff)
+	}
 }
