@@ -80,7 +80,7 @@ func (m Meaning) Metadata() map[string]string {
 func FieldType(f arrow.Field) arrow.DataType {
 	t := ValueType(f.Type)
 	if classOf(t) == textClass && f.Metadata.Len() > 0 {
-		if m := MeaningOf(f); m.Equality == ByNumber {
+		if equality, _ := f.Metadata.GetValue(MetaEquality); Comparer(equality) == ByNumber {
 			return Number
 		}
 	}

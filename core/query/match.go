@@ -44,9 +44,9 @@ func compileMatcher(p sources.Predicate, schema *arrow.Schema) matcher {
 		if p.Value.IsNull() {
 			return constant(sources.Unknown)
 		}
-		field := schema.Field(column(p.Column))
+		field, literal := schema.Field(column(p.Column)), newLiterals([]sources.Value{p.Value})
 		return leaf{column(p.Column), func(a arrow.Array, truth []sources.Truth) {
-			compare := literalComparer(field, p.Op, a, []sources.Value{p.Value})
+			compare := literal.comparer(field, p.Op, a)
 			for i := range truth {
 				if a.IsValid(i) {
 					truth[i] = truthOf(p.Op.Holds(compare(i, 0)))
@@ -91,15 +91,15 @@ func compileIn(p sources.In, column int, field arrow.Field) matcher {
 		}
 		byType[v.Type.String()] = append(byType[v.Type.String()], v)
 	}
-	var lists [][]sources.Value
+	var lists []literals
 	for _, values := range byType {
 		slices.SortFunc(values, sources.Compare)
-		lists = append(lists, values)
+		lists = append(lists, newLiterals(values))
 	}
 	return leaf{column, func(a arrow.Array, truth []sources.Truth) {
 		compares := make([]func(i, j int) int, len(lists))
 		for k, list := range lists {
-			compares[k] = literalComparer(field, sources.OpIn, a, list)
+			compares[k] = list.comparer(field, sources.OpIn, a)
 		}
 		for i := range truth {
 			if a.IsNull(i) {
@@ -107,7 +107,7 @@ func compileIn(p sources.In, column int, field arrow.Field) matcher {
 			}
 			truth[i] = notFound
 			for k, list := range lists {
-				if contains(len(list), func(j int) int { return compares[k](i, j) }) {
+				if contains(len(list.values), func(j int) int { return compares[k](i, j) }) {
 					truth[i] = sources.True
 					break
 				}
@@ -134,19 +134,27 @@ func contains(n int, compare func(j int) int) bool {
 	return false
 }
 
-// literalComparer returns a function that compares row i of a column with literal j. All
-// literals have one type. For =, <> and in, only the sign 0 of its result tells more
-// than an order in which the literals are sorted by [sources.Compare].
-func literalComparer(field arrow.Field, op sources.Op, a arrow.Array, literals []sources.Value) func(i, j int) int {
-	switch number := sources.FieldType(field) == sources.Number; {
-	case number && literals[0].Type == sources.Number:
-		return rows.NumberComparer(field.Name, a, literalArray(literals))
-	case number || literals[0].Type == sources.Number:
-		return func(i, j int) int { return sources.Compare(sources.FieldValueAt(field, a, i), literals[j]) }
+// literals are literals of one type, also as a column.
+type literals struct {
+	values []sources.Value
+	column arrow.Array
+}
+
+func newLiterals(values []sources.Value) literals { return literals{values, literalArray(values)} }
+
+// comparer returns a function that compares row i of a column with literal j. For =, <>
+// and in, it compares as [sources.Compare] does, by which lists are sorted.
+func (l literals) comparer(field arrow.Field, op sources.Op, a arrow.Array) func(i, j int) int {
+	isNumber := l.values[0].Type == sources.Number
+	switch column := sources.FieldType(field) == sources.Number; {
+	case column && isNumber:
+		return rows.NumberComparer(field.Name, a, l.column)
+	case column || isNumber:
+		return func(i, j int) int { return sources.Compare(sources.FieldValueAt(field, a, i), l.values[j]) }
 	case op == sources.OpEq || op == sources.OpNe || op == sources.OpIn:
-		return rows.Comparer(a, literalArray(literals))
+		return rows.Comparer(a, l.column)
 	}
-	return rows.OrderComparer(field, a, literalArray(literals))
+	return rows.OrderComparer(field, a, l.column)
 }
 
 // literalArray returns literals of one type as a column. Its memory is small and
