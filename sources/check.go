@@ -15,11 +15,7 @@ import (
 func (c *Catalog) Check(q *Query) (*Table, error) {
 	t := c.Table(q.Table)
 	if t == nil {
-		names := make([]string, len(c.Tables))
-		for i := range c.Tables {
-			names[i] = c.Tables[i].Name
-		}
-		return nil, NewError(NotFound, "", q.Table, errors.New("there is no such table"+Suggest(q.Table, names)))
+		return nil, NewError(NotFound, "", q.Table, errors.New("there is no such table"+Suggest(q.Table, c.tableNames())))
 	}
 	check := checker{table: t}
 	check.query(q)
@@ -145,6 +141,14 @@ func (c *checker) keys(k *Keys) {
 	if k.LimitPerKey < 0 {
 		c.fault(Invalid, "keys: the limit of rows for each key must not be negative (got %d)", k.LimitPerKey)
 	}
+}
+
+func (c *Catalog) tableNames() []string {
+	names := make([]string, len(c.Tables))
+	for i := range c.Tables {
+		names[i] = c.Tables[i].Name
+	}
+	return names
 }
 
 func (t *Table) columns() []string {

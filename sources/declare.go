@@ -54,11 +54,7 @@ func (c *Catalog) CheckForeignKeys(keys []ForeignKey) error {
 			}
 			t := c.Table(table)
 			if t == nil {
-				names := make([]string, len(c.Tables))
-				for i := range c.Tables {
-					names[i] = c.Tables[i].Name
-				}
-				faults = append(faults, fmt.Errorf("%s: there is no table %q%s", k, table, Suggest(table, names)))
+				faults = append(faults, fmt.Errorf("%s: there is no table %q%s", k, table, Suggest(table, c.tableNames())))
 				continue
 			}
 			for _, column := range columns {
