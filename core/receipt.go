@@ -52,9 +52,9 @@ type Receipt struct {
 	Retries int64         `json:"retries,omitempty"`
 	Stalls  int64         `json:"stalls,omitempty"`
 	Faults  []retry.Fault `json:"faults,omitempty"`
-	// Token is that of the last chunk that the consumer is done with: that is the case when it
-	// asks for the next one; before that, [Query.After]. It is empty if the chunk has no
-	// token.
+	// Token is that of the last chunk that the consumer is done with, as it is once it asks
+	// for the next one. Before that, Token is [Query.After]. It is empty if the chunk has
+	// no token.
 	Token Token `json:"token,omitempty"`
 	// Cache is how the cache was used: [cache.Hit], [cache.Miss], [cache.Shared] or
 	// [cache.Bypassed]; empty without a cache. CacheAge is the age of the cached rows,
@@ -66,7 +66,7 @@ type Receipt struct {
 	// Relations has the figures of each relation of the load, parents first.
 	Relations []RelationReceipt `json:"relations,omitempty"`
 	// Digest states which rows the consumer received, with the columns of relations that
-	// are part of the record. Equal ordered digests prove the same rows in the same order,
+	// are part of the record. Equal ordered digests show the same rows in the same order,
 	// and equal digests in any order the same rows, each as often; see [digest.Digest] for
 	// what they do not prove. Digest covers all of TotalRows, so that a resumed read states
 	// the digest of the whole, like a read without an interruption. Only if the token had
