@@ -298,9 +298,8 @@ func (l *catalogLoader) finishTable(t *sources.Table) {
 	}
 	t.Filters = map[string]sources.Ops{}
 	add := func(columns []string) {
-		same := func(have sources.Lookup) bool { return slices.Equal(have.Columns, columns) }
 		takes := func(name string) bool { return !t.Filters[name].Has(sources.OpIn) }
-		if len(columns) > 0 && !slices.ContainsFunc(t.Lookups, same) && !slices.ContainsFunc(columns, takes) {
+		if len(columns) > 0 && t.Lookup(columns) == nil && !slices.ContainsFunc(columns, takes) {
 			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns, Ordinals: l.comparedByServer(t, columns)})
 		}
 	}

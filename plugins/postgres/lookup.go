@@ -85,25 +85,28 @@ type keyColumn struct {
 func (c *catalog) keyColumns(t *table, q *sources.Query) []keyColumn {
 	k := q.Keys
 	columns := make([]keyColumn, len(k.Columns))
-	var asking *table
+	asking := &table{} // has no columns unless the keys come from a table of this source
 	var found map[string]keyOperator
-	if k.From != nil {
-		if asking = c.tables[k.From.Table]; asking != nil {
-			found = c.operators[pairsKey(k.From.Table, q.Table, pairsOf(k.From.Columns, k.Columns))]
-		}
+	if k.From != nil && c.tables[k.From.Table] != nil {
+		asking = c.tables[k.From.Table]
+		found = c.operators[pairsKey(k.From.Table, q.Table, pairsOf(k.From.Columns, k.Columns))]
 	}
 	for i, name := range k.Columns {
-		columns[i] = keyColumn{target: t.columns[name], asking: t.columns[name]}
-		if asking != nil && asking.columns[k.From.Columns[i]] != nil {
-			columns[i].asking = asking.columns[k.From.Columns[i]]
-		}
+		target := t.columns[name]
+		columns[i] = keyColumn{target: target, asking: target, wire: target.equalWire}
 		if o, ok := found[name]; ok {
 			columns[i].operator = &o
 		}
-		columns[i].wire = columns[i].asking.equalWire
-		// Texts of another source may not be values of the type. The labels of an enum are
-		// checked without the server.
-		if known := asking != nil && asking.columns[k.From.Columns[i]] != nil; !known && columns[i].wire.own != nil && columns[i].target.codec.labels == nil {
+		var from *column
+		if k.From != nil {
+			from = asking.columns[k.From.Columns[i]]
+		}
+		switch {
+		case from != nil:
+			columns[i].asking, columns[i].wire = from, from.equalWire
+		case target.equalWire.own != nil && target.codec.labels == nil:
+			// Texts of another source may not be values of the type. The labels of an enum are
+			// checked without the server.
 			columns[i].wire = textWireType
 		}
 	}
@@ -139,16 +142,13 @@ func (k keyColumn) condition(key string) string {
 
 // castKey returns a key as a value of the target's type.
 func (k keyColumn) castKey(key string) string {
-	switch to := k.target.equalWire.name; to {
+	switch to := k.target.equalWire; to.name {
 	case k.wire.name:
 		return key
 	case textWireType.name:
 		return key + "::pg_catalog.text"
 	default:
-		if k.target.equalWire.own != nil {
-			return k.target.equalWire.cast(key + "::pg_catalog.text")
-		}
-		return key + "::pg_catalog.text::" + to
+		return to.cast(key + "::pg_catalog.text")
 	}
 }
 
@@ -183,16 +183,8 @@ func (b *statement) ordinalLookup(c *catalog, t *table, q *sources.Query, where 
 	if q.Keys.LimitPerKey == 0 {
 		from = keys + " JOIN " + t.from + " AS t ON " + strings.Join(where, " AND ")
 	} else {
-		inner := "SELECT t.*"
 		order := b.orderBy()
-		place := t.unused("penstock_place")
-		for i := range b.terms {
-			if b.terms[i].wire.oid == oidTID { // which a subquery does not have
-				inner += ", t.ctid AS " + place
-				b.terms[i].expr, b.terms[i].selected = "t."+place, "t."+place
-			}
-		}
-		inner += " FROM " + t.from + " AS t" + whereClause(where)
+		inner := "SELECT " + b.allColumns(t) + " FROM " + t.from + " AS t" + whereClause(where)
 		if order != "" {
 			inner += " ORDER BY " + order
 		}
@@ -254,16 +246,12 @@ func (n *session) eachInvalid(ctx context.Context, m *snapshotConn, k keyColumn,
 			return sources.NewError(sources.Invalid, "", "", err)
 		}
 		b.sql = "SELECT pg_catalog.count(" + k.castKey("x") + ") FROM pg_catalog.unnest(" + keys + ") AS k(x)"
-		formats := make([]int16, len(b.values))
-		for i := range formats {
-			formats[i] = 1
-		}
 		if m.exported == "" { // there is no savepoint yet
 			if _, err := m.conn.Conn().PgConn().Exec(ctx, "SAVEPOINT penstock").ReadAll(); err != nil {
 				return n.translateError(ctx, err)
 			}
 		}
-		result := m.conn.Conn().PgConn().ExecParams(ctx, b.sql, b.values, b.oids, formats, nil).Read()
+		result := m.conn.Conn().PgConn().ExecParams(ctx, b.sql, b.values, b.oids, b.formats(), nil).Read()
 		if result.Err == nil {
 			return nil
 		}

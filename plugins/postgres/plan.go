@@ -72,11 +72,7 @@ type serverPlan struct {
 
 // explain returns the server's plan for a statement.
 func (m *snapshotConn) explain(ctx context.Context, b *statement) (serverPlan, error) {
-	formats := make([]int16, len(b.values))
-	for i := range formats {
-		formats[i] = 1
-	}
-	result := m.conn.Conn().PgConn().ExecParams(ctx, "EXPLAIN (FORMAT JSON) "+b.sql, b.values, b.oids, formats, nil).Read()
+	result := m.conn.Conn().PgConn().ExecParams(ctx, "EXPLAIN (FORMAT JSON) "+b.sql, b.values, b.oids, b.formats(), nil).Read()
 	if result.Err != nil {
 		m.rollBack()
 		return serverPlan{}, result.Err

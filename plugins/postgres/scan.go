@@ -157,11 +157,7 @@ func (m *snapshotConn) query(ctx context.Context, b *statement) *resultRows {
 		defer close(r.canceled)
 		r.cancel(cancelTimeout)
 	})
-	formats := make([]int16, len(b.values))
-	for i := range formats {
-		formats[i] = 1
-	}
-	r.ResultReader = m.conn.Conn().PgConn().ExecParams(run, b.sql, b.values, b.oids, formats, binaryForm)
+	r.ResultReader = m.conn.Conn().PgConn().ExecParams(run, b.sql, b.values, b.oids, b.formats(), binaryForm)
 	return r
 }
 

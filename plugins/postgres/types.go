@@ -93,9 +93,11 @@ func (w wireType) operator(op sources.Op) string {
 	if w.own == nil {
 		return operators[op]
 	}
-	at := map[sources.Op]int{sources.OpLt: 0, sources.OpLe: 1, sources.OpEq: 2, sources.OpGe: 3, sources.OpGt: 4}
-	return " OPERATOR(" + w.own[at[op]] + ") "
+	return " OPERATOR(" + w.own[ownOperators[op]] + ") "
 }
+
+// ownOperators has the positions of operators among those of a type.
+var ownOperators = map[sources.Op]int{sources.OpLt: 0, sources.OpLe: 1, sources.OpEq: 2, sources.OpGe: 3, sources.OpGt: 4}
 
 var (
 	textWireType = wireType{oid: oidText, name: "pg_catalog.text", text: true}
@@ -174,10 +176,10 @@ func newColumn(i columnInfo, ts types, o *options) *column {
 	case base == oidNumeric:
 		c.exactNumber(wire, bare, text)
 	default:
-		c.compareText(i, base, t, bare, text)
+		c.compareText(t, i.bytewise, bare, text)
 		// With special=null, some values are NULL that the server compares.
 		if special := c.codec.hasSpecial && o.special == specialNull; !special && ts.comparable(i.oid) {
-			c.compareByServer(base, t, i, bare, text)
+			c.compareByServer(t, bare)
 		}
 	}
 	maps.Copy(meta, c.meaning.Metadata())
@@ -204,23 +206,25 @@ func (c *column) exactNumber(wire wireType, bare, text string) {
 	c.textExpr = "(" + text + `) COLLATE pg_catalog."C"`
 }
 
-// compareText makes the column compare its text byte by byte.
-func (c *column) compareText(i columnInfo, base uint32, t *typeInfo, bare, text string) {
+// compareText makes the column compare its text byte by byte. bytewise tells that its
+// collation does so too.
+func (c *column) compareText(t *typeInfo, bytewise bool, bare, text string) {
 	c.wire, c.equalWire = textWireType, textWireType
 	// A cast to text would remove the padding of a bpchar, which its own comparison
 	// ignores.
-	if base == oidText || base == oidVarchar || base == oidName || base == oidJSON || base == oidJSONB || t != nil && t.send == "citextsend" {
+	isText := c.base == oidText || c.base == oidVarchar || c.base == oidName
+	if isText || c.base == oidJSON || c.base == oidJSONB || t != nil && t.send == "citextsend" {
 		text = bare + "::pg_catalog.text"
 	}
 	c.compareExpr = "(" + text + `) COLLATE pg_catalog."C"`
 	c.textExpr = c.compareExpr
 	c.equalExpr, c.orderExpr = c.compareExpr, c.compareExpr
-	if base == oidText || base == oidVarchar || base == oidName {
+	if isText {
 		c.orderExpr = bare
-		if i.blind == "" {
+		if c.blind == "" {
 			c.equalExpr = bare
 		}
-		if i.bytewise { // an index supports the order too
+		if bytewise { // an index supports the order too
 			c.compareExpr = bare
 		}
 	}
@@ -228,10 +232,10 @@ func (c *column) compareText(i columnInfo, base uint32, t *typeInfo, bare, text 
 
 // compareByServer makes the column compare with the operators of its type, where they
 // differ from a comparison of text. Text keeps the order of its bytes.
-func (c *column) compareByServer(base uint32, t *typeInfo, i columnInfo, bare, text string) {
-	switch base {
+func (c *column) compareByServer(t *typeInfo, bare string) {
+	switch c.base {
 	case oidText, oidVarchar, oidName:
-		if i.blind != "" { // different texts can be equal
+		if c.blind != "" { // different texts can be equal
 			c.meaning.Equality, c.equalExpr = sources.BySource, bare
 		}
 		return
@@ -242,7 +246,7 @@ func (c *column) compareByServer(base uint32, t *typeInfo, i columnInfo, bare, t
 	}
 	c.equalExpr, c.equalWire = bare, own
 	switch {
-	case base == oidBpchar: // which ignores padding
+	case c.base == oidBpchar: // which ignores padding
 		c.meaning.Equality = sources.BySource
 		return
 	case c.codec.labels != nil:
