@@ -13,7 +13,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// newExport checks the flags of an export and reads its checkpoint.
+// newExport checks the flags of an export, locks it and reads its checkpoint.
 func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 	switch {
 	case f.output == "":
@@ -30,7 +30,7 @@ func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 		was := mismatch.Saved
 		return nil, usagef("the checkpoint %s is of -o %s --format %s --limit %d: repeat that command, or remove the file to start again",
 			mismatch.Checkpoint, was.Output, was.Format, was.Limit)
-	case errors.Is(err, file.ErrNotRegular):
+	case errors.Is(err, file.ErrNotRegular), errors.Is(err, file.ErrSameFile):
 		return nil, usagef("--checkpoint: %v", err)
 	}
 	return x, err
@@ -56,20 +56,20 @@ func stableOrder(ctx context.Context, source *host.Source, q *core.Query) error 
 
 // export reads the rows that are missing and appends them to the output. The
 // stream is nil if there was nothing to read.
-func (f *readFlags) export(ctx context.Context, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (stream *core.Stream, err error) {
+func (f *readFlags) export(ctx context.Context, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
 	if x.Complete() {
 		return nil, x.Finish()
 	}
 	if err := x.Open(); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, x.Close()) }()
 	if err := stableOrder(ctx, source, &q); err != nil {
 		return nil, err
 	}
 	q, more := x.Continue(q)
 	o.Tokens = true
-	if stream, err = source.Stream(ctx, q, o); err != nil {
+	stream, err := source.Stream(ctx, q, o)
+	if err != nil {
 		return nil, restartHint(x, f.checkpoint, err)
 	}
 	if err := errors.Join(f.appendRows(ctx, format, stream, q.Load.Optional, x, more), stream.Close()); err != nil {

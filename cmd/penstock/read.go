@@ -68,7 +68,7 @@ Penstock filters, sorts, limits and selects columns itself if the source cannot.
 }
 
 // run checks the flags, opens the source and writes its rows.
-func (f *readFlags) run(c *cobra.Command, uri, table string) error {
+func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 	q, options, err := f.parse(c, table)
 	if err != nil {
 		return err
@@ -88,6 +88,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) error {
 		if x, err = f.newExport(format); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, x.Close()) }()
 	}
 	// The budget counts memory for rows. These settings bound what the runtime uses
 	// in addition, mostly garbage, whatever the size of the table.

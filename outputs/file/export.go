@@ -46,6 +46,7 @@ const saveEvery = time.Second
 // Errors of an export that its caller can prevent.
 var (
 	ErrNotRegular = errors.New("is not a regular file, and only those can be continued")
+	ErrSameFile   = errors.New("the output and the checkpoint are the same file: name two files")
 	ErrNoToken    = errors.New("the rows have no order in which a later run could find them again: give the query an OrderBy")
 )
 
@@ -67,35 +68,80 @@ func (e *MismatchError) Error() string {
 //
 // A run calls, in this order: [NewExport]; Finish at once if Complete; else Open;
 // then, with the rows of the query that Continue returns, Write and Advance, and
-// Save whenever Due; Finish after the last row. After an error it calls Save and
-// Close instead of Finish.
+// Save whenever Due; Finish after the last row; and always Close. After an error it calls
+// Save and Close instead of Finish.
 //
-// An Export is not safe for concurrent use. Two processes must not run the same
-// export at the same time.
+// An export locks its output and its checkpoint until Close, with a sidecar file beside each,
+// such as .orders.csv.lock, which stays there. The system releases the locks of a process
+// that is killed.
+//
+// An Export is not safe for concurrent use.
 type Export struct {
 	options ExportOptions
 	partial string // name of the partial file
+	locks   []*lock
 	state   checkpoint
 	resumed bool
-	out     *os.File // nil before Open and after Close
+	out     *os.File // nil before Open and after the output is closed
+	length  int64    // of the output, in bytes
+	synced  bool     // the partial file's name is on the disk
 	saved   time.Time
 }
 
-// NewExport reads the checkpoint of an export, if there is one. It changes no
-// files. The error is a [*MismatchError] if the checkpoint belongs to another
-// export, and [ErrNotRegular] if the output is a directory, a device or a pipe.
-func NewExport(o ExportOptions) (*Export, error) {
+// NewExport locks an export and reads its checkpoint, if there is one. It changes neither
+// the output nor the checkpoint. The error is a [*LockedError] if another run writes one
+// of them, a [*MismatchError] if the checkpoint belongs to another export, [ErrNotRegular]
+// if the output is a directory, a device or a pipe, and [ErrSameFile] if the output and the
+// checkpoint are one file. The caller must call Close.
+func NewExport(o ExportOptions) (x *Export, err error) {
 	if info, err := os.Stat(o.Output); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s %w", o.Output, ErrNotRegular)
 	}
-	x := &Export{
+	if isSame(o.Output, o.Checkpoint) {
+		return nil, fmt.Errorf("%s: %w", o.Output, ErrSameFile)
+	}
+	x = &Export{
 		options: o,
 		partial: filepath.Join(filepath.Dir(o.Output), "."+filepath.Base(o.Output)+".partial"),
 		state:   checkpoint{Version: checkpointVersion, Output: o.Output, Format: o.Format, Limit: o.Limit},
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.Close())
+			x = nil
+		}
+	}()
+	for _, name := range []string{o.Output, o.Checkpoint} {
+		l, err := acquire(name)
+		if err != nil {
+			return x, err
+		}
+		x.locks = append(x.locks, l)
+	}
+	return x, x.readCheckpoint()
+}
+
+// isSame reports whether two names lead to one file, which need not exist.
+func isSame(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(infoA, infoB)
+	}
+	if filepath.Base(a) != filepath.Base(b) {
+		return false
+	}
+	infoA, errA = os.Stat(filepath.Dir(a))
+	infoB, errB = os.Stat(filepath.Dir(b))
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// readCheckpoint reads the state of an earlier run, if there is one.
+func (x *Export) readCheckpoint() error {
+	o := x.options
 	text, err := os.ReadFile(o.Checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return x, nil
+		return nil
 	}
 	var was checkpoint
 	if err == nil {
@@ -105,14 +151,14 @@ func NewExport(o ExportOptions) (*Export, error) {
 		err = errors.New("another version of penstock wrote it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the checkpoint %s: %w; remove it to start again", o.Checkpoint, err)
+		return fmt.Errorf("cannot read the checkpoint %s: %w; remove it to start again", o.Checkpoint, err)
 	}
 	saved := ExportOptions{Output: was.Output, Checkpoint: o.Checkpoint, Format: was.Format, Limit: was.Limit}
 	if saved != o {
-		return nil, &MismatchError{Checkpoint: o.Checkpoint, Saved: saved}
+		return &MismatchError{Checkpoint: o.Checkpoint, Saved: saved}
 	}
 	x.state, x.resumed = was, true
-	return x, nil
+	return nil
 }
 
 // Resumed reports whether the export continues an earlier run.
@@ -163,14 +209,14 @@ func (x *Export) Open() (err error) {
 	}
 	out, err := os.OpenFile(x.partial, mode, 0o666)
 	if err != nil {
-		return err
+		return x.named(err)
 	}
 	if x.resumed {
 		if err := x.rewind(out); err != nil {
-			return errors.Join(err, out.Close())
+			return errors.Join(x.named(err), out.Close())
 		}
 	}
-	x.out = out
+	x.out, x.length = out, x.state.Bytes
 	return nil
 }
 
@@ -180,8 +226,8 @@ func (x *Export) rewind(out *os.File) error {
 		return err
 	}
 	if info.Size() < x.state.Bytes {
-		return fmt.Errorf("%s has %d bytes, but the checkpoint %s counts %d: remove the checkpoint to start again",
-			x.partial, info.Size(), x.options.Checkpoint, x.state.Bytes)
+		return fmt.Errorf("%s: the unfinished file %s has %d bytes, but the checkpoint %s counts %d: remove the checkpoint to start again",
+			x.options.Output, x.partial, info.Size(), x.options.Checkpoint, x.state.Bytes)
 	}
 	if err := out.Truncate(x.state.Bytes); err != nil {
 		return err
@@ -190,8 +236,12 @@ func (x *Export) rewind(out *os.File) error {
 	return err
 }
 
-// Write appends to the partial file, which must be open.
-func (x *Export) Write(p []byte) (int, error) { return x.out.Write(p) }
+// Write appends to the partial file, which must be open. Its errors name the output.
+func (x *Export) Write(p []byte) (int, error) {
+	n, err := x.out.Write(p)
+	x.length += int64(n)
+	return n, x.named(err)
+}
 
 // Advance records that a chunk was written to the output's writer: its number of
 // rows and its [core.Chunk.Token]. The error is [ErrNoToken] if the token is empty.
@@ -216,12 +266,22 @@ func (x *Export) Save(offset int64) error {
 	if x.state.Token == "" {
 		return nil
 	}
-	if err := x.out.Sync(); err != nil {
+	if err := x.syncOutput(); err != nil {
 		return err
 	}
 	x.state.Bytes = offset
 	x.saved = time.Now()
 	return x.writeCheckpoint()
+}
+
+// syncOutput waits until the partial file is on the disk, with its name.
+func (x *Export) syncOutput() error {
+	err := syncFile(x.out)
+	if err == nil && !x.synced {
+		err = syncDir(x.partial)
+		x.synced = err == nil
+	}
+	return x.named(err)
 }
 
 // writeCheckpoint replaces the checkpoint's file.
@@ -231,18 +291,27 @@ func (x *Export) writeCheckpoint() error {
 		return err
 	}
 	name := x.options.Checkpoint
-	next, err := os.OpenFile(name+".next", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	next := name + ".next"
+	return asTyped(replace(name, next, append(text, '\n')), next, name)
+}
+
+// replace writes a file under another name, and renames it when it is on the disk.
+func replace(name, next string, text []byte) error {
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = next.Write(append(text, '\n'))
+	_, err = f.Write(text)
 	if err == nil {
-		err = next.Sync()
+		err = syncFile(f)
 	}
-	if err = errors.Join(err, next.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(name+".next", name)
+	if err := os.Rename(next, name); err != nil {
+		return err
+	}
+	return syncDir(name)
 }
 
 // Finish closes the output, gives it its name and removes the checkpoint. All of the
@@ -250,14 +319,14 @@ func (x *Export) writeCheckpoint() error {
 // completes it.
 func (x *Export) Finish() error {
 	if !x.state.Complete {
-		info, err := x.out.Stat()
+		err := x.out.Truncate(x.length)
 		if err == nil {
-			err = x.out.Sync()
+			err = x.syncOutput()
 		}
-		if err = errors.Join(err, x.Close()); err != nil {
+		if err = errors.Join(x.named(err), x.closeOutput()); err != nil {
 			return err
 		}
-		x.state.Bytes, x.state.Complete = info.Size(), true
+		x.state.Bytes, x.state.Complete = x.length, true
 		if err := x.writeCheckpoint(); err != nil {
 			return err
 		}
@@ -266,19 +335,38 @@ func (x *Export) Finish() error {
 		// An earlier run may have been killed between the two steps.
 		info, missing := os.Stat(x.options.Output)
 		if !errors.Is(err, fs.ErrNotExist) || missing != nil || info.Size() != x.state.Bytes {
-			return err
+			return x.named(err)
 		}
 	}
-	return os.Remove(x.options.Checkpoint)
+	if err := syncDir(x.options.Output); err != nil {
+		return err
+	}
+	if err := os.Remove(x.options.Checkpoint); err != nil {
+		return err
+	}
+	return syncDir(x.options.Checkpoint)
 }
 
-// Close closes the partial file, which stays for the next run. It does nothing
-// after Finish.
+// Close closes the partial file, which stays for the next run unless Finish succeeded, and
+// releases the locks. A second Close does nothing.
 func (x *Export) Close() error {
+	err := x.closeOutput()
+	for _, l := range x.locks {
+		err = errors.Join(err, l.release())
+	}
+	x.locks = nil
+	return err
+}
+
+// closeOutput closes the partial file if it is open.
+func (x *Export) closeOutput() error {
 	if x.out == nil {
 		return nil
 	}
 	out := x.out
 	x.out = nil
-	return out.Close()
+	return x.named(out.Close())
 }
+
+// named replaces the name of the partial file in an error by that of the output.
+func (x *Export) named(err error) error { return asTyped(err, x.partial, x.options.Output) }

@@ -131,6 +131,9 @@ func TestExportRefuses(t *testing.T) {
 	if err := x.Save(5); err != nil {
 		t.Fatal(err)
 	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
 	other := o
 	other.Limit = 5
 	var mismatch *MismatchError
@@ -147,12 +150,23 @@ func TestExportRefuses(t *testing.T) {
 	if err := again.Open(); err == nil || !strings.Contains(err.Error(), "has 3 bytes, but the checkpoint") {
 		t.Errorf("an output that is too short: %v", err)
 	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, text := range []string{"", "{", `{"version":2}`, `{"version":1,"bytes":-1}`} {
 		if err := os.WriteFile(o.Checkpoint, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := NewExport(o); err == nil || !strings.Contains(err.Error(), "remove it to start again") {
 			t.Errorf("a checkpoint %q: %v", text, err)
+		}
+	}
+	for _, same := range []string{o.Output, filepath.Join(dir, ".", "x", "..", "out.csv")} {
+		if err := os.MkdirAll(filepath.Join(dir, "x"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewExport(ExportOptions{Output: o.Output, Checkpoint: same, Format: "csv"}); !errors.Is(err, ErrSameFile) {
+			t.Errorf("the output as the checkpoint: %v", err)
 		}
 	}
 	o.Output = dir

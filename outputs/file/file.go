@@ -9,24 +9,31 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"github.com/gofrs/flock"
 )
 
 // ErrDirectory reports that an output's name is that of a directory.
 var ErrDirectory = errors.New("is a directory, not a file")
 
-// File is an output file that gets its name when it is complete: Commit replaces
-// a file of that name at once. Until then it is a partial file in the same
-// directory. A device or a pipe is written directly.
+// File is an output file that gets its name when it is complete and on the disk: Commit
+// replaces a file of that name at once. Until then it is a partial file in the same
+// directory. A device or a pipe is written directly. Two processes may write a file of the
+// same name at the same time: the one that commits last wins, and the file is whole.
 //
 // A File is not safe for concurrent use. The caller must call Commit or Discard.
 type File struct {
 	file    *os.File
 	name    string
-	partial string // name of the partial file; empty for a device or a pipe
+	partial string       // name of the partial file; empty for a device or a pipe
+	ended   bool         // there is no partial file anymore
+	lock    *flock.Flock // on the partial file: it is not left over from a killed process
 }
 
-// Create begins an output file. The error is [ErrDirectory] if name is a
-// directory.
+// Create begins an output file. It removes the partial files that killed processes have
+// left for the same name. The error is [ErrDirectory] if name is a directory.
 func Create(name string) (*File, error) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		if info.IsDir() {
@@ -38,6 +45,7 @@ func Create(name string) (*File, error) {
 		}
 		return &File{file: file, name: name}, nil
 	}
+	sweep(name)
 	for {
 		partial := filepath.Join(filepath.Dir(name), fmt.Sprintf(".%s.%08x.partial", filepath.Base(name), rand.Uint32()))
 		file, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
@@ -45,30 +53,81 @@ func Create(name string) (*File, error) {
 		case errors.Is(err, fs.ErrExist):
 			continue
 		case err != nil:
-			return nil, err
+			return nil, asTyped(err, partial, name)
 		}
-		return &File{file: file, name: name, partial: partial}, nil
+		f := &File{file: file, name: name, partial: partial, lock: flock.New(partial)}
+		if ok, err := f.lock.TryLock(); err == nil && (!ok || !f.inPlace()) {
+			// A run that sweeps took the new file for a leftover.
+			if err := f.Discard(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return f, nil // a file system without locks also has no sweeping
 	}
 }
 
-// Write appends to the file.
-func (f *File) Write(p []byte) (int, error) { return f.file.Write(p) }
+// inPlace reports whether the partial file still has its name.
+func (f *File) inPlace() bool {
+	opened, err1 := f.file.Stat()
+	named, err2 := os.Stat(f.partial)
+	return err1 == nil && err2 == nil && os.SameFile(opened, named)
+}
 
-// Commit closes the file and gives it its name. If that fails, the partial file
-// is removed.
+// sweep removes the partial files of an output whose processes were killed: those that
+// nobody has locked. What cannot be removed stays.
+func sweep(name string) {
+	partials := regexp.MustCompile(`^\.` + regexp.QuoteMeta(filepath.Base(name)) + `\.[0-9a-f]{8}\.partial$`)
+	entries, err := os.ReadDir(filepath.Dir(name))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !partials.MatchString(e.Name()) {
+			continue
+		}
+		partial := filepath.Join(filepath.Dir(name), e.Name())
+		// Without O_CREATE: the file may be gone by now.
+		lock := flock.New(partial, flock.SetFlag(os.O_RDWR))
+		if ok, err := lock.TryLock(); ok && err == nil {
+			removeLocked(partial, lock)
+		}
+	}
+}
+
+// removeLocked removes a locked file and releases the lock. Windows removes no open files.
+func removeLocked(partial string, lock *flock.Flock) {
+	if runtime.GOOS == "windows" {
+		_ = lock.Close()
+	}
+	_ = os.Remove(partial) // it is swept again by the next run
+	_ = lock.Close()
+}
+
+// Write appends to the file. Its errors name the output.
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.file.Write(p)
+	return n, f.named(err)
+}
+
+// Commit waits until the file is on the disk, closes it and gives it its name. If that
+// fails, the partial file is removed.
 func (f *File) Commit() error {
-	err := f.file.Close()
 	if f.partial == "" {
-		return err
+		return f.file.Close()
+	}
+	err := errors.Join(syncFile(f.file), f.file.Close())
+	if runtime.GOOS == "windows" { // which renames no open files
+		err = errors.Join(err, f.lock.Close())
 	}
 	if err == nil {
 		err = os.Rename(f.partial, f.name)
 	}
 	if err != nil {
-		return errors.Join(err, f.remove())
+		return f.named(errors.Join(err, f.remove()))
 	}
-	f.partial = ""
-	return nil
+	f.ended = true
+	return f.named(errors.Join(syncDir(f.name), f.lock.Close()))
 }
 
 // Discard closes the file and removes it. It does nothing after Commit.
@@ -77,16 +136,24 @@ func (f *File) Discard() error {
 	if errors.Is(err, fs.ErrClosed) {
 		err = nil
 	}
-	return errors.Join(err, f.remove())
+	return f.named(errors.Join(err, f.remove()))
 }
 
+// remove removes the partial file, if it is this file's, and releases its lock.
 func (f *File) remove() error {
-	if f.partial == "" {
+	if f.partial == "" || f.ended {
 		return nil
+	}
+	f.ended = true
+	if runtime.GOOS == "windows" {
+		_ = f.lock.Close() // an unlocked file is closed too
 	}
 	err := os.Remove(f.partial)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(err, f.lock.Close())
 }
+
+// named replaces the name of the partial file in an error by that of the output.
+func (f *File) named(err error) error { return asTyped(err, f.partial, f.name) }
