@@ -93,15 +93,22 @@ func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources
 	loader := relation.NewLoader(streamCtx, relation.LoaderConfig{
 		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options, p.identity), ReadAhead: p.options.ReadAhead,
 	})
+	use := r.user(p.options, p.identity)
+	if p.options.Tokens && p.parallel.workers > 0 {
+		use.Policy.Mode = cache.ModeBypass // what is cached has no positions in partitions
+	}
 	reader, err := cache.OpenReader(ctx, cache.ReaderConfig{
-		Cache: r.user(p.options, p.identity), Session: session, Query: p.pushed, Parent: r.Budget,
-		Consistent: p.related(), Partitioned: p.parallel.workers > 1,
+		Cache: use, Session: session, Query: p.pushed, Parent: r.Budget,
+		Consistent: p.related(), Partitioned: p.parallel.workers > 0,
 		Scan: func(ctx context.Context) sources.Batches {
 			return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
 		},
 	})
 	if err == nil {
 		err = loader.Connect(ctx)
+	}
+	if err == nil {
+		err = p.prepareTokens(ctx, session, loader, use.Active())
 	}
 	c := &connection{
 		ctx: streamCtx, stop: stop, table: p.table.Name, budget: mem, accounts: accounts, pressure: pressure,

@@ -43,12 +43,12 @@ type Options struct {
 	// the table in one scan, too.
 	//
 	// Parallel has no effect if the table has no partitions, if the table itself
-	// sorts or limits the rows, or with Tokens or [Query.After]. Each partition that is
-	// being read takes a goroutine, which ends with the loop, and memory for at least
-	// three pages.
+	// sorts or limits the rows, or if the stream resumes one that read the table in one
+	// scan. Each partition that is being read takes a goroutine, which ends with the loop,
+	// and memory for at least three pages.
 	Parallel int
-	// Unordered yields pages of a parallel read as they arrive. Otherwise rows arrive
-	// partition by partition, in the order of the source's plan.
+	// Unordered yields pages of a parallel read as they arrive. Otherwise, and with Tokens,
+	// rows arrive partition by partition, in the order of the source's plan.
 	Unordered bool
 	// Strategy decides when relations are loaded; 0 means [query.Selective].
 	Strategy query.Strategy
@@ -71,8 +71,15 @@ type Options struct {
 	// may take in all.
 	Timeouts retry.Timeouts
 	// Tokens sets [Chunk.Token] of every chunk, at the cost of a second digest of the
-	// rows.
+	// rows, and of a call of [sources.Session.Plan] for each table. If the query has no
+	// order and the table's own order would hold only within one snapshot, the rows come
+	// in the order of the table's key, unless Parallel is more than 1.
 	Tokens bool
+	// AcrossSnapshots lets a stream resume although the data may have changed since the
+	// token was made. The rows of the whole are then of different snapshots: rows may be
+	// missing or appear twice, and totals may never have been true. [Receipt.Snapshots]
+	// tells.
+	AcrossSnapshots bool
 	// NoDigests saves the time for [Receipt.Digest], about a tenth of a CSV scan. Tokens then
 	// carry no digest of all rows, but are still checked against the data.
 	NoDigests bool

@@ -16,6 +16,12 @@ type parallelScan struct {
 	unordered bool
 	page      sources.Limits
 	maxQueued int // pages that may wait for the consumer, beside one for each worker
+
+	// The following fields are for streams with tokens.
+
+	tokens bool
+	parts  []sources.Part // planned before the stream begins; nil if it reads in one scan
+	from   partPosition   // where the stream begins
 }
 
 // pagesPerWorker is the memory that a worker needs beside the queues, in pages: two
@@ -38,8 +44,8 @@ func oneScan(o Options, t *sources.Table, pushed *sources.Query, lookups bool) s
 		return "the source sorts the rows"
 	case pushed.Limit > 0:
 		return "the source limits the rows"
-	case o.Tokens || pushed.After != nil:
-		return "tokens need the rows in one order"
+	case pushed.After != nil:
+		return "the token is of one scan"
 	case maxWorkers(o, t, lookups) < 2:
 		return "the source allows too few scans at once"
 	}
@@ -60,22 +66,28 @@ func maxWorkers(o Options, t *sources.Table, lookups bool) int {
 
 // planParallel returns how many partitions of a table to read at once, and how large
 // their pages are. lookups reserves one of the table's scans for look-ups; limit is
-// the stream's memory limit in bytes.
-func planParallel(o Options, t *sources.Table, pushed *sources.Query, lookups bool, page sources.Limits, limit int64) parallelScan {
-	if o.Parallel < 2 || oneScan(o, t, pushed, lookups) != "" {
+// the stream's memory limit in bytes. A stream that resumes in partitions reads
+// partitions in any case.
+func planParallel(o Options, t *sources.Table, pushed *sources.Query, inParts, lookups bool, page sources.Limits, limit int64) parallelScan {
+	n := 1
+	if o.Parallel >= 2 && oneScan(o, t, pushed, lookups) == "" {
+		n = maxWorkers(o, t, lookups)
+	} else if !inParts {
 		return parallelScan{page: page}
 	}
-	n := maxWorkers(o, t, lookups)
 	page.Bytes = max(min(page.Bytes, limit/int64(16*n)), 1)
 	most := min(limit/8/page.Bytes, int64(maxQueuedPerWorker*n))
-	return parallelScan{workers: n, unordered: o.Unordered, page: page, maxQueued: max(int(most), 1)}
+	return parallelScan{
+		workers: n, unordered: o.Unordered && !o.Tokens, page: page, maxQueued: max(int(most), 1),
+		tokens: o.Tokens,
+	}
 }
 
 // scans returns how many scans the session must run at once, see
 // [sources.Env.MaxScans]. 0 is the default of sessions.
 func (p parallelScan) scans(lookups bool) int {
 	switch {
-	case p.workers < 2:
+	case p.workers == 0:
 		return 0
 	case lookups:
 		return p.workers + 1
@@ -87,7 +99,7 @@ func (p parallelScan) scans(lookups bool) int {
 // reserves it while it is open, since workers that waited for memory one by one could
 // wait for each other.
 func (p parallelScan) floor() int64 {
-	if p.workers < 2 {
+	if p.workers == 0 {
 		return 0
 	}
 	return int64(p.workers*pagesPerWorker+p.maxQueued) * p.page.Bytes
@@ -95,25 +107,33 @@ func (p parallelScan) floor() int64 {
 
 // scanParallel reads the partitions of a query at once, as parallel configures. Pages
 // arrive partition by partition in the order of the source's plan, or, if unordered,
-// as they are read; within a partition they keep their order. They have no cursors.
+// as they are read; within a partition they keep their order. They have no cursors,
+// except for tokens: then a cursor is a [partPosition].
 //
 // calm reports whether there is memory to queue pages. The goroutines end when the loop
 // ends.
 func scanParallel(ctx context.Context, parallel parallelScan, session sources.Session, pushed *sources.Query, calm func() bool, accounts *budget.Accounts) sources.Batches {
-	if parallel.workers < 2 {
+	if parallel.workers == 0 || parallel.tokens && parallel.parts == nil {
 		return session.Scan(ctx, pushed)
 	}
 	return func(yield func(sources.Batch, error) bool) {
-		plan, err := sources.GuardCall("plan", pushed.Table, func() (*sources.Plan, error) { return session.Plan(ctx, pushed) })
-		if err != nil {
-			yield(sources.Batch{}, err)
-			return
+		if !parallel.tokens {
+			plan, err := sources.GuardCall("plan", pushed.Table, func() (*sources.Plan, error) { return session.Plan(ctx, pushed) })
+			if err != nil {
+				yield(sources.Batch{}, err)
+				return
+			}
+			if len(plan.Parts) < 2 {
+				session.Scan(ctx, pushed)(yield)
+				return
+			}
+			parallel.parts = plan.Parts
 		}
-		if len(plan.Parts) < 2 {
-			session.Scan(ctx, pushed)(yield)
-			return
+		n := len(parallel.parts)
+		r := &parallelReader{
+			parallelScan: parallel, pushed: pushed, calm: calm, accounts: accounts, session: session,
+			next: parallel.from.part, current: parallel.from.part, queues: make([][]fetchedPage, n), done: make([]bool, n),
 		}
-		r := &parallelReader{parallelScan: parallel, parts: plan.Parts, pushed: pushed, calm: calm, accounts: accounts, session: session, queues: make([][]fetchedPage, len(plan.Parts)), done: make([]bool, len(plan.Parts))}
 		r.changed.L = &r.mu
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -123,7 +143,7 @@ func scanParallel(ctx context.Context, parallel parallelScan, session sources.Se
 			group.Wait()
 			r.releaseQueued()
 		}()
-		for range min(parallel.workers, len(plan.Parts)) {
+		for range min(parallel.workers, n-parallel.from.part) {
 			group.Go(func() { r.worker(ctx) })
 		}
 		r.loop(yield)
@@ -133,7 +153,6 @@ func scanParallel(ctx context.Context, parallel parallelScan, session sources.Se
 // parallelReader is the state that the workers and the consumer's loop share.
 type parallelReader struct {
 	parallelScan
-	parts    []sources.Part
 	pushed   *sources.Query
 	calm     func() bool // reports whether there is memory to queue pages
 	accounts *budget.Accounts
@@ -167,11 +186,14 @@ func (r *parallelReader) worker(ctx context.Context) {
 func (r *parallelReader) read(ctx context.Context, i int) bool {
 	q := *r.pushed
 	q.Part = r.parts[i]
+	if i == r.from.part {
+		q.After = r.from.cursor
+	}
 	for page, err := range sources.Guard("scan", q.Table, r.session.Scan(ctx, &q)) {
 		f := fetchedPage{err: err, more: true}
 		if err == nil {
 			page.Record.Retain()
-			page.Cursor = nil // it is a cursor of the partition, not of the table
+			page.Cursor = r.cursorOf(i, page.Cursor)
 			f.page, f.endHold = page, r.accounts.Hold(budget.ReadAhead, page.Record)
 		}
 		if !r.enqueue(i, f) || err != nil {
@@ -183,6 +205,14 @@ func (r *parallelReader) read(ctx context.Context, i int) bool {
 	r.done[i] = true
 	r.changed.Broadcast()
 	return true
+}
+
+// cursorOf returns the cursor of the table for a cursor of a partition.
+func (r *parallelReader) cursorOf(part int, cursor sources.Cursor) sources.Cursor {
+	if !r.tokens || cursor == nil {
+		return nil
+	}
+	return partPosition{part: part, cursor: cursor}.encode()
 }
 
 // enqueue queues a page once there is room for it, and reports whether the loop still

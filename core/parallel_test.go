@@ -219,7 +219,7 @@ func TestExplainParts(t *testing.T) {
 		{core.Query{Table: "items"}, core.Options{Parallel: 2}, core.Explanation{Parallel: 2, Partitions: 3}},
 		{core.Query{Table: "items"}, core.Options{Parallel: 9}, core.Explanation{Parallel: 3, Partitions: 3}},
 		{core.Query{Table: "items", Limit: 5}, core.Options{Parallel: 2}, core.Explanation{OneScan: "the source limits the rows"}},
-		{core.Query{Table: "items"}, core.Options{Parallel: 2, Tokens: true}, core.Explanation{OneScan: "tokens need the rows in one order"}},
+		{core.Query{Table: "items"}, core.Options{Parallel: 2, Tokens: true}, core.Explanation{Parallel: 2, Partitions: 3}},
 	} {
 		e, err := core.Explain(t.Context(), source, c.q, c.o)
 		if err != nil {

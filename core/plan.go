@@ -19,8 +19,10 @@ type plan struct {
 	tree     *relation.Tree // the relations to load
 	scanned  *arrow.Schema  // the columns of the rows, without relations
 	start    resumePoint    // where the stream resumes; zero is the first row
-	limit    int64          // memory limit, in bytes
-	parallel parallelScan   // partitions to read at once, and the page size
+	// resumption is what resuming the stream itself takes, once prepareTokens has run.
+	resumption Resumption
+	limit      int64        // memory limit, in bytes
+	parallel   parallelScan // partitions to read at once, and the page size
 }
 
 // compile checks a query against a catalog and divides the work between the table
@@ -38,6 +40,9 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 	if q.Columns != nil {
 		q.Columns = tree.Scanned // including those that relations need
 	}
+	if o.Tokens && len(q.OrderBy) == 0 && o.Parallel < 2 && !madeInParts(q.After) {
+		q.OrderBy = lastingOrder(table)
+	}
 	_, pushed, residual, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit}, !o.NoPushdown)
 	if err != nil {
 		return nil, err
@@ -50,7 +55,7 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 	// two buffers. Pages do not depend on the size of chunks: that way they can be
 	// cached and resumed.
 	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
-	p.parallel = planParallel(o, table, pushed, p.related(), page, limit)
+	p.parallel = planParallel(o, table, pushed, p.start.inParts(), p.related(), page, limit)
 	return p, nil
 }
 
@@ -63,7 +68,12 @@ func (p *plan) resume() error {
 	if err != nil {
 		return sources.WithOp("query", p.table.Name, err)
 	}
-	p.start, p.pushed.After = start, start.cursor
+	p.start = start
+	if start.inParts() { // the source limits one scan
+		p.residual.Limit, p.pushed.Limit = max(p.residual.Limit, p.pushed.Limit), 0
+	} else {
+		p.pushed.After = start.cursor
+	}
 	if p.query.Limit > 0 { // rows between the cursor and the token are read again
 		if p.residual.Limit > 0 {
 			p.residual.Limit += start.rowsAfter

@@ -23,6 +23,9 @@ type Receipt struct {
 	// TotalRows is Rows, plus the rows that earlier streams yielded if the stream resumes
 	// after a token: the number of rows of the whole.
 	TotalRows int64 `json:"rows_total"`
+	// Snapshots is how many snapshots of the data TotalRows come from, if it is more than
+	// one; see [Options.AcrossSnapshots].
+	Snapshots int `json:"snapshots,omitempty"`
 	// Bytes is the size of these rows, as [sources.Size] counts it. It does not depend
 	// on how the rows were divided into chunks.
 	Bytes int64 `json:"bytes"`

@@ -25,14 +25,15 @@ import (
 // that other goroutines can observe and control the stream.
 type Stream struct {
 	*connection
-	name     string
-	limit    int64        // maximum number of rows, from the query; 0 is none
-	expected int64        // rows that the source will yield, by its catalog; -1 if unknown
-	read     atomic.Int64 // rows that the source has yielded
-	gate     gate
-	observer Observer
-	chunks   sources.Batches
-	tracker  *tokenTracker // nil without tokens
+	resumption Resumption
+	name       string
+	limit      int64        // maximum number of rows, from the query; 0 is none
+	expected   int64        // rows that the source will yield, by its catalog; -1 if unknown
+	read       atomic.Int64 // rows that the source has yielded
+	gate       gate
+	observer   Observer
+	chunks     sources.Batches
+	tracker    *tokenTracker // nil without tokens
 
 	done     chan struct{} // closed once everything is released
 	closeErr error         // set before done is closed
@@ -58,9 +59,12 @@ const (
 // newStream returns the stream of a plan, with its stages linked.
 func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	s := &Stream{
-		connection: c, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: o,
+		connection: c, resumption: p.resumption, name: p.options.Name, limit: p.query.Limit, expected: p.expected(), observer: o,
 		done: make(chan struct{}), started: started, digest: p.firstDigest(c.loader.Schema),
 		receipt: Receipt{Name: p.options.Name, Table: p.table.Name, LimitBytes: p.limit, Token: p.query.After, TotalRows: p.start.totalRows},
+	}
+	if p.start.snapshots > 1 {
+		s.receipt.Snapshots = int(p.start.snapshots)
 	}
 	if p.options.Tokens {
 		s.tracker = newTokenTracker(p.start, p.table, p.scanned, p.tree.Shown)
@@ -161,6 +165,10 @@ func (s *Stream) consumed(token Token) {
 	defer s.mu.Unlock()
 	s.receipt.Token = token
 }
+
+// Resumption returns what it takes to resume the stream with one of its tokens. Without
+// [Options.Tokens] it is [ResumeVerified], and means nothing.
+func (s *Stream) Resumption() Resumption { return s.resumption }
 
 // MemoryByOwner returns the stream's current memory, in bytes, by owner.
 func (s *Stream) MemoryByOwner() budget.Breakdown { return s.accounts.Breakdown() }

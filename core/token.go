@@ -30,11 +30,15 @@ import (
 //
 // A token also has the number and, unless [Options.NoDigests] is set, the digest of all
 // rows up to it, so that the receipt of the resumed stream covers them.
+//
+// A token of a table with snapshots also identifies the data that was read, including that of
+// relations. A stream resumes only if it reads the same data, or with
+// [Options.AcrossSnapshots]; see [Stream.Resumption].
 type Token string
 
 // tokenVersion is the first byte of every token. A token of another version is
 // rejected.
-const tokenVersion = 2
+const tokenVersion = 3
 
 const bindingBytes = 8 // leading bytes of the fingerprint of a query or a table
 
@@ -46,17 +50,23 @@ type binding struct {
 // resumePoint is the content of a token.
 type resumePoint struct {
 	binding
-	cursor    sources.Cursor // nil is the start of the table
+	cursor    sources.Cursor // nil is the start of the table; in partitions, a [partPosition]
+	states    []tableState   // of the tables that the stream reads
+	snapshots uint64         // how many states the rows up to here come from; at least 1
+	parts     partsDigest    // of the partitions that the stream reads; zero if it reads in one scan
 	rowsAfter int64          // rows after the cursor that the consumer received
 	sum       [16]byte       // of these rows, as [digest.Digest.OrderedSum]
 	totalRows int64          // rows up to here, also those before the cursor
 	digest    digest.Digest  // of these rows; zero if digests are off
 }
 
+// inParts reports whether the token was made while reading partitions.
+func (p *resumePoint) inParts() bool { return p.parts != partsDigest{} }
+
 // bind returns the binding of a query, without its limit and its token, and of a
 // table. Without push-down the source gets another query, which has other cursors, and
-// so the binding is another one. It returns false if the query has a value that cannot be encoded: such a
-// query has no tokens.
+// so the binding is another one. It returns false if the query has a value that cannot be
+// encoded: such a query has no tokens.
 func bind(table *sources.Table, q Query, noPushdown bool) (b binding, ok bool) {
 	var asked query.Fingerprint
 	if noPushdown {
@@ -75,6 +85,12 @@ func (p resumePoint) token() Token {
 	b = append(b, tokenVersion)
 	b = append(b, p.query[:]...)
 	b = append(b, p.table[:]...)
+	b = append(b, p.parts[:]...)
+	b = binary.AppendUvarint(b, uint64(len(p.states)))
+	for _, s := range p.states {
+		b = append(append(b, s.table[:]...), s.state[:]...)
+	}
+	b = binary.AppendUvarint(b, p.snapshots)
 	b = binary.AppendUvarint(b, uint64(p.rowsAfter))
 	if p.rowsAfter > 0 {
 		b = append(b, p.sum[:]...)
@@ -110,10 +126,14 @@ func parseToken(t Token) (resumePoint, error) {
 	var p resumePoint
 	_, err1 := io.ReadFull(in, p.query[:])
 	_, err2 := io.ReadFull(in, p.table[:])
-	rowsAfter, err3 := binary.ReadUvarint(in)
-	if errors.Join(err1, err2, err3) != nil || rowsAfter > math.MaxInt64 {
+	_, err3 := io.ReadFull(in, p.parts[:])
+	err4 := p.parseStates(in)
+	snapshots, err5 := binary.ReadUvarint(in)
+	rowsAfter, err6 := binary.ReadUvarint(in)
+	if errors.Join(err1, err2, err3, err4, err5, err6) != nil || rowsAfter > math.MaxInt64 || snapshots == 0 || snapshots > math.MaxInt32 {
 		return resumePoint{}, errMalformedToken
 	}
+	p.snapshots = snapshots
 	if p.rowsAfter = int64(rowsAfter); rowsAfter > 0 {
 		if _, err := io.ReadFull(in, p.sum[:]); err != nil {
 			return resumePoint{}, errMalformedToken
@@ -130,6 +150,24 @@ func parseToken(t Token) (resumePoint, error) {
 		_, _ = io.ReadFull(in, p.cursor) // cannot fail: in has Len bytes left
 	}
 	return p, nil
+}
+
+// parseStates decodes the states of tables.
+func (p *resumePoint) parseStates(in *bytes.Reader) error {
+	n, err := binary.ReadUvarint(in)
+	if err != nil || n > maxStates {
+		return errMalformedToken
+	}
+	for range n {
+		var s tableState
+		_, err1 := io.ReadFull(in, s.table[:])
+		_, err2 := io.ReadFull(in, s.state[:])
+		if err1 != nil || err2 != nil {
+			return errMalformedToken
+		}
+		p.states = append(p.states, s)
+	}
+	return nil
 }
 
 // parseTotal decodes the number and the digest of all rows, and reports whether they are
@@ -149,6 +187,12 @@ func (p *resumePoint) parseTotal(in *bytes.Reader) bool {
 	return p.totalRows >= max(p.rowsAfter, p.digest.Rows())
 }
 
+// madeInParts reports whether a token was made while reading partitions.
+func madeInParts(t Token) bool {
+	p, err := parseToken(t)
+	return err == nil && p.inParts()
+}
+
 // resumeFrom returns the resume point of a query's token, or the start of the table
 // without one. A token that does not belong to the query and the table is an error of
 // kind [sources.Invalid].
@@ -158,16 +202,16 @@ func resumeFrom(table *sources.Table, q Query, noPushdown bool) (resumePoint, er
 	case !ok:
 		return resumePoint{}, sources.Errorf(sources.Invalid, "", "", "a condition has a value of a type that tokens do not support: read without tokens")
 	case q.After == "":
-		return resumePoint{binding: now}, nil
+		return resumePoint{binding: now, snapshots: 1}, nil
 	}
 	t := q.After
 	p, err := parseToken(t)
 	switch {
 	case err != nil:
+	case p.table != now.table:
+		err = errors.New("the token belongs to another table, or the table has changed since the token was made (its columns, types, key or abilities): read from the start")
 	case p.query != now.query:
 		err = errors.New("the token belongs to another query: use the same table, columns, conditions and order, with or without push-down as before")
-	case p.table != now.table:
-		err = errors.New("the table has changed since the token was made (its columns, types, key or abilities): read from the start")
 	}
 	if err != nil {
 		return p, sources.Errorf(sources.Invalid, "", "", "after: %w", err)

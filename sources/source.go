@@ -118,7 +118,8 @@ type Batch struct {
 // Cursor is a position in the result of a scan. Its contents are known only to the
 // source. A cursor is valid for the same query on the same data, also in another
 // session or process. A source rejects any other cursor with an error of kind
-// [Invalid].
+// [Invalid], except that a table with a [Plan.State] may accept one after its data has
+// changed.
 type Cursor []byte
 
 // Part identifies one partition of a [Plan]. Its contents are known only to the
@@ -387,6 +388,14 @@ type Plan struct {
 	// Version identifies the state of the table's data: scans of equal versions
 	// return the same rows. It is empty if the source cannot tell.
 	Version string
+	// State identifies the data that the session sees of the table: sessions with equal
+	// States read the same rows. Unlike Version, which caches compare, it may change
+	// although the table has not. A read that resumes at a [Cursor] in another session
+	// compares States, so a table whose cursors are also valid after its data has changed
+	// must have one. If it cannot tell, it gives each session another State.
+	//
+	// Empty means that the cursors of the table are checked against its data.
+	State string
 	// Parts divides the result into partitions, which together contain every row
 	// exactly once. It is nil if the scan cannot be divided.
 	Parts []Part

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/query"
@@ -36,34 +37,13 @@ func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 	return x, err
 }
 
-// stableOrder gives the query an order in which a later run finds its rows again.
-func stableOrder(ctx context.Context, source *host.Source, q *core.Query) error {
-	catalog, err := source.Catalog(ctx)
-	if err != nil {
-		return err
-	}
-	t, err := findTable(catalog, q.Table)
-	if err != nil {
-		return err
-	}
-	order, ok := file.StableOrder(t, q.OrderBy)
-	if !ok {
-		return usagef("--checkpoint: table %s has no key, so a later run could not find its rows again: give an order with --order-by", t.Name)
-	}
-	q.OrderBy = order
-	return nil
-}
-
 // export reads the rows that are missing and appends them to the output. The
 // stream is nil if there was nothing to read.
-func (f *readFlags) export(ctx context.Context, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
+func (f *readFlags) export(ctx context.Context, stderr io.Writer, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
 	if x.Complete() {
 		return nil, x.Finish()
 	}
 	if err := x.Open(); err != nil {
-		return nil, err
-	}
-	if err := stableOrder(ctx, source, &q); err != nil {
 		return nil, err
 	}
 	q, more := x.Continue(q)
@@ -71,6 +51,9 @@ func (f *readFlags) export(ctx context.Context, source *host.Source, q core.Quer
 	stream, err := source.Stream(ctx, q, o)
 	if err != nil {
 		return nil, restartHint(x, f.checkpoint, err)
+	}
+	if err := f.announce(stderr, stream, x); err != nil {
+		return stream, errors.Join(err, stream.Close())
 	}
 	if err := errors.Join(f.appendRows(ctx, format, stream, q.Load.Optional, x, more), stream.Close()); err != nil {
 		return stream, restartHint(x, f.checkpoint, err)
@@ -121,10 +104,54 @@ func (f *readFlags) appendRows(ctx context.Context, format outputs.Format, strea
 	return w.Close()
 }
 
+// announce says what it takes to resume the export, and what an earlier run leaves behind.
+func (f *readFlags) announce(stderr io.Writer, stream *core.Stream, x *file.Export) error {
+	needs := stream.Resumption()
+	text := ""
+	switch {
+	case x.Resumed():
+		text = mixed(stream)
+	case needs == core.ResumeSameSnapshot && f.parallel < 2:
+		return usagef("--checkpoint: table %s has no key, so a later run could not find its rows again: give an order with --order-by", stream.Receipt().Table)
+	case needs == core.ResumeSameSnapshot:
+		text = "if this export is interrupted, with --parallel it resumes only while the data is unchanged"
+	case needs == core.ResumeUnchanged:
+		text = "if this export is interrupted, it resumes only while the data is unchanged, or with --resume-across-snapshots"
+	}
+	return notice(stderr, text)
+}
+
+// mixed returns a notice for a stream whose rows are of several snapshots; otherwise it is
+// empty.
+func mixed(stream *core.Stream) string {
+	n := stream.Receipt().Snapshots
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf("the rows are of %d snapshots of the data: rows that were changed in between may be missing or appear twice", n)
+}
+
+// notice prints a notice, unless it is empty.
+func notice(stderr io.Writer, text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(stderr, "penstock: %s\n", text)
+	return err
+}
+
+// resumeHint adds the remedy for a token whose data may have changed.
+func resumeHint(err error) error {
+	if errors.Is(err, core.ErrOtherSnapshot) {
+		return fmt.Errorf("%w with --resume-across-snapshots", err)
+	}
+	return err
+}
+
 // restartHint adds the remedy for a checkpoint that does not fit the data anymore.
 func restartHint(x *file.Export, checkpoint string, err error) error {
 	if x.Resumed() && sources.KindOf(err) == sources.Invalid {
-		return fmt.Errorf("%w; to start again, remove %s", err, checkpoint)
+		return fmt.Errorf("%w; to start again, remove %s", resumeHint(err), checkpoint)
 	}
 	return err
 }

@@ -22,6 +22,9 @@ CREATE TABLE parts (id int, usr_id int) PARTITION BY LIST (id); CREATE TABLE par
 CREATE TABLE parts_2 (usr_id int REFERENCES usr, id int); ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES IN (2);
 ALTER TABLE parts_1 ADD FOREIGN KEY (usr_id) REFERENCES usr; INSERT INTO parts VALUES (1, 2), (2, 1);
 CREATE TABLE special (id int PRIMARY KEY, d date); INSERT INTO special VALUES (1, 'infinity');
+CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, since date, note text);
+INSERT INTO accounts SELECT i, 100, CASE WHEN i = 50000 THEN date 'infinity' ELSE date '2024-01-01' END, repeat('n', 150) FROM generate_series(1, 60000) i;
+CREATE TABLE keyless AS TABLE accounts; CREATE TABLE changes (n int); INSERT INTO changes VALUES (1);
 ANALYZE;`
 
 // TestPostgresScripts runs the scripts that need a server. It starts one, whose
@@ -30,7 +33,9 @@ func TestPostgresScripts(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, postgresSQL)
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/postgres",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "tokenof": tokenOf, "digestof": digestOf, "sql": func(ts *testscript.TestScript, _ bool, args []string) {
+			ts.Check(pgtest.Run(t.Context(), uri, args[0]))
+		}},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PG", uri)
 			return nil

@@ -27,6 +27,7 @@ type readFlags struct {
 	queryFlags
 	format, output, stats string
 	flat, token, noDigest bool
+	acrossSnapshots       bool
 	after, checkpoint     string
 	caching               cacheFlags
 }
@@ -61,6 +62,7 @@ Penstock filters, sorts, limits and selects columns itself if the source cannot.
 	flags.StringVar(&f.after, "after", "", "resume after this token (with the same table, --columns, --where, --order-by and --no-pushdown)")
 	flags.BoolVar(&f.token, "token", false, "print the token after the last row to standard error, for --after")
 	flags.StringVar(&f.checkpoint, "checkpoint", "", "record export progress in this file; rerunning the same command resumes after a failure")
+	flags.BoolVar(&f.acrossSnapshots, "resume-across-snapshots", false, "with --after or --checkpoint, resume although the data may have changed: the rows are then of different snapshots")
 	flags.BoolVar(&f.noDigest, "no-digest", false, "save the time to compute the digest of the rows, which --stats prints")
 	flags.StringVar(&f.stats, "stats", "", `print a summary to standard error; --stats=json prints one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
@@ -78,6 +80,9 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 	}
 	if f.cache, options.Caching, err = f.caching.parse(c); err != nil {
 		return err
+	}
+	if f.acrossSnapshots && f.after == "" && f.checkpoint == "" {
+		return usagef("--resume-across-snapshots needs --after or --checkpoint")
 	}
 	format, err := f.chooseFormat(c.OutOrStdout())
 	if err != nil {
@@ -98,8 +103,8 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 		if err := f.compile(ctx, c, source, &q); err != nil {
 			return err
 		}
-		options.ReadAhead, options.Tokens, options.NoDigests = true, f.token, f.noDigest
-		stream, err := f.read(ctx, c.OutOrStdout(), source, q, options, format, x)
+		options.ReadAhead, options.Tokens, options.NoDigests, options.AcrossSnapshots = true, f.token, f.noDigest, f.acrossSnapshots
+		stream, err := f.read(ctx, c, source, q, options, format, x)
 		if stream == nil {
 			return err
 		}
@@ -124,16 +129,23 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 
 // read reads the rows and writes them to the output. The stream is nil if none was
 // opened.
-func (f *readFlags) read(ctx context.Context, stdout io.Writer, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
+func (f *readFlags) read(ctx context.Context, c *cobra.Command, source *host.Source, q core.Query, o core.Options, format outputs.Format, x *file.Export) (*core.Stream, error) {
 	if x != nil {
-		return f.export(ctx, source, q, o, format, x)
+		return f.export(ctx, c.ErrOrStderr(), source, q, o, format, x)
 	}
 	q.After = core.Token(f.after)
 	stream, err := source.Stream(ctx, q, o)
 	if err != nil {
-		return nil, err
+		return nil, resumeHint(err)
 	}
-	err = f.write(ctx, stdout, format, stream, q.Load.Optional)
+	text := mixed(stream)
+	if f.token && stream.Resumption() == core.ResumeSameSnapshot {
+		text = "the token is valid only while the data is unchanged: for one that lasts, give an order with --order-by, and no --parallel"
+	}
+	err = notice(c.ErrOrStderr(), text)
+	if err == nil {
+		err = f.write(ctx, c.OutOrStdout(), format, stream, q.Load.Optional)
+	}
 	return stream, errors.Join(err, stream.Close())
 }
 
@@ -274,6 +286,14 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\npeak memory %s of %s\n",
 		r.Table, state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes))
+	if r.TotalRows != r.Rows {
+		of := ""
+		if r.Snapshots > 1 {
+			of = fmt.Sprintf(", of %d snapshots of the data", r.Snapshots)
+		}
+		_, totalErr := fmt.Fprintf(w, "%d rows with those of earlier runs%s\n", r.TotalRows, of)
+		err = errors.Join(err, totalErr)
+	}
 	if !r.Digest.IsZero() {
 		_, digestErr := fmt.Fprintf(w, "digest of %d rows: %s; in any order: %s\n", r.Digest.Rows(), r.Digest.Ordered(), r.Digest.AnyOrder())
 		err = errors.Join(err, digestErr)

@@ -109,6 +109,23 @@ func (l *Loader) Connect(ctx context.Context) error {
 	return nil
 }
 
+// Plans plans a scan of each related table, in a session that looks up in it, and calls
+// visit with the plan. Its errors are the source's. It must not run beside look-ups.
+func (l *Loader) Plans(ctx context.Context, visit func(t *sources.Table, plan *sources.Plan)) error {
+	for _, t := range l.tree.tables()[1:] {
+		session, err := l.session(ctx, t)
+		if err != nil {
+			return err
+		}
+		plan, err := session.Plan(ctx, &sources.Query{Table: t.Name})
+		if err != nil {
+			return err
+		}
+		visit(t, plan)
+	}
+	return nil
+}
+
 // shares reports whether look-ups in a table can use the session that scans the
 // root. Both tables must allow two scans at once, and a session that was begun
 // with a fixed number of scans must have planned for relations.

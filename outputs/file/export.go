@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/penstock-data/penstock/core"
-	"github.com/penstock-data/penstock/sources"
 )
 
 // ExportOptions identifies an export. Every run of the same export has the same
@@ -184,21 +183,6 @@ func (x *Export) Continue(q core.Query) (core.Query, bool) {
 		q.Limit -= x.state.Rows
 	}
 	return q, true
-}
-
-// StableOrder returns the order for an export of a table that a later process may have
-// to continue. That is the given order, if it is not empty. Otherwise it is empty, so
-// that the table chooses, unless the table can sort and takes snapshots: the order
-// that such a table chooses holds only within one snapshot, so StableOrder returns the
-// order of its primary key, or false if it has none.
-func StableOrder(t *sources.Table, order []sources.Sort) ([]sources.Sort, bool) {
-	if len(order) > 0 || !t.Capabilities.Has(sources.CapSnapshot|sources.CapSort) {
-		return order, true
-	}
-	for _, column := range t.Key {
-		order = append(order, sources.Sort{Column: column})
-	}
-	return order, len(order) > 0
 }
 
 // Open opens the partial file and cuts off what the checkpoint does not count.

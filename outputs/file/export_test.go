@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
-	"github.com/penstock-data/penstock/sources"
 )
 
 func exportIn(dir string) ExportOptions {
@@ -172,24 +170,5 @@ func TestExportRefuses(t *testing.T) {
 	o.Output = dir
 	if _, err := NewExport(o); !errors.Is(err, ErrNotRegular) {
 		t.Errorf("a directory: %v", err)
-	}
-}
-
-func TestStableOrder(t *testing.T) {
-	table := &sources.Table{Name: "t", Schema: arrow.NewSchema(nil, nil), Capabilities: sources.CapSnapshot | sources.CapSort}
-	given := []sources.Sort{{Column: "a", Desc: true}}
-	if order, ok := StableOrder(table, given); !ok || !cmp.Equal(order, given) {
-		t.Errorf("a given order became %v, %t", order, ok)
-	}
-	if order, ok := StableOrder(table, nil); ok {
-		t.Errorf("a table without a key has the order %v", order)
-	}
-	table.Key = []string{"x", "y"}
-	if order, ok := StableOrder(table, nil); !ok || !cmp.Equal(order, []sources.Sort{{Column: "x"}, {Column: "y"}}) {
-		t.Errorf("the order of the key is %v, %t", order, ok)
-	}
-	table.Capabilities = 0
-	if order, ok := StableOrder(table, nil); !ok || order != nil {
-		t.Errorf("a table in a lasting order became %v, %t", order, ok)
 	}
 }

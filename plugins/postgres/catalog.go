@@ -32,7 +32,9 @@ type table struct {
 	heap bool
 	// inherited tells that the table also has the rows of tables that inherit from it.
 	inherited bool
-	denied    string // why the role may not read it; otherwise empty
+	// stored tells that all rows are in tables and materialized views of this database.
+	stored bool
+	denied string // why the role may not read it; otherwise empty
 }
 
 // catalogLoader loads a catalog.
@@ -85,11 +87,12 @@ func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 		schema, name, kind, comment     string
 		estimate                        float64
 		heap, inherited, readable, used bool
+		stored                          bool
 	)
-	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap, &inherited, &readable, &used}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap, &inherited, &readable, &used, &stored}, func() error {
 		shown := shownName(schema, name, o.schema)
 		t := sources.Table{Name: shown, Rows: -1, Comment: comment, MaxScans: o.connections}
-		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == snapshotStrict, inherited: inherited}
+		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == snapshotStrict, inherited: inherited, stored: stored}
 		switch {
 		case !used:
 			own.denied = fmt.Sprintf("the role has no USAGE privilege on the schema %q", schema)

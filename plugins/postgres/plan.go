@@ -32,6 +32,7 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 		if n.s.options.version != "" || n.s.session.isMixed() {
 			plan.Version = uniqueVersion()
 		}
+		plan.State = uniqueVersion()
 		return plan, nil
 	}
 	if err != nil {
@@ -49,8 +50,11 @@ func (n *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	if plan.Version, err = m.version(ctx, n.s.options.version, q.Table); err != nil {
 		return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
 	}
+	if plan.State, err = m.state(ctx, plan.Version, t); err != nil {
+		return nil, sources.WithOp("plan", q.Table, n.translateError(ctx, err))
+	}
 	if n.s.session.isMixed() {
-		plan.Version = uniqueVersion()
+		plan.Version, plan.State = uniqueVersion(), uniqueVersion()
 	}
 	plan.Snapshot, plan.Detail = m.exported, b.sql
 	if explained.node != "" { // the plan of the server could be parsed

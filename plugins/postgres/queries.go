@@ -14,7 +14,10 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   coalesce(m.amname = 'heap', false) AND has_table_privilege(c.oid, 'SELECT'), -- column privileges do not include ctid
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
   has_schema_privilege(n.oid, 'USAGE') AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT')),
-  has_schema_privilege(n.oid, 'USAGE')
+  has_schema_privilege(n.oid, 'USAGE'),
+  c.relkind IN ('r', 'p', 'm') AND NOT c.relrowsecurity AND NOT EXISTS (
+    WITH RECURSIVE below(oid) AS (SELECT c.oid UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid)
+    SELECT FROM below b JOIN pg_class f ON f.oid = b.oid WHERE f.relkind = 'f')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND ($2::text[] = '{}' OR n.nspname = ANY($2::text[]))

@@ -55,7 +55,18 @@ func TestEveryFieldIsSent(t *testing.T) {
 		t.Errorf("the query changed (-sent +received):\n%s", diff)
 	}
 	set := map[string]bool{}
-	for name, value := range map[string]any{"Catalog": catalog(), "Query": query} {
+	plan := &sources.Plan{Rows: 1, Bytes: 2, Version: "v", State: "s", Parts: []sources.Part{{1}}, Snapshot: "1", Detail: "d"}
+	if b, err = wire.MarshalReply(wire.Reply{Plan: plan}); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := wire.UnmarshalReply(wire.OpPlan, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(plan, reply.Plan); diff != "" {
+		t.Errorf("the plan changed (-sent +received):\n%s", diff)
+	}
+	for name, value := range map[string]any{"Catalog": catalog(), "Query": query, "Plan": plan} {
 		unset(reflect.ValueOf(value), name, set)
 	}
 	for path, ok := range set {

@@ -100,6 +100,7 @@ type planJSON struct {
 	Rows     *int64   `json:"rows,omitempty"`
 	Bytes    *int64   `json:"bytes,omitempty"`
 	Version  text     `json:"version,omitempty"`
+	State    text     `json:"state,omitempty"`
 	Parts    [][]byte `json:"parts,omitzero"`
 	Snapshot text     `json:"snapshot,omitempty"`
 	Detail   text     `json:"detail,omitempty"`
@@ -107,7 +108,7 @@ type planJSON struct {
 
 func planOut(p *sources.Plan) *planJSON {
 	out := &planJSON{
-		Rows: &p.Rows, Bytes: &p.Bytes, Version: text(p.Version), Snapshot: text(p.Snapshot), Detail: text(p.Detail),
+		Rows: &p.Rows, Bytes: &p.Bytes, Version: text(p.Version), State: text(p.State), Snapshot: text(p.Snapshot), Detail: text(p.Detail),
 	}
 	if p.Parts != nil {
 		out.Parts = make([][]byte, len(p.Parts))
@@ -121,7 +122,7 @@ func planOut(p *sources.Plan) *planJSON {
 func (in *planJSON) plan() *sources.Plan {
 	p := &sources.Plan{
 		Rows: orUnknown(in.Rows), Bytes: orUnknown(in.Bytes),
-		Version: string(in.Version), Snapshot: string(in.Snapshot), Detail: string(in.Detail),
+		Version: string(in.Version), State: string(in.State), Snapshot: string(in.Snapshot), Detail: string(in.Detail),
 	}
 	if in.Parts != nil {
 		p.Parts = make([]sources.Part, len(in.Parts))

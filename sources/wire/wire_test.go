@@ -314,7 +314,7 @@ func TestUnusableRelations(t *testing.T) {
 func TestPlanRoundTrip(t *testing.T) {
 	for _, want := range []*sources.Plan{
 		{Rows: -1, Bytes: -1},
-		{Rows: 0, Bytes: 1 << 60, Version: "v\xff", Parts: []sources.Part{{}, []byte("\xff\x00")}, Snapshot: "0-1", Detail: "select 1"},
+		{Rows: 0, Bytes: 1 << 60, Version: "v\xff", State: "s\x00", Parts: []sources.Part{{}, []byte("\xff\x00")}, Snapshot: "0-1", Detail: "select 1"},
 		{Parts: []sources.Part{}},
 	} {
 		b, err := wire.MarshalReply(wire.Reply{Plan: want})
