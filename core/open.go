@@ -94,21 +94,24 @@ func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources
 		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options, p.identity), ReadAhead: p.options.ReadAhead,
 	})
 	use := r.user(p.options, p.identity)
+	caching := use.Active()
 	if p.options.Tokens && p.parallel.workers > 0 {
 		use.Policy.Mode = cache.ModeBypass // what is cached has no positions in partitions
 	}
-	reader, err := cache.OpenReader(ctx, cache.ReaderConfig{
-		Cache: use, Session: session, Query: p.pushed, Parent: r.Budget,
-		Consistent: p.related(), Partitioned: p.parallel.workers > 0,
-		Scan: func(ctx context.Context) sources.Batches {
-			return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
-		},
-	})
+	var reader *cache.Reader
+	// Before the reader: a stream that shares a scan must not wait for a session of its own.
+	err := p.prepareTokens(ctx, session, loader, caching)
 	if err == nil {
-		err = loader.Connect(ctx)
+		reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
+			Cache: use, Session: session, Query: p.pushed, Parent: r.Budget,
+			Consistent: p.related(), Partitioned: p.parallel.workers > 0,
+			Scan: func(ctx context.Context) sources.Batches {
+				return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
+			},
+		})
 	}
 	if err == nil {
-		err = p.prepareTokens(ctx, session, loader, use.Active())
+		err = loader.Connect(ctx)
 	}
 	c := &connection{
 		ctx: streamCtx, stop: stop, table: p.table.Name, budget: mem, accounts: accounts, pressure: pressure,
