@@ -74,6 +74,47 @@ func openNumbers(t *testing.T, h *host.Host) (*host.Source, *core.Stream) {
 	return source, stream
 }
 
+// TestHealthWhileClosing checks that a source and its host can be observed while they are
+// closed. The race detector makes it fail.
+func TestHealthWhileClosing(t *testing.T) {
+	h := newHost(t, &numbers{})
+	source, _ := openNumbers(t, h)
+	began, stop, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			source.Health()
+			source.Sandboxes()
+			h.Health()
+			h.MemoryByOwner()
+			switch {
+			case i == 0:
+				close(began)
+			case stopped(stop):
+				return
+			}
+		}
+	}()
+	<-began
+	if err := source.Close(); err != nil {
+		t.Error(err)
+	}
+	close(stop)
+	<-done
+	if health := source.Health(); health.Streams != 0 {
+		t.Errorf("a closed source has %d streams", health.Streams)
+	}
+}
+
+func stopped(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
 // TestCloseEndsStreams checks that Close ends a stream that another goroutine reads,
 // and one that was never read.
 func TestCloseEndsStreams(t *testing.T) {

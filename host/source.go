@@ -137,13 +137,16 @@ func (s *Source) Close() error {
 	s.closing = true
 	s.mu.Unlock()
 	s.opening.Wait()
+	s.mu.Lock()
+	streams := slices.Clone(s.streams)
+	s.mu.Unlock()
 	var faults []error
-	for _, stream := range s.streams {
+	for _, stream := range streams {
 		faults = append(faults, stream.Close())
 	}
 	wait := time.NewTimer(loopTimeout)
 	defer wait.Stop()
-	for _, stream := range s.streams {
+	for _, stream := range streams {
 		select {
 		case <-stream.Done():
 		case <-wait.C:
@@ -151,7 +154,10 @@ func (s *Source) Close() error {
 			return errors.Join(faults...)
 		}
 	}
-	s.closed, s.streams = true, nil
+	s.closed = true
+	s.mu.Lock()
+	s.streams = nil
+	s.mu.Unlock()
 	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() })
 	s.host.mu.Lock()
 	delete(s.host.open, s)
