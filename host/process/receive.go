@@ -68,7 +68,7 @@ func (m *incoming) parse() error {
 		}
 		field, kind := protowire.DecodeTag(tag)
 		switch {
-		case field < 1:
+		case field < 1 || field > protowire.MaxValidNumber:
 			return malformed("invalid field number %d", field)
 		case kind == protowire.VarintType:
 			_, err = binary.ReadUvarint(&m.reader)
@@ -79,8 +79,12 @@ func (m *incoming) parse() error {
 		case kind != protowire.BytesType:
 			return malformed("field %d has the unexpected wire type %d", field, kind)
 		default:
-			var n uint64
-			if n, err = binary.ReadUvarint(&m.reader); err == nil && n > uint64(m.reader.Remaining()) {
+			// A truncated length must not be used: the part that was read is a number, too.
+			n, err := binary.ReadUvarint(&m.reader)
+			if err != nil {
+				return malformed("the length of field %d is truncated", field)
+			}
+			if n > uint64(m.reader.Remaining()) {
 				return malformed("field %d has a length of %d bytes, but only %d remain", field, n, m.reader.Remaining())
 			}
 			switch field {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock-data/penstock/sources"
@@ -39,6 +40,9 @@ func FuzzIncoming(f *testing.F) {
 			}
 			return
 		}
+		if !wellFormed(b) {
+			t.Fatalf("%x was parsed, but a field of it is malformed", b)
+		}
 		body := make([]byte, m.body)
 		if err := m.readBody(body); err != nil {
 			t.Fatalf("a body of %d bytes: %v", len(body), err)
@@ -51,4 +55,43 @@ func FuzzIncoming(f *testing.F) {
 			t.Errorf("%x, %q and %x, want %x, %q and %x", m.header, m.meta, body, want.DataHeader, want.AppMetadata, want.DataBody)
 		}
 	})
+}
+
+// wellFormed reports whether b consists of whole fields, whatever they contain.
+func wellFormed(b []byte) bool {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		if n < 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// TestTruncatedMessage checks that a message which ends within a field is an error, wherever
+// it is cut: also within the length of a field.
+func TestTruncatedMessage(t *testing.T) {
+	long := bytes.Repeat([]byte("x"), 300) // its length has two bytes
+	whole, err := proto.Marshal(&flight.FlightData{DataHeader: long, AppMetadata: long, DataBody: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = append(protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), long), whole...)
+	cut := 0
+	for n := range whole {
+		if wellFormed(whole[:n]) {
+			continue
+		}
+		cut++
+		var m incoming
+		m.open(mem.BufferSlice{mem.SliceBuffer(whole[:n])})
+		if err := m.parse(); err == nil || sources.KindOf(err) != sources.Invalid {
+			t.Errorf("%d of %d bytes: %v", n, len(whole), err)
+		}
+		m.close()
+	}
+	if cut < len(whole)-5 {
+		t.Errorf("only %d of %d messages were cut within a field", cut, len(whole))
+	}
 }
