@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -200,9 +201,21 @@ func convertAny(v any, t arrow.DataType) (any, int64, error) {
 	}
 	fit, ok := Convert(value, t)
 	if !ok {
-		return nil, 0, fmt.Errorf("%s does not fit %s exactly", value, t)
+		return nil, 0, fmt.Errorf("%s does not fit %s exactly", excerpt(value), t)
 	}
 	return fit.V, scalarSize(fit, t), nil
+}
+
+// maxExcerpt limits what an error repeats of a value, in bytes.
+const maxExcerpt = 100
+
+// excerpt returns a value for an error.
+func excerpt(v Value) string {
+	text := v.String()
+	if len(text) <= maxExcerpt {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxExcerpt], "") + "..."
 }
 
 func scalarSize(v Value, t arrow.DataType) int64 {

@@ -48,6 +48,7 @@ var nestedType = arrow.StructOf(
 	arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int16},
 	arrow.Field{Name: "l", Type: arrow.LargeListOf(arrow.BinaryTypes.String), Nullable: true})
 
+// TestFromRowsConverts also checks that an error repeats only the beginning of a value.
 func TestFromRowsConverts(t *testing.T) {
 	day := time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)
 	decimals := &arrow.Decimal128Type{Precision: 5, Scale: 2}
@@ -58,6 +59,8 @@ func TestFromRowsConverts(t *testing.T) {
 	}{
 		{arrow.PrimitiveTypes.Int8, 127, "127"},
 		{arrow.PrimitiveTypes.Int8, 128, "128 does not fit int8 exactly"},
+		{arrow.PrimitiveTypes.Int8, strings.Repeat("x", 1<<20), `"` + strings.Repeat("x", maxExcerpt-1) + "... does not fit int8 exactly"},
+		{&arrow.FixedSizeBinaryType{ByteWidth: 2}, make([]byte, 1<<20), "0x" + strings.Repeat("0", maxExcerpt-2) + "... does not fit fixed_size_binary[2] exactly"},
 		{arrow.PrimitiveTypes.Uint8, int8(-1), "-1 does not fit uint8"},
 		{arrow.PrimitiveTypes.Uint64, uint64(math.MaxUint64), "18446744073709551615"},
 		{arrow.PrimitiveTypes.Int32, 1.5, "1.5 does not fit int32"},

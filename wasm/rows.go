@@ -134,7 +134,7 @@ func parseFields(row any, fields []arrow.Field) ([]any, error) {
 	value := func(i int, v any) error {
 		x, err := parseValue(v, fields[i].Type)
 		if err != nil {
-			return fmt.Errorf("column %q: %w", fields[i].Name, err)
+			return fmt.Errorf("column %s: %w", clip(fields[i].Name), err)
 		}
 		out[i] = x
 		return nil
@@ -176,7 +176,7 @@ func unknownMember(row map[string]any, fields []arrow.Field) error {
 			known = known || f.Name == name
 		}
 		if !known {
-			return fmt.Errorf("there is no column %q in this scan", name)
+			return fmt.Errorf("there is no column %s in this scan", clip(name))
 		}
 	}
 	return nil
@@ -219,7 +219,7 @@ func parseValue(v any, t arrow.DataType) (any, error) {
 	case json.Number:
 		text = v.String()
 		if !numeric(t) {
-			return nil, fmt.Errorf("%s does not fit %s", text, t)
+			return nil, fmt.Errorf("%s does not fit %s", clipNumber(text), t)
 		}
 	default:
 		return nil, fmt.Errorf("a JSON %s does not fit %s", jsonKind(v), t)
@@ -248,11 +248,23 @@ func jsonKind(v any) string {
 	return "value"
 }
 
+// maxQuoted limits what an error repeats of a module's text, in bytes.
+const maxQuoted = 60
+
+// clip quotes text that a module wrote.
 func clip(s string) string {
-	if len(s) > 60 {
-		return strconv.Quote(strings.ToValidUTF8(s[:60], "")) + "..."
+	if len(s) > maxQuoted {
+		return strconv.Quote(strings.ToValidUTF8(s[:maxQuoted], "")) + "..."
 	}
 	return strconv.Quote(s)
+}
+
+// clipNumber returns a JSON number for an error.
+func clipNumber(s string) string {
+	if len(s) > maxQuoted {
+		return s[:maxQuoted] + "..."
+	}
+	return s
 }
 
 var errUnfit = errors.New("the value does not fit the type")

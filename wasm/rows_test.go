@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -112,6 +113,39 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	}
 }
 
+// maxRowError is how long the error of a row may be, in bytes.
+const maxRowError = 600
+
+// longLines are lines whose errors must not repeat all of the line.
+var longLines = []string{
+	`{"` + strings.Repeat("x", 5000) + `":1}`,
+	`[{"` + strings.Repeat("x", 5000) + `":1}]`,
+	`[` + strings.Repeat("9", 5000) + `]`,
+	`["` + strings.Repeat("x", 5000) + `"]`,
+	`["` + strings.Repeat("\u0001", 5000) + `"]`,
+	strings.Repeat("x", 5000),
+}
+
+// TestErrorsOfLongRows checks that an error repeats only the beginning of what a module wrote,
+// and of the name of a column.
+func TestErrorsOfLongRows(t *testing.T) {
+	long := arrow.StructOf(arrow.Field{Name: strings.Repeat("n", 5000), Type: arrow.PrimitiveTypes.Int8, Nullable: true})
+	lines := append([]string{`[[true]]`, `[{"` + long.Field(0).Name + `":true}]`}, longLines...)
+	for _, line := range lines {
+		failed := false
+		for _, dt := range []arrow.DataType{arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Float32, arrow.BinaryTypes.String, decimal, local, arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Boolean, arrow.BinaryTypes.Binary, point, long} {
+			_, err := oneRow(line, dt)
+			failed = failed || err != nil
+			if err != nil && len(err.Error()) > maxRowError {
+				t.Errorf("%.20s as %.40s: an error of %d bytes: %.200s", line, dt, len(err.Error()), err)
+			}
+		}
+		if !failed {
+			t.Errorf("%.20s fits every type", line)
+		}
+	}
+}
+
 func FuzzRow(f *testing.F) {
 	for _, line := range []string{`[1]`, `["1.5"]`, `{"c":null}`, `[[{"x":1,"y":"2.5"}]]`} {
 		f.Add(line)
@@ -120,11 +154,13 @@ func FuzzRow(f *testing.F) {
 		arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.BinaryTypes.String, decimal, hundreds, wide, local, seconds, nanoseconds,
 		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_ns, &arrow.FixedSizeBinaryType{ByteWidth: 2}, arrow.ListOf(point), point,
 	}
+	for _, line := range longLines {
+		f.Add(line)
+	}
 	f.Fuzz(func(t *testing.T, line string) {
 		for _, dt := range types {
-			_, err := oneRow(line, dt)
-			if sources.KindOf(err) == sources.Internal && err != nil && len(err.Error()) > 1000 {
-				t.Errorf("%s: %v", dt, err) // a panic, with its stack
+			if _, err := oneRow(line, dt); err != nil && len(err.Error()) > maxRowError {
+				t.Errorf("%s: %.2000s", dt, err) // it repeats the line, or is a panic with its stack
 			}
 		}
 	})
