@@ -3,7 +3,8 @@ package postgres
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
+	"fmt"
+	"regexp"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -100,8 +101,11 @@ func FuzzNested(f *testing.F) {
 	})
 }
 
+// placeholder is a parameter in a statement. A statement may use one several times.
+var placeholder = regexp.MustCompile(`\$[0-9]+`)
+
 // FuzzCursor checks that arbitrary cursors and partitions are rejected, unless they belong
-// to the query.
+// to the query, and that the statement uses every value that it sends, and no other.
 func FuzzCursor(f *testing.F) {
 	o := options{snapshot: snapshotStrict}
 	ts := types{oidInt4: {name: "integer", kind: "b"}, oidText: {name: "text", kind: "b", send: "textsend"}}
@@ -115,7 +119,8 @@ func FuzzCursor(f *testing.F) {
 	order := []sources.Sort{{Column: "s"}}
 	keyset := (&statement{terms: own.terms(order)}).terms
 	head := cursorHeader(byKeyset, &sources.Query{Table: "t", OrderBy: order}, keyset)
-	f.Add(append(head, 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true, false)
+	f.Add(append(bytes.Clone(head), 255, 255, 255, 255, 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true, false)
+	f.Add(append(bytes.Clone(head), 0, 0, 0, 1, 'x', 0, 0, 0, 4, 0, 0, 0, 1), []byte(nil), true, false) // s is used twice
 	f.Add(append(cursorHeader(byCount, &sources.Query{Table: "t"}, nil), make([]byte, digestBytes+8)...), []byte(nil), false, true)
 	f.Add([]byte{}, []byte(blockRange{first: 1, end: 2, snapshot: make([]byte, digestBytes)}.partition()), false, false)
 	f.Fuzz(func(t *testing.T, after, piece []byte, ordered, disk bool) {
@@ -137,8 +142,17 @@ func FuzzCursor(f *testing.F) {
 		if q.Part != nil && !bytes.Equal(b.part.partition(), piece) {
 			t.Errorf("the partition %x was read as %x", piece, b.part.partition())
 		}
-		if n := strings.Count(b.sql, "$"); n != len(b.values) || len(b.values) != len(b.oids) {
-			t.Errorf("%d parameters in %s, and %d values", n, b.sql, len(b.values))
+		used := map[string]bool{}
+		for _, p := range placeholder.FindAllString(b.sql, -1) {
+			used[p] = true
+		}
+		for i := range b.values {
+			if p := fmt.Sprintf("$%d", i+1); !used[p] {
+				t.Errorf("%s does not use %s", b.sql, p)
+			}
+		}
+		if len(used) != len(b.values) || len(b.values) != len(b.oids) {
+			t.Errorf("%d parameters in %s, %d values and %d types", len(used), b.sql, len(b.values), len(b.oids))
 		}
 	})
 }
