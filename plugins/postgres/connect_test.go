@@ -408,3 +408,15 @@ func (p *pooler) answer(client *pgproto3.Backend, server *pgconn.HijackedConn) (
 		}
 	}
 }
+
+// TestParametersWithSpaces checks that the server gets the parameters of the URI that are
+// not options, with their spaces.
+func TestParametersWithSpaces(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, "CREATE VIEW settings AS SELECT current_setting('work_mem') || ' ' || current_setting('geqo_seed') AS s;")
+	for _, parameter := range []string{"options=-c%20work_mem%3D77MB%20-c%20geqo_seed%3D0.5", "options=-c work_mem=77MB -c geqo_seed=0.5", "work_mem=77%20MB&geqo_seed=%200.5"} {
+		_, ses := openWith(t, uri+"&"+parameter, nil, sources.Limits{})
+		if got := text(t, ses.Scan(t.Context(), &sources.Query{Table: "settings"})); len(got) != 1 || got[0] != `"77MB 0.5"` {
+			t.Errorf("%s: %q", parameter, got)
+		}
+	}
+}

@@ -64,31 +64,54 @@ var optionNames = []string{
 const numericPrefix = "numeric."
 
 // fromQuery moves options of the source from the parameters of the URI to the options. The
-// server would not know them.
+// server would not know them. As in a form, a plus sign in their values is a space. In the
+// other parameters it is a plus sign, as in libpq.
 func fromQuery(c sources.Config) (sources.Config, error) {
 	base, query, _ := strings.Cut(c.URI, "?")
-	given, err := url.ParseQuery(query)
-	if err != nil || !strings.Contains(base, "://") {
-		return c, nil // ParseConfig returns a better error
+	if !strings.Contains(base, "://") {
+		return c, nil
 	}
-	options := maps.Clone(c.Options)
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if !slices.Contains(optionNames, key) && !strings.HasPrefix(key, numericPrefix) {
+	options, fromURI := maps.Clone(c.Options), map[string]bool{}
+	var rest []string
+	for pair := range strings.SplitSeq(query, "&") {
+		rawKey, rawValue, _ := strings.Cut(pair, "=")
+		key, err := url.QueryUnescape(rawKey)
+		if err != nil || !slices.Contains(optionNames, key) && !strings.HasPrefix(key, numericPrefix) {
+			if pair != "" {
+				rest = append(rest, escapeParameter(pair))
+			}
 			continue
 		}
-		if _, twice := options[key]; twice || len(given[key]) > 1 && key != "relation" {
-			return c, fmt.Errorf("option %q: set twice", key)
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return c, fmt.Errorf("option %q: the value is not percent-encoded: write %%25 for a percent sign", key)
+		}
+		if earlier, twice := options[key]; twice {
+			if key != "relation" || !fromURI[key] {
+				return c, fmt.Errorf("option %q: set twice", key)
+			}
+			value = earlier + "\n" + value
 		}
 		if options == nil {
 			options = map[string]string{}
 		}
-		options[key] = strings.Join(given[key], "\n")
-		given.Del(key)
+		options[key], fromURI[key] = value, true
 	}
-	if len(given) > 0 {
-		base += "?" + given.Encode()
+	if len(rest) > 0 {
+		base += "?" + strings.Join(rest, "&")
 	}
 	return sources.Config{URI: base, Options: options}, nil
+}
+
+// escapeParameter returns a parameter of the URI for pgx, which accepts neither spaces nor
+// equals signs in a value, so that "options=-c x=y" needs no escapes.
+func escapeParameter(pair string) string {
+	key, rawValue, found := strings.Cut(pair, "=")
+	value, err := url.PathUnescape(rawValue)
+	if !found || err != nil {
+		return pair // pgx reports what is wrong
+	}
+	return key + "=" + strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
 }
 
 func parseOptions(given map[string]string) (options, error) {

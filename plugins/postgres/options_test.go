@@ -26,6 +26,41 @@ func TestOptionsInTheURI(t *testing.T) {
 			want:  sources.Config{URI: "postgres://u@h/db?sslmode=disable", Options: map[string]string{"numeric.orders.total": "20,2"}},
 		},
 		{
+			name:  "a space in a parameter of the server stays a space",
+			given: sources.Config{URI: "postgres://u@h/db?options=-c%20statement_timeout%3D5s&schema=a+b&sslmode=disable"},
+			want:  sources.Config{URI: "postgres://u@h/db?options=-c%20statement_timeout%3D5s&sslmode=disable", Options: map[string]string{"schema": "a b"}},
+		},
+		{
+			name:  "the parameters of the server are as in libpq, but need fewer escapes",
+			given: sources.Config{URI: "postgres://u@h/db?sslrootcert=/a+b c;d%2Bé&options=-c a=b -c b=c&&host=x&host=y"},
+			want:  sources.Config{URI: "postgres://u@h/db?sslrootcert=%2Fa%2Bb%20c%3Bd%2B%C3%A9&options=-c%20a%3Db%20-c%20b%3Dc&host=x&host=y"},
+		},
+		{
+			name:  "what pgx refuses is left to it",
+			given: sources.Config{URI: "postgres://u@h/db?sslmode&options=%zz&schema=a"},
+			want:  sources.Config{URI: "postgres://u@h/db?sslmode&options=%zz", Options: map[string]string{"schema": "a"}},
+		},
+		{
+			name:  "a semicolon separates nothing",
+			given: sources.Config{URI: "postgres://u@h/db?schemas=a;b"},
+			want:  sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"schemas": "a;b"}},
+		},
+		{
+			name:  "relations may be repeated",
+			given: sources.Config{URI: "postgres://u@h/db?relation=a.b->c.d&relation=e.f->g.h"},
+			want:  sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"relation": "a.b->c.d\ne.f->g.h"}},
+		},
+		{
+			name:    "a lone percent sign",
+			given:   sources.Config{URI: "postgres://u@h/db?schema=100%"},
+			refused: `option "schema": the value is not percent-encoded: write %25 for a percent sign`,
+		},
+		{
+			name:    "twice in the URI",
+			given:   sources.Config{URI: "postgres://u@h/db?schema=a&schema=b"},
+			refused: `option "schema": set twice`,
+		},
+		{
 			name:  "none are there",
 			given: sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"schema": "sales"}},
 			want:  sources.Config{URI: "postgres://u@h/db", Options: map[string]string{"schema": "sales"}},
