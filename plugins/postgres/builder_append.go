@@ -11,7 +11,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-var errEncoding = errors.New("text that is not valid UTF-8")
+var errEncoding = errors.New("text that is not valid UTF-8, in a database that does not know the encoding of its text (SQL_ASCII); " +
+	"leave the column out, or if the text is LATIN1, for example, read a view with " +
+	"convert_from(convert(convert_to(COLUMN::text, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII') AS COLUMN")
 
 // appender decodes a value from PostgreSQL's binary format and appends it to a builder. The
 // value is not NULL.

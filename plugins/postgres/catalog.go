@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/jackc/pgx/v5"
@@ -90,10 +91,13 @@ func (l *catalogLoader) loadTables(ctx context.Context, tx pgx.Tx) error {
 		stored                          bool
 	)
 	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &kind, &estimate, &comment, &heap, &inherited, &readable, &used, &stored}, func() error {
-		shown := shownName(schema, name, o.schema)
-		t := sources.Table{Name: shown, Rows: -1, Comment: comment, MaxScans: o.connections}
+		valid := utf8.ValidString(schema) && utf8.ValidString(name)
+		shown := shownName(validText(schema), validText(name), o.schema)
+		t := sources.Table{Name: shown, Rows: -1, Comment: validText(comment), MaxScans: o.connections}
 		own := &table{oid: oid, from: quote(schema, name), columns: map[string]*column{}, heap: heap && !inherited && o.snapshot == snapshotStrict, inherited: inherited, stored: stored}
 		switch {
+		case !valid:
+			own.denied = "its name is not valid UTF-8; rename it, or read it through a view"
 		case !used:
 			own.denied = fmt.Sprintf("the role has no USAGE privilege on the schema %q", schema)
 		case !readable:
@@ -139,6 +143,16 @@ func shownName(schema, name, unqualified string) string {
 	return schema + "." + name
 }
 
+// validText returns a text with escapes in place of what is not valid UTF-8. A server that
+// does not know the encoding of its text may send any bytes.
+func validText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
+}
+
 // addNote adds a note of the source to the comment of a table.
 func addNote(comment, words string) string {
 	if comment == "" {
@@ -161,13 +175,16 @@ func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 	notes := map[uint32][]string{}
 	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.blind, &i.bytewise, &i.defaults, &i.generated, &readable}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
-		if !readable && l.c.tables[l.table(relation).Name].denied == "" {
+		if denied := l.c.tables[l.table(relation).Name].denied; denied == "" && (!readable || !utf8.ValidString(i.name)) {
 			notes[relation] = append(notes[relation], strconv.Quote(i.name))
 			if l.hidden[relation] == nil {
 				l.hidden[relation] = map[int16]string{}
 			}
 			l.hidden[relation][number] = i.name
 			return nil
+		}
+		for _, text := range []*string{&i.name, &i.shown, &i.comment, &i.defaults, &i.generated} {
+			*text = validText(*text)
 		}
 		l.columns[relation][number] = i.name
 		l.columnInfos, l.columnTables = append(l.columnInfos, i), append(l.columnTables, relation)
@@ -196,6 +213,10 @@ func (l *catalogLoader) loadTypes(ctx context.Context, tx pgx.Tx) error {
 	scan := []any{&oid, &t.name, &t.kind, &t.base, &t.typmod, &t.elem, &send, &t.output, &t.plain, &t.labels, &t.quoted, &t.operators, &t.fieldNames, &t.fieldTypes, &t.fieldMods}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		info := t
+		info.name = validText(info.name)
+		for i, name := range info.fieldNames {
+			info.fieldNames[i] = validText(name)
+		}
 		if info.send = ""; send != nil {
 			info.send = *send
 		}
@@ -256,7 +277,7 @@ func (l *catalogLoader) loadKeys(ctx context.Context, tx pgx.Tx, sql string) err
 	)
 	_, err = pgx.ForEachRow(rows, []any{&relation, &name, &kind, &target, &numbers, &targeted, &operators, &lefts, &rights}, func() error {
 		if kind == "f" {
-			l.addForeign(name, relation, numbers, target, targeted)
+			l.addForeign(validText(name), relation, numbers, target, targeted)
 			l.addOperators(relation, numbers, target, targeted, operators, lefts, rights)
 			return nil
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -163,6 +165,11 @@ func (ts types) codec(oid uint32, typmod int32, o *options, nested bool) *codec 
 	return f
 }
 
+// hasText reports whether values contain text, which the server converts to UTF-8.
+func (f *codec) hasText() bool {
+	return f.labels == nil && f.typ.ID() == arrow.STRING || f.elem != nil && f.elem.hasText() || slices.ContainsFunc(f.fields, (*codec).hasText)
+}
+
 // isTextual reports whether a type's binary format is its text.
 func isTextual(send string) bool {
 	switch send {
@@ -185,9 +192,11 @@ func opaque(typeName string) map[string]string {
 	return extension("arrow.opaque", string(b))
 }
 
-// enum makes f a dictionary of all labels in their order, the same in every page.
+// enum makes f a dictionary of all labels in their order, the same in every page, or text if
+// that is not possible.
 func (f *codec) enum(t *typeInfo, nested bool) {
-	if nested {
+	invalid := func(label string) bool { return !utf8.ValidString(label) }
+	if nested || slices.ContainsFunc(t.labels, invalid) {
 		f.typ, f.width = arrow.BinaryTypes.String, 4
 		return
 	}

@@ -55,6 +55,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/penstock-data/penstock/sources"
@@ -211,6 +212,7 @@ func (s *source) configureConn(ctx context.Context, conn *pgx.Conn) error {
 
 func (s *source) applySettings(ctx context.Context, conn *pgx.Conn, local bool) error {
 	all := maps.Clone(sessionSettings)
+	all["client_encoding"] = clientEncoding(conn.PgConn())
 	all["statement_timeout"] = strconv.FormatInt(s.options.statementTimeout.Milliseconds(), 10)
 	all["lock_timeout"] = strconv.FormatInt(s.options.lockTimeout.Milliseconds(), 10)
 	// Built-in names come first. Functions in views may rely on the schema.
@@ -221,6 +223,16 @@ func (s *source) applySettings(ctx context.Context, conn *pgx.Conn, local bool) 
 	}
 	_, err := conn.Exec(ctx, settingsSQL, names, values, local)
 	return err
+}
+
+// clientEncoding returns the encoding in which the server sends text. If it does not know
+// what it stores, it sends the bytes as they are, and the scan checks them: the server could
+// not tell in which column the text is that is not valid UTF-8.
+func clientEncoding(conn *pgconn.PgConn) string {
+	if conn.ParameterStatus("server_encoding") == "SQL_ASCII" {
+		return "SQL_ASCII"
+	}
+	return "UTF8"
 }
 
 // reserveConns reserves n connections of the pool, and waits until they are free.

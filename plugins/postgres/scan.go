@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -62,7 +64,8 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	rows.socket.attach(pages)
 	defer pages.end()
 
-	for position := int64(1); rows.NextRow(); position++ {
+	position := int64(1)
+	for ; rows.NextRow(); position++ {
 		if pages.stopped {
 			return pages.err
 		}
@@ -90,7 +93,7 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 	if pages.stopped {
 		return pages.err
 	}
-	if err := n.translateError(ctx, rows.close()); err != nil {
+	if err := n.translateError(ctx, b.textError(rows.close(), position)); err != nil {
 		// A retry continues after rows with a cursor, and repeats the others.
 		if p.rows > 0 && cursors != nil && sources.KindOf(err) == sources.Unavailable && !pages.handOn(false) {
 			return pages.err
@@ -101,6 +104,30 @@ func (n *session) scan(ctx context.Context, q *sources.Query, yield func(sources
 		pages.handOn(false)
 	}
 	return pages.err
+}
+
+// textError adds the row, and the columns that may be the cause, to an error of the server
+// about text that it cannot convert to UTF-8.
+func (b *statement) textError(err error, row int64) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "22P05" && pg.Code != "22021" {
+		return err
+	}
+	var names []string
+	for _, c := range b.columns {
+		if c.codec.hasText() {
+			names = append(names, strconv.Quote(c.name))
+		}
+	}
+	where := "a text of the order"
+	switch len(names) {
+	case 0:
+	case 1:
+		where = "column " + names[0]
+	default:
+		where = "one of the columns " + strings.Join(names, ", ")
+	}
+	return sources.Errorf(sources.Invalid, "", "", "row %d, %s: %s (SQLSTATE %s); leave the column out, or read a view that replaces the character", row, where, oneLine(pg.Message), pg.Code)
 }
 
 // maxRowBytes returns the maximum size of a row: a quarter of the session's memory limit,
@@ -235,7 +262,7 @@ func (m *snapshotConn) settingsChanged() bool {
 			return true
 		}
 	}
-	return conn.ParameterStatus("client_encoding") != "UTF8"
+	return conn.ParameterStatus("client_encoding") != clientEncoding(conn)
 }
 
 // rollBack rolls a failed transaction back to its savepoint, which keeps the snapshot. It
