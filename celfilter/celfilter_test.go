@@ -15,7 +15,7 @@ import (
 
 func whereTable() *sources.Table {
 	return &sources.Table{
-		Name: "orders",
+		Name: "orders", Denied: map[string]string{"secret": "no privilege"},
 		Schema: arrow.NewSchema([]arrow.Field{
 			{Name: "id", Type: arrow.PrimitiveTypes.Int64},
 			{Name: "small", Type: arrow.PrimitiveTypes.Int8},
@@ -156,6 +156,8 @@ func TestWhereFaultsHaveACaret(t *testing.T) {
 	for _, test := range []struct{ where, message, caret string }{
 		{`nam == "x"`, `column 1: table "orders" has no column "nam"; the nearest is "name"`, "^"},
 		{`row["shipvia"] == "x"`, `has no column "shipvia"; the nearest is "ship via"`, "   ^"},
+		{`secret == "x"`, `column 1: table "orders": column "secret" may not be read: no privilege`, "^"},
+		{`row["secret"] == "x"`, `table "orders": column "secret" may not be read: no privilege`, "   ^"},
 		{`id == "5"`, `== does not work on int and string`, "   ^"},
 		{`id == count`, `column "id" is compared with column "count"`, "   ^"},
 		{`id + 1 == 2`, `+ is not supported`, "   ^"},

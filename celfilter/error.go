@@ -103,6 +103,14 @@ func (tr *translator) unknown(name string, line, column int) string {
 			return fmt.Sprintf("there is no function %q", name) + sources.Suggest(name, functions)
 		}
 	}
+	return tr.noColumn(name)
+}
+
+// noColumn tells that a name is no column of the table, or one that may not be read.
+func (tr *translator) noColumn(name string) string {
+	if _, denied := tr.table.Denied[name]; denied {
+		return fmt.Sprintf("table %q: %v", tr.table.Name, tr.table.NoColumn(name).Err)
+	}
 	return fmt.Sprintf("table %q has no column %q", tr.table.Name, name) + sources.Suggest(name, tr.columns())
 }
 

@@ -214,7 +214,7 @@ func (tr *translator) column(e celast.Expr) (arrow.Field, bool, error) {
 		if e.Kind() == celast.IdentKind && name == "row" {
 			return arrow.Field{}, false, tr.fault(e, `row needs the name of a column in quotes, as in row["name"]`)
 		}
-		return arrow.Field{}, false, tr.fault(e, "table %q has no column %q%s", tr.table.Name, name, sources.Suggest(name, tr.columns()))
+		return arrow.Field{}, false, tr.fault(e, "%s", tr.noColumn(name))
 	}
 	return tr.table.Schema.Field(i), true, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Check checks a query and returns its table. A missing table or column is an error
-// of kind [NotFound]; a feature that the table does not declare is an error of kind
+// of kind [NotFound], and a column that may not be read one of kind [Denied]; a feature that the table does not declare is an error of kind
 // [Invalid]. The error lists all faults. A source calls Check at the beginning of
 // Plan and Scan, and need not check the query further.
 func (c *Catalog) Check(q *Query) (*Table, error) {
@@ -42,7 +42,8 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 func (c *checker) column(name, where string) (arrow.Field, bool) {
 	i := c.table.Column(name)
 	if i < 0 {
-		c.fault(NotFound, "%s: there is no column %q%s", where, name, Suggest(name, c.table.columns()))
+		err := c.table.NoColumn(name)
+		c.fault(err.Kind, "%s: %w", where, err.Err)
 		return arrow.Field{}, false
 	}
 	return c.table.Schema.Field(i), true
@@ -149,6 +150,15 @@ func (c *Catalog) tableNames() []string {
 		names[i] = c.Tables[i].Name
 	}
 	return names
+}
+
+// NoColumn returns the error for a name that is no column of the table: of kind [Denied]
+// for one of [Table.Denied], otherwise [NotFound].
+func (t *Table) NoColumn(name string) *Error {
+	if reason, ok := t.Denied[name]; ok {
+		return NewError(Denied, "", "", fmt.Errorf("column %q may not be read: %s", name, reason))
+	}
+	return NewError(NotFound, "", "", fmt.Errorf("there is no column %q%s", name, Suggest(name, t.columns())))
 }
 
 func (t *Table) columns() []string {

@@ -209,6 +209,7 @@ func TestCheck(t *testing.T) {
 		Name: "people", Schema: schema, Capabilities: CapProject | CapSort | CapLimit | CapResume | CapPartition | CapLogic,
 		Filters: map[string]Ops{"id": OpsOf(OpEq, OpIn), "name": ^Ops(0), "tags": OpsOf(OpIsNull, OpEq), "colour": OpsOf(OpEq)},
 		Lookups: []Lookup{{Columns: []string{"id"}, MaxKeys: 2}},
+		Denied:  map[string]string{"secret": "no privilege"},
 	}
 	weak := Table{Name: "log", Schema: schema}
 	catalog := &Catalog{Tables: []Table{able, weak}}
@@ -230,6 +231,8 @@ func TestCheck(t *testing.T) {
 		{name: "no table", q: Query{Table: "poeple"}, kind: NotFound, want: []string{`no such table; the nearest is "people"`}},
 		{name: "no column", q: Query{Table: "people", Columns: []string{"nme"}, Where: IsNull{"xxxxx", false}}, kind: NotFound,
 			want: []string{`columns: there is no column "nme"; the nearest is "name"`, `where: there is no column "xxxxx"; there are id, name`}},
+		{name: "a column that may not be read", q: Query{Table: "people", OrderBy: []Sort{{Column: "secret"}}}, kind: Denied,
+			want: []string{`order: column "secret" may not be read: no privilege`}},
 		{name: "twice", q: Query{Table: "people", Columns: []string{"id", "id"}}, kind: Invalid, want: []string{`"id" is there twice`}},
 		{name: "not taken", q: Query{Table: "people", Where: Comparison{"id", OpLt, Int(1)}}, kind: Invalid, want: []string{"does not accept id < 1"}},
 		{name: "another type", q: Query{Table: "people", Where: In{"id", []Value{Int(1), Text("x")}}}, kind: Invalid, want: []string{`literal "x"`, "utf8", "int64"}},

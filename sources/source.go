@@ -250,6 +250,9 @@ type Table struct {
 	Rows int64
 	// Comment describes the table for people.
 	Comment string
+	// Denied has the columns that exist but may not be read, with the reason. They are not
+	// in Schema, and a query that names one fails with an error of kind [Denied].
+	Denied map[string]string
 }
 
 // Metadata keys of the fields of a table's schema.

@@ -13,8 +13,8 @@ import (
 // only does what depends on a comparison that only the source knows, see
 // [sources.BySource], and selects columns.
 //
-// The error reports every mistake in q and is of kind [sources.NotFound] or
-// [sources.Invalid]. A condition or an order that only the source can evaluate, and
+// The error reports every mistake in q and is of kind [sources.NotFound],
+// [sources.Denied] or [sources.Invalid]. A condition or an order that only the source can evaluate, and
 // that the table does not accept, is a mistake too.
 func Split(catalog *sources.Catalog, q sources.Query, pushdown bool) (*sources.Table, *sources.Query, Residual, error) {
 	where, err := checkQuery(catalog, q)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,15 +173,10 @@ func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		readable bool
 	)
 	i := columnInfo{infinities: l.s.version >= 140000}
-	notes := map[uint32][]string{}
 	scan := []any{&relation, &number, &i.name, &i.oid, &i.typmod, &i.shown, &i.nullable, &i.comment, &i.blind, &i.bytewise, &i.defaults, &i.generated, &readable}
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		if denied := l.c.tables[l.table(relation).Name].denied; denied == "" && (!readable || !utf8.ValidString(i.name)) {
-			notes[relation] = append(notes[relation], strconv.Quote(i.name))
-			if l.hidden[relation] == nil {
-				l.hidden[relation] = map[int16]string{}
-			}
-			l.hidden[relation][number] = i.name
+			l.hide(relation, number, i.name, readable)
 			return nil
 		}
 		for _, text := range []*string{&i.name, &i.shown, &i.comment, &i.defaults, &i.generated} {
@@ -190,11 +186,29 @@ func (l *catalogLoader) loadColumns(ctx context.Context, tx pgx.Tx) error {
 		l.columnInfos, l.columnTables = append(l.columnInfos, i), append(l.columnTables, relation)
 		return nil
 	})
-	for relation, names := range notes {
-		t := l.table(relation)
-		t.Comment = addNote(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
+	for i := range l.c.Tables {
+		if t := &l.c.Tables[i]; t.Denied != nil {
+			names := slices.Sorted(maps.Keys(t.Denied))
+			for i, name := range names {
+				names[i] = strconv.Quote(name)
+			}
+			t.Comment = addNote(t.Comment, "may not be read: the columns "+strings.Join(names, ", "))
+		}
 	}
 	return err
+}
+
+// hide leaves out a column that may not be read, or that has no valid name.
+func (l *catalogLoader) hide(relation uint32, number int16, name string, readable bool) {
+	t, reason := l.table(relation), "the role has no SELECT privilege on it"
+	if readable {
+		reason = "its name is not valid UTF-8; rename it, or read it through a view"
+	}
+	if t.Denied == nil {
+		t.Denied, l.hidden[relation] = map[string]string{}, map[int16]string{}
+	}
+	name = validText(name)
+	t.Denied[name], l.hidden[relation][number] = reason, name
 }
 
 func (l *catalogLoader) table(oid uint32) *sources.Table { return &l.c.Tables[l.index[oid]] }

@@ -3,13 +3,16 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/plugins/postgres"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit/pgtest"
@@ -184,6 +187,60 @@ GRANT SELECT (id, other) ON open TO penstock_reader; GRANT SELECT, INSERT ON rul
 	}
 	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "ruled"})); sources.KindOf(err) != sources.Denied {
 		t.Errorf("a revoked right gives %v", err)
+	}
+}
+
+// TestColumnPrivileges reads tables of which the role may select only some columns.
+func TestColumnPrivileges(t *testing.T) {
+	uri := pgtest.Start(t).Database(t, `CREATE TABLE keyed (id int PRIMARY KEY, n int, c char(3), secret text);
+INSERT INTO keyed SELECT i, i % 2, chr(97 + i % 2), 'x' FROM generate_series(1, 6) i;
+CREATE TABLE bare AS SELECT * FROM keyed; ALTER TABLE bare ALTER c TYPE char(3);
+DROP ROLE IF EXISTS penstock_columns; CREATE ROLE penstock_columns LOGIN PASSWORD 'reads';
+GRANT SELECT (id, n, c) ON keyed, bare TO penstock_columns;`)
+	t.Cleanup(func() {
+		if err := pgtest.Run(context.Background(), uri, "DROP OWNED BY penstock_columns; DROP ROLE penstock_columns;"); err != nil {
+			t.Error(err)
+		}
+	})
+	u, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("penstock_columns", "reads")
+	src, ses := open(t, u.String(), sources.Limits{})
+	n := keyRecord([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, func(row, _ int) sources.Value { return sources.Int(int64(row)) }, 2)
+	defer n.Release()
+	c := keyRecord([]arrow.Field{{Name: "c", Type: arrow.BinaryTypes.String}}, func(row, _ int) sources.Value { return sources.Text(string(rune('a' + row))) }, 2)
+	defer c.Release()
+	descending := []sources.Sort{{Column: "id", Desc: true}}
+	for _, table := range []string{"keyed", "bare"} {
+		// Each key has its last row.
+		for column, values := range map[string]arrow.RecordBatch{"n": n, "c": c} {
+			q := &sources.Query{Table: table, Columns: []string{"id"}, OrderBy: descending, Keys: &sources.Keys{Columns: []string{column}, Values: values, LimitPerKey: 1}}
+			got, err := rowsOf(ses.Scan(t.Context(), q))
+			for i := range got {
+				got[i], _, _ = strings.Cut(got[i], "|") // without the ordinal
+			}
+			if slices.Sort(got); err != nil || !slices.Equal(got, []string{"5", "6"}) {
+				t.Errorf("%s by %s: %q, %v", table, column, got, err)
+			}
+		}
+		for name, q := range map[string]*sources.Query{
+			"columns": {Columns: []string{"id", "secret"}}, "where": {Where: sources.IsNull{Column: "secret"}}, "order": {OrderBy: []sources.Sort{{Column: "secret"}}},
+		} {
+			q.Table = table
+			_, planned := ses.Plan(t.Context(), q)
+			_, scanned := rowsOf(ses.Scan(t.Context(), q))
+			_, opened := core.Open(t.Context(), src, core.Query{Table: table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy}, core.Options{}, core.Resources{})
+			for _, err := range []error{planned, scanned, opened} {
+				if sources.KindOf(err) != sources.Denied || !strings.Contains(err.Error(), name+`: column "secret" may not be read: the role has no SELECT privilege on it`) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+		if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: table, Columns: []string{"none"}})); sources.KindOf(err) != sources.NotFound {
+			t.Errorf("a column that is not there: %v", err)
+		}
 	}
 }
 

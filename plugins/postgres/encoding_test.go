@@ -77,7 +77,7 @@ func TestUnknownEncoding(t *testing.T) {
 	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: `\xe9`})); sources.KindOf(err) != sources.Denied || !strings.Contains(err.Error(), "its name is not valid UTF-8") {
 		t.Errorf("a table: %v", err)
 	}
-	if named := catalog.Table("named"); named.Schema.NumFields() != 1 || named.Comment != `may not be read: the columns "\xe9"` {
+	if named := catalog.Table("named"); named.Schema.NumFields() != 1 || named.Comment != `may not be read: the columns "\\xe9"` {
 		t.Errorf("%v, %q", named.Schema, named.Comment)
 	}
 }

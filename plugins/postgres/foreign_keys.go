@@ -38,7 +38,7 @@ func (l *catalogLoader) keyColumns(relation uint32, numbers []int16) (names []st
 		name, ok := l.columns[relation][n]
 		if !ok {
 			name = l.hidden[relation][n]
-			reason = fmt.Sprintf("the column %q of %q may not be read: the role has no SELECT privilege on it", name, table)
+			reason = fmt.Sprintf("the column %q of %q may not be read: %s", name, table, l.table(relation).Denied[name])
 		}
 		names = append(names, name)
 	}

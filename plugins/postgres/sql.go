@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -152,11 +154,16 @@ func (c *catalog) buildStatement(t *table, st *sources.Table, q *sources.Query, 
 	return b, nil
 }
 
-// allColumns returns the SELECT list of a subquery with all columns of the table. If the
+// allColumns returns the SELECT list of a subquery with all columns of the table that the
+// role may read. If the
 // statement uses the physical order, which a subquery does not have, the list has it too,
 // and the terms refer to that.
 func (b *statement) allColumns(t *table) string {
-	list, place := "t.*", t.unused("penstock_place")
+	names := slices.Sorted(maps.Keys(t.columns))
+	for i, name := range names {
+		names[i] = "t." + t.columns[name].quoted
+	}
+	list, place := strings.Join(names, ", "), t.unused("penstock_place")
 	for i := range b.terms {
 		if b.terms[i].wire.oid == oidTID {
 			list += ", t.ctid AS " + place

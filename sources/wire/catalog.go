@@ -29,6 +29,7 @@ type tableJSON struct {
 	Scans     int                 `json:"scans,omitzero"`
 	Rows      *int64              `json:"rows,omitempty"`
 	Comment   text                `json:"comment,omitempty"`
+	Denied    map[string]text     `json:"denied,omitzero"`
 }
 
 type columnJSON struct {
@@ -86,6 +87,15 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	}
 	out := tableJSON{
 		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: text(t.Comment),
+	}
+	if t.Denied != nil {
+		out.Denied = make(map[string]text, len(t.Denied))
+	}
+	for column, reason := range t.Denied {
+		if !utf8.ValidString(column) {
+			return out, fmt.Errorf("the column name %q is not UTF-8", column)
+		}
+		out.Denied[column] = text(reason)
 	}
 	if t.Unique != nil {
 		out.Unique = make([][]text, len(t.Unique))
@@ -177,6 +187,12 @@ func (in *tableJSON) table() (sources.Table, error) {
 	}
 	if in.Scans < 0 {
 		return t, fmt.Errorf("MaxScans must not be negative (got %d)", in.Scans)
+	}
+	if in.Denied != nil {
+		t.Denied = make(map[string]string, len(in.Denied))
+	}
+	for column, reason := range in.Denied {
+		t.Denied[column] = string(reason)
 	}
 	if in.Unique != nil {
 		t.Unique = make([][]string, len(in.Unique))

@@ -220,6 +220,7 @@ func catalog() *sources.Catalog {
 			Filters:      map[string]sources.Ops{"id": sources.OpsOf(sources.OpEq, sources.OpNe, sources.OpLt, sources.OpLe, sources.OpGt, sources.OpGe, sources.OpIn), "kind": sources.OpsOf(sources.OpIsNull, sources.OpNotNull, sources.OpPrefix, sources.OpLike), "price": 0},
 			Lookups:      []sources.Lookup{{Columns: []string{"id"}, MaxKeys: 500}, {Columns: []string{"uuid", "price"}, Ordinals: true}},
 			MaxScans:     3, Rows: math.MaxInt64, Comment: "all of it",
+			Denied: map[string]string{"secret": "no privilege"},
 		},
 		{Name: "j", Schema: other, Rows: -1, Key: []string{"near", "far"}},
 		{Name: "odd \xff", Schema: arrow.NewSchema(nil, nil), Rows: 0},
