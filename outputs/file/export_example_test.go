@@ -23,13 +23,13 @@ func exportIDs(source sources.Source, dir string, failAfter int) error {
 	if err != nil {
 		return err
 	}
+	defer export.Close()
 	if export.Complete() {
 		return export.Finish()
 	}
 	if err := export.Open(); err != nil {
 		return err
 	}
-	defer export.Close()
 	q, _ := export.Continue(core.Query{Table: "orders", Columns: []string{"id"}})
 	stream, err := core.Open(context.Background(), source, q, core.Options{ChunkRows: 4, Tokens: true}, core.Resources{})
 	if err != nil {
