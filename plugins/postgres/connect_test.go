@@ -130,13 +130,20 @@ func TestTLS(t *testing.T) {
 		}
 		t.Fatalf("sslmode=%s with %s: %v", mode, filepath.Base(root), err)
 	}
+	if err := open("require", ""); sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "does not use TLS: set sslmode=disable") {
+		t.Errorf("a server without TLS: %v", err)
+	}
 	trusted, distrusted := writeFile(t, "ours.crt", ours.pem), writeFile(t, "other.crt", other.pem)
 	serve("127.0.0.1")
 	settle(func(err error) bool { return err == nil }, "verify-full", trusted)
 	_, encrypted := openWith(t, base+"?"+url.Values{"sslmode": {"verify-full"}, "sslrootcert": {trusted}}.Encode(), nil, sources.Limits{})
 	readGated(t, uri, encrypted) // below TLS, a read that is interrupted loses nothing
-	if err := open("verify-full", distrusted); sources.KindOf(err) != sources.Denied || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("an authority that did not sign: %v", err)
+
+	// With a root certificate, require verifies too.
+	for _, mode := range []string{"require", "verify-ca", "verify-full"} {
+		if err := open(mode, distrusted); sources.KindOf(err) != sources.Denied || !strings.Contains(err.Error(), "is not trusted") || !strings.Contains(err.Error(), "sslrootcert") {
+			t.Errorf("sslmode=%s with an authority that did not sign: %v", mode, err)
+		}
 	}
 	if err := open("verify-full", filepath.Join(t.TempDir(), "missing.crt")); sources.KindOf(err) != sources.NotFound {
 		t.Errorf("an authority's file that is not there: %v", err)

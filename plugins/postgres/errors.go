@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -42,8 +43,8 @@ func translateError(ctx context.Context, err error) error {
 		switch {
 		case pg.Code == "42P01" || pg.Code == "42703":
 			message += "; it has changed since the catalog was read: open the source again"
-		case pg.Code == "57014":
-			message += "; raise the option statement_timeout, or read less"
+		case pg.Code == "55P03":
+			message += "; wait until the lock is released, or raise the option lock_timeout"
 		case pg.Hint != "":
 			message += "; " + oneLine(pg.Hint)
 		}
@@ -51,9 +52,11 @@ func translateError(ctx context.Context, err error) error {
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
-		var untrusted *tls.CertificateVerificationError
-		if errors.As(err, &untrusted) {
-			return sources.Errorf(sources.Denied, "", "", "the certificate of %s is not trusted: %s; set sslrootcert to the file of trusted certificates", address(connect.Config), oneLine(untrusted.Err.Error()))
+		if cause := untrusted(err); cause != nil {
+			return sources.Errorf(sources.Denied, "", "", "the certificate of %s is not trusted: %s; set sslrootcert to the file of trusted certificates", address(connect.Config), oneLine(cause.Error()))
+		}
+		if cause := rootCause(err); cause.Error() == "server refused TLS connection" { // pgx has no type for it
+			return sources.Errorf(sources.Invalid, "", "", "%s does not use TLS: set sslmode=disable, or enable TLS on the server", address(connect.Config))
 		}
 		// The text of the error has a line for each address, and contains the user. Return only
 		// the last cause.
@@ -70,6 +73,21 @@ func translateError(ctx context.Context, err error) error {
 		return sources.Errorf(sources.Unavailable, "", "", "the connection was lost: %s", oneLine(rootCause(err).Error()))
 	}
 	return sources.NewError(sources.Internal, "", "", errors.New(oneLine(err.Error())))
+}
+
+// untrusted returns why the certificate of a server is not trusted, or nil if that is not
+// the cause of the error. For sslmode=verify-ca, pgx verifies it without crypto/tls.
+func untrusted(err error) error {
+	var verification *tls.CertificateVerificationError
+	if errors.As(err, &verification) {
+		return verification.Err
+	}
+	for _, target := range []any{new(x509.UnknownAuthorityError), new(x509.CertificateInvalidError), new(x509.HostnameError), new(x509.UnhandledCriticalExtension), new(x509.ConstraintViolationError)} {
+		if errors.As(err, target) {
+			return rootCause(err)
+		}
+	}
+	return nil
 }
 
 // invalidAddress returns the error for an invalid URI. It does not quote the URI, which may
