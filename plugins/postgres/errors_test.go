@@ -83,12 +83,12 @@ func TestSlowViewIsCanceled(t *testing.T) {
 func TestTimeouts(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, `CREATE VIEW slow AS SELECT pg_sleep(600)::text AS s; CREATE TABLE locked (i int PRIMARY KEY);`)
 	a := asAdmin(t, uri)
-	_, ses := openWith(t, uri, map[string]string{"statement_timeout": "50ms", "lock_timeout": "20ms"}, sources.Limits{})
-	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "slow"})); sources.KindOf(err) != sources.Exhausted || !strings.Contains(err.Error(), "statement_timeout") {
+	_, ses := openWith(t, uri, map[string]string{"statement_timeout": "2s", "lock_timeout": "20ms"}, sources.Limits{})
+	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "slow"})); sources.KindOf(err) != sources.Exhausted || !strings.Contains(err.Error(), "statement_timeout is 2s, set by the option statement_timeout") {
 		t.Errorf("%v", err)
 	}
 	a.exec("BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
-	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "locked"})); sources.KindOf(err) != sources.Unavailable {
+	if _, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: "locked"})); sources.KindOf(err) != sources.Unavailable || !strings.Contains(err.Error(), "raise the option lock_timeout") {
 		t.Errorf("%v", err)
 	}
 	a.exec("ROLLBACK")

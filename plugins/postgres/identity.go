@@ -55,7 +55,7 @@ func (i *sessionIdentity) note(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(sessionSettings))
-	names = append(names, "search_path", "statement_timeout", "lock_timeout")
+	names = append(names, "search_path", "statement_timeout", "lock_timeout", clientCheck)
 	var text string
 	err := conn.QueryRow(ctx, sessionIdentitySQL, names).Scan(&text)
 	var refused *pgconn.PgError

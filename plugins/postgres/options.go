@@ -31,8 +31,8 @@ type options struct {
 	schema           string   // whose tables have unqualified names
 	schemas          []string // whose tables are in the catalog; nil means all
 	application      string
-	statementTimeout time.Duration // 0 means none
-	lockTimeout      time.Duration // 0 means none
+	statementTimeout *time.Duration // 0 means none, nil that of the server
+	lockTimeout      *time.Duration // 0 means none, nil that of the server
 	connections      int
 	snapshot         snapshotMode
 	snapshotLimit    time.Duration // the maximum duration of a snapshot; 0 means unlimited
@@ -131,9 +131,9 @@ func parseOptions(given map[string]string) (options, error) {
 		case "application_name":
 			o.application = value
 		case "statement_timeout":
-			o.statementTimeout, err = parseDuration(value)
+			o.statementTimeout, err = parseTimeout(value)
 		case "lock_timeout":
-			o.lockTimeout, err = parseDuration(value)
+			o.lockTimeout, err = parseTimeout(value)
 		case "snapshot_limit":
 			o.snapshotLimit, err = parseDuration(value)
 		case "connections":
@@ -178,6 +178,11 @@ func parseDuration(value string) (time.Duration, error) {
 		return 0, errors.New(`want a duration such as "30s", of at least a millisecond, or "0" for none`)
 	}
 	return d, nil
+}
+
+func parseTimeout(value string) (*time.Duration, error) {
+	d, err := parseDuration(value)
+	return &d, err
 }
 
 // parseDecimal reads "PRECISION,SCALE", or "text" for none.

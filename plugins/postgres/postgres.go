@@ -50,9 +50,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"math/rand/v2"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -103,6 +106,10 @@ type source struct {
 
 	session sessionIdentity // of the connections
 
+	// checkClient tells that the server checks during statements whether its client is there.
+	checkClient bool
+	timeout     statementTimeout
+
 	mu     sync.Mutex
 	loaded *catalog
 }
@@ -143,8 +150,11 @@ type source struct {
 //	                   max(at) FROM changes WHERE name = $1". By default changes are not
 //	                   detected, and cached results are valid until they expire.
 //	application_name   penstock by default
-//	statement_timeout  as in 30s; none by default
-//	lock_timeout       as in 5s; none by default
+//	statement_timeout  the maximum duration of a statement, as in 30s, or 0 for none; by
+//	                   default that of the role, the database or the server. The time that
+//	                   a consumer of the rows takes counts in it.
+//	lock_timeout       the maximum wait for a lock, as in 5s, or 0 for none; by default that
+//	                   of the role, the database or the server
 func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	c, err := fromQuery(c)
 	if err != nil {
@@ -171,11 +181,36 @@ func Open(ctx context.Context, c sources.Config) (sources.Source, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, sources.WithOp("open", "", translateError(ctx, err))
 	}
-	if err := s.checkServer(ctx); err != nil {
+	if err := s.connect(ctx); err != nil {
 		s.pool.Close()
-		return nil, sources.WithOp("open", "", translateError(ctx, err))
+		return nil, sources.WithOp("open", "", err)
 	}
 	return s, nil
+}
+
+// connect opens the first connection. If the server has no room for one now, or is starting,
+// it tries again, as the engine does with sessions and scans.
+func (s *source) connect(ctx context.Context) error {
+	wait := time.Second
+	for try := 1; ; try++ {
+		err := s.checkServer(ctx)
+		var pg *pgconn.PgError
+		again := errors.As(err, &pg) && (pg.Code == "53300" || pg.Code == "57P03")
+		err = s.translateError(ctx, err)
+		var own *sources.Error
+		switch {
+		case !again:
+			return err
+		case try == 4 && errors.As(err, &own):
+			return sources.Errorf(own.Kind, "", "", "%w (tried %d times)", own.Err, try)
+		}
+		select {
+		case <-time.After(wait + rand.N(wait/5)):
+		case <-ctx.Done():
+			return translateError(ctx, ctx.Err())
+		}
+		wait *= 2
+	}
 }
 
 // checkServer opens the first connection and queries the properties of the server.
@@ -188,6 +223,12 @@ func (s *source) checkServer(ctx context.Context) error {
 	encoding := conn.Conn().PgConn().ParameterStatus("server_encoding")
 	s.utf8, s.ascii = encoding == "UTF8", encoding == "SQL_ASCII"
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4").Scan(&s.version); err != nil {
+		return err
+	}
+	if err := s.setClientCheck(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	if err := s.timeout.read(ctx, conn.Conn()); err != nil {
 		return err
 	}
 	if s.options.snapshot == snapshotNone {
@@ -213,8 +254,14 @@ func (s *source) configureConn(ctx context.Context, conn *pgx.Conn) error {
 func (s *source) applySettings(ctx context.Context, conn *pgx.Conn, local bool) error {
 	all := maps.Clone(sessionSettings)
 	all["client_encoding"] = clientEncoding(conn.PgConn())
-	all["statement_timeout"] = strconv.FormatInt(s.options.statementTimeout.Milliseconds(), 10)
-	all["lock_timeout"] = strconv.FormatInt(s.options.lockTimeout.Milliseconds(), 10)
+	for name, timeout := range map[string]*time.Duration{"statement_timeout": s.options.statementTimeout, "lock_timeout": s.options.lockTimeout} {
+		if timeout != nil {
+			all[name] = strconv.FormatInt(timeout.Milliseconds(), 10)
+		}
+	}
+	if s.checkClient {
+		all[clientCheck] = clientCheckMillis
+	}
 	// Built-in names come first. Functions in views may rely on the schema.
 	all["search_path"] = "pg_catalog, " + quote(s.options.schema)
 	var names, values []string
@@ -287,7 +334,7 @@ func (s *source) catalog(ctx context.Context) (*catalog, error) {
 		})
 	})
 	if err != nil {
-		return nil, translateError(ctx, err)
+		return nil, s.translateError(ctx, err)
 	}
 	s.loaded = c
 	return c, nil

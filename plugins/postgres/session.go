@@ -30,8 +30,10 @@ type session struct {
 }
 
 var (
-	errLost = sources.Errorf(sources.Unavailable, "", "", "the snapshot is lost: the connections that held it are gone; "+
+	errGone = errors.New("the snapshot is lost: the connections that held it are gone; " +
 		"read again, or open with the option snapshot=renew to continue in a new snapshot")
+	// errLost is the error of the session. Another session may help if nothing was read yet.
+	errLost   = sources.NewError(sources.Unavailable, "", "", errGone)
 	errBusy   = errors.New("the session already runs its maximum number of scans")
 	errClosed = sources.Errorf(sources.Invalid, "", "", "the session is closed")
 )
@@ -215,7 +217,7 @@ func (n *session) translateError(ctx context.Context, err error) error {
 	if n.endErr != nil && ctx.Err() == nil {
 		return n.endErr
 	}
-	return translateError(ctx, err)
+	return n.s.translateError(ctx, err)
 }
 
 // Close ends the snapshot and releases the connections.

@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/penstock-data/penstock/sources"
@@ -20,12 +23,19 @@ type snapshotConn struct {
 	snapshotID string
 }
 
+// snapshotGone has the errors of the server about a snapshot that nobody holds any more.
+var snapshotGone = []string{
+	"22023", // invalid snapshot identifier
+	"42704", // the same since PostgreSQL 17
+	"55000", // could not import the requested snapshot
+}
+
 // openSnapshotConn opens a connection in the snapshot with the exported name, or in a new
 // one if the name is empty.
 func (s *source) openSnapshotConn(ctx context.Context, snapshot string) (*snapshotConn, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, translateError(ctx, err)
+		return nil, s.translateError(ctx, err)
 	}
 	m := &snapshotConn{conn: conn}
 	if s.options.snapshot == snapshotNone {
@@ -39,7 +49,7 @@ func (s *source) openSnapshotConn(ctx context.Context, snapshot string) (*snapsh
 		}
 		if err != nil {
 			m.release()
-			return nil, translateError(ctx, err)
+			return nil, s.translateError(ctx, err)
 		}
 		return m, nil
 	}
@@ -53,11 +63,11 @@ func (s *source) openSnapshotConn(ctx context.Context, snapshot string) (*snapsh
 	results, err := conn.Conn().PgConn().Exec(ctx, sql).ReadAll()
 	if err != nil {
 		m.release()
-		err = translateError(ctx, err)
-		if kind := sources.KindOf(err); snapshot != "" && (kind == sources.Invalid || kind == sources.Internal) {
-			err = sources.Errorf(sources.Unavailable, "", "", "the snapshot %s cannot be used: %w", snapshot, err)
+		var pg *pgconn.PgError
+		if snapshot != "" && errors.As(err, &pg) && slices.Contains(snapshotGone, pg.Code) {
+			return nil, sources.Errorf(sources.Invalid, "", "", "%w (SQLSTATE %s)", errGone, pg.Code)
 		}
-		return nil, err
+		return nil, s.translateError(ctx, err)
 	}
 	for _, r := range results {
 		if len(r.Rows) == 1 && len(r.Rows[0]) == 2 {

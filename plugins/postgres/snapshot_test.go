@@ -216,7 +216,7 @@ func TestCursorsBelongToSnapshots(t *testing.T) {
 		}
 	}
 	// A rewritten table has its rows at other positions, in every snapshot.
-	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: "00000001-00000001-1"}); sources.KindOf(err) != sources.Unavailable {
+	if _, err := src.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator, Snapshot: "00000001-00000001-1"}); sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "snapshot=renew") {
 		t.Errorf("a snapshot that is not there gives %v", err)
 	}
 }
