@@ -11,7 +11,8 @@ import (
 func scaleOf(a arrow.Array) int { return int(a.DataType().(arrow.DecimalType).GetScale()) }
 
 // appendFloat appends the shortest text that parses to the same float, in the
-// notation of JavaScript.
+// notation of JavaScript. Only -0.0 has its fraction: many parsers of JSON take -0 for
+// an integer, which has no sign.
 func appendFloat(dst []byte, f float64, bits int) []byte {
 	switch {
 	case math.IsNaN(f):
@@ -20,6 +21,9 @@ func appendFloat(dst []byte, f float64, bits int) []byte {
 		return append(dst, "Infinity"...)
 	case math.IsInf(f, -1):
 		return append(dst, "-Infinity"...)
+	}
+	if f == 0 && math.Signbit(f) {
+		return append(dst, "-0.0"...)
 	}
 	format := byte('f')
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {

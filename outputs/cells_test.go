@@ -122,7 +122,7 @@ func TestCellsOfWhatJSONCannotSay(t *testing.T) {
 		return string(got)
 	}
 	for _, test := range []struct{ name, want, got string }{
-		{"floats", `"NaN" "Infinity" "-Infinity" -0 `, build(arrow.PrimitiveTypes.Float64, func(b array.Builder) {
+		{"floats", `"NaN" "Infinity" "-Infinity" -0.0 `, build(arrow.PrimitiveTypes.Float64, func(b array.Builder) {
 			b.(*array.Float64Builder).AppendValues([]float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1)}, nil)
 		})},
 		{"not UTF-8", `"a\ufffdb\ufffd" `, build(arrow.BinaryTypes.String, func(b array.Builder) {

@@ -147,6 +147,7 @@ func TestValues(t *testing.T) {
 		{name: "a number with an exponent", field: `"type": "number"`, text: "1.5e3,\n25E-3", want: "1500.000 0.025"},
 		{name: "too small for its scale", field: `"type": "number", "scale": 2`, text: "1e-3", fault: "at most 2 decimals"},
 		{name: "a float", field: `"type": "number", "format": "float"`, text: "0.1,\n1e300,\n-INF,\nNaN,\n-0", want: "0.1 1e+300 -Inf NaN -0"},
+		{name: "a float as COPY of PostgreSQL writes it", field: `"type": "number", "format": "float"`, text: "Infinity,\n-Infinity,\nNaN,\n-0,\n-0.0,\n1e+300", want: "+Inf -Inf NaN -0 -0 1e+300"},
 		{name: "too large for a float", field: `"type": "number", "format": "float"`, text: "1e400", fault: "is not a number in the range of a 64-bit float"},
 		{name: "no float", field: `"type": "number", "format": "float"`, text: "0x1p4", fault: "is not a number in the range of a 64-bit float"},
 		{name: "grouped", field: `"type": "integer", "groupChar": "."`, text: "1.234.567", want: "1234567"},

@@ -186,15 +186,15 @@ func longDecimal(text []byte, precision, scale int32, mayExponent bool) (n decim
 }
 
 // parseFloat parses a number as the nearest 64-bit float. NaN, INF and -INF are
-// those of the Frictionless specification. A number that is out of range is not
-// accepted.
+// those of the Frictionless specification, Infinity and -Infinity those of databases
+// and of this program. A number that is out of range is not accepted.
 func parseFloat(text []byte) (float64, bool) {
 	switch string(text) {
 	case "NaN":
 		return math.NaN(), true
-	case "INF":
+	case "INF", "Infinity":
 		return math.Inf(1), true
-	case "-INF":
+	case "-INF", "-Infinity":
 		return math.Inf(-1), true
 	}
 	if len(text) == 0 {
