@@ -6,15 +6,17 @@
 // is NULL; a quoted empty field is the empty string.
 //
 // A datapackage.json beside the files (a Frictionless Data Package) declares
-// types, keys and relations. Undeclared types are inferred from the first
-// records. Inference is conservative: values with leading zeros stay text, and a
-// later value that does not fit the inferred type is a [ParseError] with its file,
-// line and column. No value is ever changed to fit.
+// types, keys and relations. Undeclared types are inferred from all records of a file
+// of up to 64 MiB, and from the beginning, the end and blocks between them of a larger
+// one; of standard input and larger compressed files only from the beginning. Inference
+// is conservative: values with leading zeros stay text, and a later value that does not
+// fit the inferred type is a [ParseError] with its file, line and column. No value is ever
+// changed to fit.
 //
 // Of the field types of a data package, number becomes a decimal with the scale
-// of the property "scale", or by default the largest scale in the sample; with
+// of the property "scale", or by default the largest scale that inference finds; with
 // the format "float" it becomes a 64-bit float. A datetime becomes a timestamp,
-// with a time zone if the values in the sample have one. The types object, array,
+// with a time zone if its values have one. The types object, array,
 // geopoint, geojson, duration and yearmonth become text.
 package csv
 
@@ -51,10 +53,13 @@ import (
 //	compression         gzip, zstd, none or auto
 //	null                a further text that means NULL; separate several by newlines
 //	types               infer or text
-//	sample              the number of records from which types are inferred
+//	sample              the number of records from which types are inferred, or all;
+//	                    see [Options]
 //	on_error            fail or skip: whether an unreadable record ends the scan
 //	max_field           the largest field, in bytes
 //	table               reads all files as one table of this name
+//	union               strict or names: whether the files of that table must have the
+//	                    same columns, or those that a file lacks are NULL
 //	filename            adds a column of this name that holds the file's name
 //	relation            a foreign key that no package declares, as in
 //	                    payment.rental_id->rental.rental_id; separate several by
@@ -143,6 +148,8 @@ type source struct {
 
 	indexes indexCache
 	quotes  quoteParity
+	// sampleBytes is [sampleBytes], except in tests.
+	sampleBytes int64
 
 	mu      sync.Mutex
 	catalog *sources.Catalog
@@ -151,14 +158,14 @@ type source struct {
 
 // newBareSource returns a source without files, and the dialect of its options.
 func newBareSource(o Options) (*source, dialect, error) {
-	if o.Sample == 0 {
-		o.Sample = defaultSample
-	}
 	d, err := o.dialect()
 	if err != nil {
 		return nil, d, sources.NewError(sources.Invalid, "", "", err)
 	}
-	return &source{options: o, tables: map[string]*table{}, declaredNames: map[string]bool{}}, d, nil
+	if o.Union && o.Table == "" {
+		return nil, d, sources.Errorf(sources.Invalid, "", "", `option "union": it needs table=NAME, which reads all files as one table`)
+	}
+	return &source{options: o, sampleBytes: sampleBytes, tables: map[string]*table{}, declaredNames: map[string]bool{}}, d, nil
 }
 
 // newSource returns a source of the files in the top directory that match the

@@ -91,7 +91,7 @@ func (d *decoder) decode(b []byte) {
 			break // an incomplete character
 		}
 		if size <= 0 {
-			d.err = damage{fmt.Errorf("the bytes %x at byte %d are not a character in %s", b[i:min(i+2, len(b))], d.read+int64(i), d.encoding)}
+			d.err = damage{undecodable{fmt.Errorf("the bytes %x at byte %d are not a character in %s", b[i:min(i+2, len(b))], d.read+int64(i), d.encoding)}}
 			break
 		}
 		d.out = utf8.AppendRune(d.out, r)

@@ -10,8 +10,8 @@ import (
 
 // fastColumns has a column of each type with a fast format.
 var fastColumns = []column{
-	{name: "text"}, {name: "integer", kind: integerKind}, {name: "found integer", kind: integerKind, inferred: 1},
-	{name: "whole", kind: decimalKind}, {name: "decimal", kind: decimalKind, scale: 2}, {name: "found decimal", kind: decimalKind, scale: 2, inferred: 1},
+	{name: "text"}, {name: "integer", kind: integerKind}, {name: "found integer", kind: integerKind, inferred: "all records"},
+	{name: "whole", kind: decimalKind}, {name: "decimal", kind: decimalKind, scale: 2}, {name: "found decimal", kind: decimalKind, scale: 2, inferred: "all records"},
 	{name: "narrow", kind: decimalKind, scale: 4, digits: 6}, {name: "date", kind: dateKind}, {name: "local", kind: localKind}, {name: "instant", kind: instantKind},
 }
 

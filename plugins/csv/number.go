@@ -10,12 +10,25 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
 
+// shortWord returns the 1 to 8 bytes of text, whose capacity is at least 8, as the last
+// bytes of a word. The bytes before them are zeros in ASCII.
+func shortWord(text []byte) uint64 {
+	n := len(text)
+	return binary.LittleEndian.Uint64(text[:8])<<(8*(8-n)) | '0'*ones>>(8*n)
+}
+
+// areDigits reports whether the eight bytes of a word are ASCII digits.
+func areDigits(w uint64) bool {
+	x := w ^ '0'*ones
+	return (x+0x76*ones|x)&highs == 0
+}
+
 // digits8 parses a word of eight ASCII digits, the first one in the lowest byte.
 func digits8(w uint64) (uint64, bool) {
-	x := w ^ '0'*ones
-	if (x+0x76*ones|x)&highs != 0 { // a byte is not a digit
+	if !areDigits(w) {
 		return 0, false
 	}
+	x := w ^ '0'*ones
 	x = x * 2561 >> 8 & 0x00ff00ff00ff00ff
 	x = x * 6553601 >> 16 & 0x0000ffff0000ffff
 	return x * 42949672960001 >> 32, true
@@ -29,9 +42,7 @@ func parseDigits(text []byte) (uint64, bool) {
 		return 0, false
 	}
 	if n <= 8 && cap(text) >= 8 {
-		w := binary.LittleEndian.Uint64(text[:8])
-		w = w<<(8*(8-n)) | '0'*ones>>(8*n)
-		return digits8(w)
+		return digits8(shortWord(text))
 	}
 	v := uint64(0)
 	if n > 8 {

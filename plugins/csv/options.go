@@ -27,12 +27,18 @@ type Options struct {
 	Compression string
 	Null        []string // further texts that mean NULL
 	Distinct    bool     // empty and repeated column names are made unique; otherwise they are errors
-	Sample      int      // the number of records from which types are inferred; 0 means 1000
-	Text        bool     // undeclared columns are text; otherwise their types are inferred
-	SkipBad     bool     // unreadable records are counted and left out; otherwise they are errors
-	MaxField    int64    // the largest field in bytes; 0 means 64 MiB
-	Table       string   // reads all files as one table of this name; empty means one table for each file
-	FileColumn  string   // adds a column of this name that holds the file's name; empty means no such column
+	// Sample is the number of records at the beginning of each file from which types are
+	// inferred. 0 means all records of a file of up to 64 MiB, parts of a larger one, and
+	// the first 1000 of standard input. [AllRecords] means all records of any file.
+	Sample   int
+	Text     bool   // undeclared columns are text; otherwise their types are inferred
+	SkipBad  bool   // unreadable records are counted and left out; otherwise they are errors
+	MaxField int64  // the largest field in bytes; 0 means 64 MiB
+	Table    string // reads all files as one table of this name; empty means one table for each file
+	// Union lets the files of Table have different columns, in any order: the table has
+	// all of them, and NULL where a file lacks one. Otherwise that is an error.
+	Union      bool
+	FileColumn string // adds a column of this name that holds the file's name; empty means no such column
 	// ByName derives foreign keys from column names: customer_id refers to
 	// customers.id or customer.id.
 	ByName bool
@@ -42,8 +48,6 @@ type Options struct {
 	// later runs. Empty means that they are kept in memory while the source is open.
 	Index string
 }
-
-const defaultSample = 1000
 
 // option is one key of Config.Options.
 type option struct {
@@ -84,8 +88,10 @@ var options = []option{
 	{"relation", func(o *Options, v string) (err error) { o.ForeignKeys, err = sources.ParseForeignKeys(v); return err }},
 	{"relations", func(o *Options, v string) error { o.ByName = v == "names"; return expectOneOf(v, "declared", "names") }},
 	{"sample", func(o *Options, v string) (err error) {
-		o.Sample, err = strconv.Atoi(v)
-		return expect(err == nil && o.Sample > 0 && o.Sample <= 1_000_000, "a number of records from 1 to 1000000")
+		if o.Sample = AllRecords; v != "all" {
+			o.Sample, err = strconv.Atoi(v)
+		}
+		return expect(v == "all" || err == nil && o.Sample > 0 && o.Sample <= 1_000_000, "a number of records from 1 to 1000000, or all")
 	}},
 	{"skip", func(o *Options, v string) (err error) {
 		o.Skip, err = strconv.Atoi(v)
@@ -93,6 +99,7 @@ var options = []option{
 	}},
 	{"table", func(o *Options, v string) error { o.Table = v; return expectText(v, "the name of a table") }},
 	{"types", func(o *Options, v string) error { o.Text = v == "text"; return expectOneOf(v, "infer", "text") }},
+	{"union", func(o *Options, v string) error { o.Union = v == "names"; return expectOneOf(v, "strict", "names") }},
 }
 
 func expect(ok bool, what string) error {

@@ -30,8 +30,10 @@ type ParseError struct {
 	resync int64
 	// damaged means that nothing after the fault can be read, so that on_error=skip
 	// does not apply.
-	damaged  bool
-	remedies []string
+	damaged bool
+	// wrongEncoding means that bytes are not text in the encoding of the file.
+	wrongEncoding bool
+	remedies      []string
 }
 
 // syntaxError returns the error for the byte at index at of the record that the
@@ -101,7 +103,8 @@ func (d damage) Unwrap() error { return d.error }
 func readError(file string, offset int64, err error) error {
 	var d damage
 	if errors.As(err, &d) {
-		return &ParseError{File: file, Offset: offset, Err: d.error, resync: -1, damaged: true}
+		var bytes undecodable
+		return &ParseError{File: file, Offset: offset, Err: d.error, resync: -1, damaged: true, wrongEncoding: errors.As(err, &bytes)}
 	}
 	if offset == 0 {
 		return fmt.Errorf("%s: %w", file, err)
@@ -116,30 +119,6 @@ func (c *cell) begin() int32 {
 		return c.from - 1
 	}
 	return c.from
-}
-
-// valueError returns the error for a value that is not of its column's type.
-func (s *scanner) valueError(c *column, at *cell, text []byte) *ParseError {
-	inferred := c.kind != textKind && c.inferred > 0
-	what, example := "type", fmt.Sprintf(`{"name": %q, "type": "string"}`, c.name)
-	switch {
-	case c.kind == decimalKind && c.source != "":
-		what, example = "scale", fmt.Sprintf(`{"name": %q, "type": "number", "scale": N}`, c.name)
-	case c.source != "":
-		what, example = "zone", fmt.Sprintf(`{"name": %q, "type": "datetime", "format": PATTERN}`, c.name)
-	}
-	origin := ""
-	if inferred {
-		origin = fmt.Sprintf(", the %s inferred from the first %s", what, counted(c.inferred, "record"))
-	}
-	e := s.recordError(at.begin(), c.name, "column %q: %s is not %s%s", c.name, quoteValue(text), c.describe(), origin)
-	switch {
-	case c.kind == textKind:
-		return e.with("set encoding=latin-1, windows-1252 or utf-16 if the file is not UTF-8")
-	case inferred:
-		return e.with(fmt.Sprintf("declare it in %s, as in %s", packageFile, example))
-	}
-	return e
 }
 
 // counted returns a number with its noun, as in "1 field" and "2 fields".

@@ -27,6 +27,7 @@ type recordReader struct {
 	due     *dueTime // of the page that the records go to; nil if there is none
 
 	skipped       sources.Skipped // since the last takeSkipped
+	spare         []cell          // for scanner.arrange
 	located       int             // how many of the skipped records have a location
 	lineCount     lineCounter     // of the file lineCountFile
 	lineCountFile int             // a file's index plus 1; 0 if no lines were counted
@@ -83,10 +84,10 @@ func (r *recordReader) seek(position int64) error {
 	r.file, r.input = file, input
 	if r.scanner == nil {
 		r.scanner = newScanner(nil, r.table.files[file].name, r.table.dialect, r.buffer, r.mem)
-		r.scanner.blankIsRecord = r.table.width == 1
-		r.scanner.columns = r.table.width + 1
 		r.scanner.due = r.due
 	}
+	width := r.table.files[file].width
+	r.scanner.blankIsRecord, r.scanner.columns = width == 1, width+1
 	r.scanner.name, r.scanner.ahead = r.table.files[file].name, r.scanner.room()
 	if input.seekable {
 		r.scanner.ahead = min(r.buffer, r.scanner.room())
@@ -143,6 +144,9 @@ func (r *recordReader) next() (bool, error) {
 			continue
 		}
 		if more {
+			if fields := r.table.files[r.file].fields; fields != nil {
+				r.spare = r.scanner.arrange(fields, r.spare)
+			}
 			return true, nil
 		}
 		if next := r.file + 1; next < len(r.table.files) && positionOf(next, 0) < s.to {
@@ -158,12 +162,16 @@ func (r *recordReader) next() (bool, error) {
 // checkFieldCount returns an error if the record has more or fewer fields than the
 // table has columns.
 func (r *recordReader) checkFieldCount() error {
-	s, want := r.scanner, r.table.width
+	s, want := r.scanner, r.table.files[r.file].width
 	if s.count == want {
 		return nil
 	}
 	at := s.cells[min(want, len(s.cells)-1)]
-	return s.recordError(at.begin(), "", "the record has %s, but the table has %s", counted(s.count, "field"), counted(want, "column"))
+	of := "table"
+	if r.table.files[r.file].fields != nil {
+		of = "file"
+	}
+	return s.recordError(at.begin(), "", "the record has %s, but the %s has %s", counted(s.count, "field"), of, counted(want, "column"))
 }
 
 // skipRecord handles an error of reading a record. If the error is in the record
@@ -171,7 +179,13 @@ func (r *recordReader) checkFieldCount() error {
 // returns nil. Otherwise it returns the error.
 func (r *recordReader) skipRecord(err error) error {
 	var e *ParseError
-	if !errors.As(err, &e) || e.damaged {
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.damaged || !r.source.options.SkipBad {
+		r.source.adviseEncoding(r.ctx, r.table, &r.table.files[r.file], r.scanner, e)
+	}
+	if e.damaged {
 		return err
 	}
 	if !r.source.options.SkipBad {

@@ -29,6 +29,9 @@ func newStdinSource(in io.Reader, o Options) (sources.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Sample == AllRecords {
+		return nil, sources.Errorf(sources.Invalid, "", "", `option "sample": standard input can be read only once: write it to a file, or set sample=N`)
+	}
 	s.stdin = &onePassInput{in: in}
 	table := "stdin"
 	if o.Table != "" {

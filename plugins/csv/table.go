@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -21,7 +20,7 @@ type table struct {
 	tableSpec
 	files    []tableFile
 	identity string // of its files when the catalog was made
-	width    int    // the number of fields of a record
+	width    int    // the number of columns that the files have
 	rowBytes int64  // the average size of a record in the sample
 	packed   bool   // some file cannot be read from the middle
 	skips    bool   // unreadable records are left out
@@ -34,6 +33,8 @@ type tableFile struct {
 	state     fileState     // when the catalog was made
 	size      int64         // on disk
 	start     int64         // the offset of the first record
+	width     int           // the number of fields of a record
+	fields    []int32       // for each of the table's columns in files, its field or -1; nil if they are the same
 	onePass   *onePassInput // the input to read instead of a file, or nil
 }
 
@@ -131,207 +132,10 @@ func (t *table) describe(rows int64) sources.Table {
 	}
 }
 
-// load makes a table by reading the header of every file and a sample of the first.
-// It returns an estimate of the rows, which is exact if the sample is the whole
-// table, or -1.
-func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
-	t := &table{tableSpec: d, skips: s.options.SkipBad}
-	for _, name := range d.fileNames {
-		f := tableFile{name: name, nameBytes: []byte(name)}
-		if s.stdin != nil {
-			f.onePass = s.stdin
-		} else {
-			info, err := fs.Stat(s.fsys, name)
-			if err != nil {
-				return nil, 0, err
-			}
-			if info.IsDir() {
-				return nil, 0, fmt.Errorf("%s is a directory", name)
-			}
-			f.state, f.size = stateOf(info), info.Size()
-		}
-		t.files = append(t.files, f)
-		t.identity += name + "\x00" + f.state.contents() + "\x00"
-	}
-	rows := int64(0)
-	for i := range t.files {
-		n, err := s.loadFile(ctx, t, i)
-		if err != nil {
-			return nil, 0, err
-		}
-		if rows += n; n < 0 || rows < 0 {
-			rows = -1
-		}
-	}
-	return t, rows, nil
-}
-
-// sampleMemory allocates memory for reading headers and samples, which belong to no
-// stream. A record that is too large for it ends the sample without an error; the
-// scan reads that record in memory of its own.
-type sampleMemory struct{ memory.GoAllocator }
-
-const maxSampleRecord = 4 << 20
-
-// Allocate panics with an [*sources.Error] if n is too large for a sample.
-func (m *sampleMemory) Allocate(n int) []byte {
-	if n > maxSampleRecord+padding {
-		panic(sources.Errorf(sources.Exhausted, "", "", "the sample is limited to records of %d bytes", maxSampleRecord))
-	}
-	return m.GoAllocator.Allocate(n)
-}
-
-// loadFile reads the header of a table's file, and for the first file the columns
-// and a sample. It returns an estimate of the file's rows, or -1.
-func (s *source) loadFile(ctx context.Context, t *table, i int) (rows int64, err error) {
-	f := &t.files[i]
-	input, err := s.openFile(ctx, f, t.dialect)
-	if err != nil {
-		return 0, err
-	}
-	defer input.Close()
-	t.packed = t.packed || !input.seekable
-	in := newScanner(input.reader, f.name, t.dialect, largestBuffer, &sampleMemory{})
-	defer in.release()
-	in.base = input.from
-	if f.onePass != nil {
-		in.lines = &lineCounter{}
-	}
-	defer func() {
-		var at *ParseError
-		if errors.As(err, &at) && !at.damaged {
-			w := &recordReader{ctx: ctx, source: s, table: t, file: i, scanner: in}
-			err = errors.Join(err, w.locate(at))
-		}
-	}()
-	for range t.dialect.skip {
-		if err := in.skipLine(); err != nil {
-			return 0, err
-		}
-	}
-	names, err := s.header(in, t)
-	if err != nil {
-		return 0, err
-	}
-	if f.start = in.offset(); t.columns == nil {
-		t.columns = make([]column, len(names))
-		for i, name := range names {
-			t.columns[i] = column{name: name, missing: s.options.Null, inferred: 1}
-		}
-		t.inferred = true
-	} else if err := t.checkHeader(f.name, names); err != nil {
-		return 0, err
-	}
-	if i > 0 {
-		if t.rowBytes == 0 || !input.seekable {
-			return -1, nil
-		}
-		return (f.size - f.start) / t.rowBytes, nil
-	}
-	if t.width = len(t.columns); s.options.FileColumn != "" {
-		if t.index(s.options.FileColumn) >= 0 {
-			return 0, fileError(f.name, s.options.FileColumn, "the file already has a column %q: choose another name with filename=NAME", s.options.FileColumn)
-		}
-		t.columns = append(t.columns, column{name: s.options.FileColumn, kind: fileKind, required: true, source: "file name"})
-	}
-	for i := range t.columns {
-		c := &t.columns[i]
-		c.words = slices.ContainsFunc(c.missing, func(m string) bool { return m != "" })
-	}
-	in.blankIsRecord, in.columns = t.width == 1, t.width+1
-	return s.sample(in, t, f, input.seekable)
-}
-
-// sample reads the first records and infers what the columns do not declare. It
-// returns an estimate of the rows, or -1.
-func (s *source) sample(in *scanner, t *table, f *tableFile, seekable bool) (int64, error) {
-	guesses := make([]typeGuess, t.width)
-	records, whole := 0, false
-	for records < s.options.Sample {
-		// An error in a record ends the sample. The scan reports it, since the records
-		// before it and the other tables are good.
-		more, err := in.next()
-		if whole = !more && err == nil; whole || err != nil {
-			break
-		}
-		if in.count != t.width {
-			if s.options.SkipBad {
-				continue
-			}
-			break
-		}
-		records++
-		for i := range t.width {
-			text, c := in.text(i), &t.columns[i]
-			switch {
-			case c.isNull(text, in.cells[i].quoted):
-			case c.kind == decimalKind:
-				guesses[i].places = max(guesses[i].places, c.places(text))
-			case !s.options.Text || !t.inferred:
-				guesses[i].add(text)
-			}
-		}
-	}
-	if t.inferred {
-		for i := range t.width {
-			guesses[i].apply(&t.columns[i])
-			t.columns[i].inferred = max(records, 1)
-		}
-	} else {
-		for _, i := range t.inferDetail {
-			t.columns[i].inferDeclared(&guesses[i], records)
-		}
-	}
-	rows := int64(records)
-	if records > 0 {
-		t.rowBytes = max(1, (in.offset()-f.start)/int64(records))
-	}
-	switch {
-	case whole:
-		return rows, nil
-	case !seekable:
-		return -1, nil
-	}
-	return max(rows, (f.size-f.start)/max(t.rowBytes, 1)), nil
-}
-
-// places returns how many decimal places a declared number has. It is 0 for text
-// that is not a number, which the scan reports.
-func (c *column) places(text []byte) int {
-	mantissa, power, _ := bytes.Cut(bytes.ToLower(c.plain(text)), []byte{'e'})
-	_, fraction, _ := bytes.Cut(mantissa, []byte{'.'})
-	exponent := int64(0)
-	if len(power) > 0 {
-		n, ok := parseInteger(power)
-		if !ok || n > maxPrecision || n < -maxPrecision {
-			return 0
-		}
-		exponent = n
-	}
-	if len(bytes.Trim(fraction, "0123456789")) > 0 {
-		return 0
-	}
-	return int(max(int64(len(fraction))-exponent, 0))
-}
-
-// inferDeclared infers what a declaration leaves open: the scale of a number, and
-// whether a timestamp has a time zone.
-func (c *column) inferDeclared(g *typeGuess, records int) {
-	c.inferred = max(records, 1)
-	switch c.kind {
-	case decimalKind:
-		c.scale = min(int32(g.places), c.precision())
-	case localKind:
-		if g.seen && g.candidates&mayLocal == 0 && g.candidates&mayInstant != 0 {
-			c.kind = instantKind
-		}
-	}
-}
-
 // header reads the column names.
 func (s *source) header(in *scanner, t *table) ([]string, error) {
 	if !t.dialect.header {
-		if t.columns != nil {
+		if t.columns != nil && !s.unites(t) {
 			return namesOf(t.columns), nil
 		}
 		return generatedNames(in)
@@ -354,7 +158,9 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 	for i := range in.cells {
 		text, at := in.text(i), in.cells[i].begin()
 		if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
-			return nil, in.recordError(at, "", "the header is not UTF-8 text: is this a CSV file?").with("set encoding=latin-1, windows-1252 or utf-16 if the file is not UTF-8")
+			e := in.recordError(at, "", "the header is not UTF-8 text: is this a CSV file?")
+			e.wrongEncoding = true
+			return nil, e
 		}
 		name := string(text)
 		if name == "" || seen[name] {
@@ -420,12 +226,6 @@ func (t *table) checkHeader(file string, names []string) error {
 	declared, by := namesOf(t.columns), packageFile+" declares"
 	if t.inferred {
 		by = t.files[0].name + " has"
-	}
-	if n := len(declared); n > 0 && t.columns[n-1].kind == fileKind {
-		declared = declared[:n-1]
-		if !t.dialect.header && len(names) > len(declared) {
-			names = names[:n-1]
-		}
 	}
 	if slices.Equal(names, declared) {
 		return nil

@@ -37,7 +37,7 @@ type column struct {
 	digits   int32    // the precision of a decimal; 0 means maxPrecision
 	scale    int32    // the scale of a decimal
 	required bool     // it holds no NULL
-	inferred int      // the number of records that the type was inferred from; 0 if it is declared
+	inferred string   // what the type was inferred from, as errors say it; empty if it is declared
 	missing  []string // the texts that mean NULL, besides the empty unquoted field
 	words    bool     // missing has a text that is not empty
 	trues    []string // of a boolean; nil for true and false in any case
@@ -196,7 +196,7 @@ func boolToInt(b bool) int64 {
 }
 
 // declared reports whether the column's type is declared rather than inferred.
-func (c *column) declared() bool { return c.source != "" || c.inferred == 0 }
+func (c *column) declared() bool { return c.source != "" || c.inferred == "" }
 
 // isCanonical reports whether a number is written as this program would write it.
 // In a column of an inferred type, anything else may be a code, such as 007.
