@@ -39,7 +39,13 @@ type Source struct {
 // Catalog returns the [sources.NormalizeCatalog] of the source.
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog, err := s.Source.Catalog(ctx)
-	return sources.NormalizeCatalog(catalog), err
+	if err == nil {
+		err = sources.CheckCatalog(catalog)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return sources.NormalizeCatalog(catalog), nil
 }
 
 // Stream returns the stream of a query, as [core.Open] does, with the host's budget

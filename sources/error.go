@@ -53,15 +53,16 @@ func Errorf(kind Kind, op, table, format string, args ...any) *Error {
 	return NewError(kind, op, table, fmt.Errorf(format, args...))
 }
 
-// Error returns "op table: kind: cause".
+// Error returns "op table: kind: cause". Of a text that is longer than [MaxErrorText]
+// bytes it returns the beginning.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Op)
+	b.WriteString(Clip(e.Op, shownName))
 	if e.Table != "" {
 		if e.Op != "" {
 			b.WriteByte(' ')
 		}
-		b.WriteString(e.Table)
+		b.WriteString(Clip(e.Table, shownName))
 	}
 	if b.Len() > 0 {
 		b.WriteString(": ")
@@ -71,7 +72,7 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Err.Error())
 	}
-	return b.String()
+	return Clip(b.String(), MaxErrorText)
 }
 
 // Unwrap returns the cause.

@@ -58,20 +58,22 @@ func NormalizeRecord(r arrow.RecordBatch) arrow.RecordBatch {
 	return WithSchema(r, NormalizeSchema(r.Schema()))
 }
 
-// NormalizeCatalog returns the catalog with the [NormalizeSchema] of each table. The
-// result is c itself if there is nothing to replace; c is not modified.
+// NormalizeCatalog returns the catalog with the [NormalizeSchema] of each table, and with
+// comments of at most [MaxComment] bytes. The result is c itself if there is nothing to
+// replace; c is not modified.
 func NormalizeCatalog(c *Catalog) *Catalog {
 	if c == nil {
 		return nil
 	}
 	out := c
 	for i := range c.Tables {
-		t := &c.Tables[i]
-		if t.Schema == nil {
-			continue
+		t, changed := clipTable(c.Tables[i])
+		if t.Schema != nil {
+			schema := NormalizeSchema(t.Schema)
+			changed = changed || schema != t.Schema
+			t.Schema = schema
 		}
-		schema := NormalizeSchema(t.Schema)
-		if schema == t.Schema {
+		if !changed {
 			continue
 		}
 		if out == c {
@@ -79,7 +81,7 @@ func NormalizeCatalog(c *Catalog) *Catalog {
 			shallow.Tables = slices.Clone(c.Tables)
 			out = &shallow
 		}
-		out.Tables[i].Schema = schema
+		out.Tables[i] = t
 	}
 	return out
 }

@@ -10,7 +10,8 @@ type Skipped struct {
 	Records int64
 	// Locations has the place and the error of the first ones, such as
 	// "orders.csv:17:4: the record has 3 fields, but the table has 4 columns". All
-	// batches of a scan together have at most [MaxSkippedLocations].
+	// batches of a scan together have at most [MaxSkippedLocations], and what exceeds
+	// [MaxLocation] bytes of one is cut.
 	Locations []string
 }
 
@@ -19,7 +20,7 @@ func (s *Skipped) Add(more Skipped) {
 	s.Records += more.Records
 	for _, location := range more.Locations {
 		if len(s.Locations) < MaxSkippedLocations {
-			s.Locations = append(s.Locations, location)
+			s.Locations = append(s.Locations, Clip(location, MaxLocation))
 		}
 	}
 }

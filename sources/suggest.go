@@ -3,39 +3,76 @@ package sources
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
+)
+
+// The limits of a search for the nearest name. A source may have any number of names of
+// up to [MaxName] bytes, and the time to compare two grows with the product of their
+// lengths.
+const (
+	maxCompared  = 128      // longer names are not compared, in characters
+	maxListed    = 64       // the bytes that a list shows of each name
+	maxDistances = 10 << 20 // pairs of characters that are compared in all
 )
 
 // Suggest returns a text that completes an error about an unknown table, column or
 // option: "; the nearest is ..." with the name that is most similar to typed, or if
 // none is similar, a list of the names. It returns an empty text if there are no
-// names.
+// names. It compares neither long names nor any number of
+// them, and shows the beginning of a long one.
 func Suggest(typed string, names []string) string {
-	best, least := "", max(2, len(typed)/3)+1
-	for _, name := range names {
-		if d := distance(strings.ToLower(typed), strings.ToLower(name)); d < least {
-			best, least = name, d
-		}
-	}
-	for _, name := range names {
-		if best == "" && len(typed) > 2 && strings.HasPrefix(strings.ToLower(name), strings.ToLower(typed)) {
-			best = name
-		}
-	}
-	switch {
+	switch best := nearest(typed, names); {
 	case best != "":
-		return fmt.Sprintf("; the nearest is %q", best)
+		return fmt.Sprintf("; the nearest is %q", Clip(best, shownName))
 	case len(names) == 0:
 		return ""
-	case len(names) > 10:
-		return fmt.Sprintf("; there are %s and %d more", strings.Join(names[:10], ", "), len(names)-10)
 	}
-	return "; there are " + strings.Join(names, ", ")
+	listed := make([]string, min(len(names), 10))
+	for i := range listed {
+		listed[i] = Clip(names[i], maxListed)
+	}
+	list := "; there are " + strings.Join(listed, ", ")
+	if more := len(names) - len(listed); more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+// nearest returns the name that is most similar to typed, or else one that begins with
+// it. It returns an empty name if there is none.
+func nearest(typed string, names []string) string {
+	if len(typed) > maxCompared*utf8.UTFMax {
+		return ""
+	}
+	typed = strings.ToLower(typed)
+	x := []rune(typed)
+	best, least := "", max(2, len(typed)/3)+1
+	for work, i := 0, 0; i < len(names) && len(x) <= maxCompared && work < maxDistances; i++ {
+		// Each insertion or deletion adds one to the distance.
+		if n := utf8.RuneCountInString(Clip(names[i], maxCompared*utf8.UTFMax)); n > maxCompared || n-len(x) >= least || len(x)-n >= least {
+			work++
+			continue
+		}
+		y := []rune(strings.ToLower(names[i]))
+		work += (len(x) + 1) * (len(y) + 1)
+		if d := distance(x, y); d < least {
+			best, least = names[i], d
+		}
+	}
+	if best != "" || len(x) < 3 {
+		return best
+	}
+	for _, name := range names {
+		if strings.HasPrefix(strings.ToLower(Clip(name, (len(typed)+1)*utf8.UTFMax)), typed) {
+			return name
+		}
+	}
+	return ""
 }
 
 // distance returns how many characters must be inserted, deleted, replaced or swapped
-// with the next one to turn a into b.
-func distance(a, b string) int {
-	x, y := []rune(a), []rune(b)
+// with the next one to turn x into y.
+func distance(x, y []rune) int {
 	before, last, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
 	for j := range last {
 		last[j] = j

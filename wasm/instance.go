@@ -180,7 +180,7 @@ func (i *instance) call(ctx context.Context, r wire.Request) (wire.Reply, error)
 		if kind != wire.FrameReply {
 			return i.violation("the reply to %s is a frame of kind %q", r.Op, rune(kind))
 		}
-		b, err := i.frames.Bytes(wire.MaxMessage)
+		b, err := i.frames.Bytes(int64(wire.ReplyLimit(r.Op)))
 		if err != nil {
 			return err
 		}

@@ -220,9 +220,13 @@ func callOnce[T any](ctx context.Context, s *Source, op, table string, f func(ct
 	return result, err
 }
 
-// Catalog returns the [sources.NormalizeCatalog] of the source.
+// Catalog returns the [sources.NormalizeCatalog] of the source. If a name in it is too
+// long, see [sources.CheckCatalog], the error is of kind [sources.Invalid].
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	catalog, err := callWithRetry(ctx, s, "catalog", "", s.Source.Catalog)
+	if err == nil {
+		err = sources.CheckCatalog(catalog)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -207,6 +207,9 @@ func (s *session) plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 	if retryable(err) {
 		s.markLost(shared)
 	}
+	if err == nil {
+		err = sources.WithOp("plan", q.Table, sources.CheckPlan(plan))
+	}
 	if err != nil {
 		return nil, err
 	}

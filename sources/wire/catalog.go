@@ -28,8 +28,8 @@ type tableJSON struct {
 	Lookups   []lookupJSON        `json:"lookups,omitzero"`
 	Scans     int                 `json:"scans,omitzero"`
 	Rows      *int64              `json:"rows,omitempty"`
-	Comment   text                `json:"comment,omitempty"`
-	Denied    map[string]text     `json:"denied,omitzero"`
+	Comment   prose               `json:"comment,omitempty"`
+	Denied    map[string]prose    `json:"denied,omitzero"`
 }
 
 type columnJSON struct {
@@ -42,7 +42,7 @@ type columnJSON struct {
 type relationJSON struct {
 	Name     text         `json:"name"`
 	Aliases  []text       `json:"aliases,omitzero"`
-	Unusable text         `json:"unusable,omitempty"`
+	Unusable prose        `json:"unusable,omitempty"`
 	Kind     string       `json:"kind"`
 	Columns  []text       `json:"columns"`
 	Table    text         `json:"table"`
@@ -69,6 +69,10 @@ var relationKinds = map[string]sources.RelationKind{
 }
 
 func catalogOut(c *sources.Catalog) (*catalogJSON, error) {
+	if err := sources.CheckCatalog(c); err != nil {
+		return nil, cause(err)
+	}
+	c = sources.NormalizeCatalog(c)
 	out := &catalogJSON{Tables: make([]tableJSON, len(c.Tables)), Identity: text(c.Identity)}
 	for i := range c.Tables {
 		t, err := tableOut(&c.Tables[i])
@@ -86,16 +90,16 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 		return tableJSON{}, err
 	}
 	out := tableJSON{
-		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: text(t.Comment),
+		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: prose(t.Comment),
 	}
 	if t.Denied != nil {
-		out.Denied = make(map[string]text, len(t.Denied))
+		out.Denied = make(map[string]prose, len(t.Denied))
 	}
 	for column, reason := range t.Denied {
 		if !utf8.ValidString(column) {
 			return out, fmt.Errorf("the column name %q is not UTF-8", column)
 		}
-		out.Denied[column] = text(reason)
+		out.Denied[column] = prose(reason)
 	}
 	if t.Unique != nil {
 		out.Unique = make([][]text, len(t.Unique))
@@ -108,7 +112,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	}
 	for i, r := range t.Relations {
 		out.Relations[i] = relationJSON{
-			Name: text(r.Name), Aliases: texts(r.Aliases), Unusable: text(r.Unusable), Kind: r.Kind.String(),
+			Name: text(r.Name), Aliases: texts(r.Aliases), Unusable: prose(r.Unusable), Kind: r.Kind.String(),
 			Columns: texts(r.Columns), Table: text(r.TargetTable), Target: texts(r.TargetColumns),
 		}
 		if r.Through != nil {
@@ -144,6 +148,9 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 	return out, nil
 }
 
+// maxShown is how much of a name an error shows, in bytes.
+const maxShown = 256
+
 // catalog decodes the catalog and checks that all tables and columns that it refers to
 // exist.
 func (in *catalogJSON) catalog() (*sources.Catalog, error) {
@@ -152,12 +159,15 @@ func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 	for i := range in.Tables {
 		t, err := in.Tables[i].table()
 		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", t.Name, cause(err))
+			return nil, fmt.Errorf("table %q: %w", sources.Clip(t.Name, maxShown), cause(err))
 		}
 		if _, twice := seen[t.Name]; twice {
 			return nil, fmt.Errorf("duplicate table %q", t.Name)
 		}
 		seen[t.Name], c.Tables[i] = i, t
+	}
+	if err := sources.CheckCatalog(c); err != nil {
+		return nil, err
 	}
 	for i := range c.Tables {
 		names := make(map[string]bool, len(c.Tables[i].Relations))
@@ -184,6 +194,9 @@ func (in *tableJSON) table() (sources.Table, error) {
 	var err error
 	if t.Schema, err = in.schema(); err != nil {
 		return t, err
+	}
+	if err := sources.CheckCatalog(&sources.Catalog{Tables: []sources.Table{t}}); err != nil {
+		return t, cause(err)
 	}
 	if in.Scans < 0 {
 		return t, fmt.Errorf("MaxScans must not be negative (got %d)", in.Scans)
@@ -228,6 +241,9 @@ func (in *tableJSON) table() (sources.Table, error) {
 		t.Filters = make(map[string]sources.Ops, len(in.Filters))
 	}
 	for column, names := range in.Filters {
+		if len(column) > sources.MaxName {
+			return t, fmt.Errorf("a filter names a column of %d bytes, but the limit is %d", len(column), sources.MaxName)
+		}
 		var ops sources.Ops
 		for _, name := range names {
 			if o, ok := parseOp(name); ok {

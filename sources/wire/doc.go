@@ -18,6 +18,11 @@
 // never trust a length for which the bytes have not arrived. They use memory in
 // proportion to the input, and reject data after the message.
 //
+// A message has at most 64 MiB, 262,144 objects and 4,194,304 commas outside of texts; a
+// reply has at most 16 MiB, except for that to "catalog". A text has at most 1 MiB, and a
+// name, a version, a snapshot and a part at most 64 KiB. Comments, details and the
+// messages of errors are cut to 64 KiB.
+//
 // A request is {"op":...}:
 //
 //	{"op":"open","version":2,"config":{"uri":"/data","options":{"delimiter":";"}}}

@@ -18,6 +18,18 @@ const Version = 2
 // contain the keys of a lookup or the catalog of a large database.
 const MaxMessage = 64 << 20
 
+// MaxReply is the maximum length of a reply in bytes, except for that to [OpCatalog],
+// which may have [MaxMessage].
+const MaxReply = 16 << 20
+
+// ReplyLimit returns the maximum length of the reply to an operation, in bytes.
+func ReplyLimit(op Op) int {
+	if op == OpCatalog {
+		return MaxMessage
+	}
+	return MaxReply
+}
+
 // CheckVersion returns an error of kind [sources.Invalid], with a remedy, if the peer's
 // version differs from [Version]. The name is that of the peer, for the error.
 func CheckVersion(name string, theirs int) error {
@@ -211,6 +223,9 @@ func UnmarshalReply(op Op, b []byte) (Reply, error) {
 	}
 	if in.Plan != nil {
 		r.Plan = in.Plan.plan()
+		if err := sources.CheckPlan(r.Plan); err != nil {
+			return Reply{}, invalid("malformed plan: %w", cause(err))
+		}
 	}
 	if op == OpCatalog && r.Catalog == nil || op == OpPlan && r.Plan == nil {
 		return Reply{}, invalid("malformed reply: the answer to %s has no %s", op, op)
@@ -236,14 +251,11 @@ func UnmarshalError(b []byte) (*sources.Error, bool) {
 }
 
 type errorJSON struct {
-	Op      text   `json:"op,omitempty"`
-	Table   text   `json:"table,omitempty"`
+	Op      prose  `json:"op,omitempty"`
+	Table   prose  `json:"table,omitempty"`
 	Kind    string `json:"kind"`
-	Message text   `json:"message,omitempty"`
+	Message prose  `json:"message,omitempty"`
 }
-
-// maxErrorText bounds an error's message, which may contain a stack.
-const maxErrorText = 64 << 10
 
 func errorOut(err error) *errorJSON {
 	if err == nil {
@@ -253,9 +265,9 @@ func errorOut(err error) *errorJSON {
 	if !ok {
 		e = sources.NewError(sources.KindOf(err), "", "", err)
 	}
-	out := &errorJSON{Op: text(e.Op), Table: text(e.Table), Kind: e.Kind.String()}
+	out := &errorJSON{Op: prose(e.Op), Table: prose(e.Table), Kind: e.Kind.String()}
 	if e.Err != nil {
-		out.Message = text(shorten(e.Err.Error(), maxErrorText))
+		out.Message = prose(e.Err.Error())
 	}
 	return out
 }
@@ -318,8 +330,8 @@ type pageJSON struct {
 }
 
 type skippedJSON struct {
-	Records int64  `json:"records"`
-	First   []text `json:"first"`
+	Records int64   `json:"records"`
+	First   []prose `json:"first"`
 }
 
 type trailerJSON struct {
@@ -336,7 +348,7 @@ func MarshalMeta(m Meta) []byte {
 	if p := m.Page; p != nil {
 		out.Page = &pageJSON{Rows: p.Rows, Cursor: p.Cursor, Due: p.Due}
 		if s := p.Skipped; s.Records != 0 {
-			out.Page.Skipped = &skippedJSON{Records: s.Records, First: texts(s.Locations)}
+			out.Page.Skipped = &skippedJSON{Records: s.Records, First: listOf[prose](s.Locations)}
 		}
 	}
 	if t := m.Trailer; t != nil {
@@ -361,6 +373,9 @@ func UnmarshalMeta(b []byte) (Meta, error) {
 		page := &Page{Rows: p.Rows, Cursor: p.Cursor, Due: p.Due}
 		if s := p.Skipped; s != nil {
 			page.Skipped = sources.Skipped{Records: s.Records, Locations: stringsOf(s.First)}
+			for i, location := range page.Skipped.Locations {
+				page.Skipped.Locations[i] = sources.Clip(location, sources.MaxLocation)
+			}
 		}
 		if err := page.Skipped.Check(); err != nil {
 			return Meta{}, invalid("malformed page metadata: %w", err)

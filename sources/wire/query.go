@@ -103,12 +103,12 @@ type planJSON struct {
 	State    text     `json:"state,omitempty"`
 	Parts    [][]byte `json:"parts,omitzero"`
 	Snapshot text     `json:"snapshot,omitempty"`
-	Detail   text     `json:"detail,omitempty"`
+	Detail   prose    `json:"detail,omitempty"`
 }
 
 func planOut(p *sources.Plan) *planJSON {
 	out := &planJSON{
-		Rows: &p.Rows, Bytes: &p.Bytes, Version: text(p.Version), State: text(p.State), Snapshot: text(p.Snapshot), Detail: text(p.Detail),
+		Rows: &p.Rows, Bytes: &p.Bytes, Version: text(p.Version), State: text(p.State), Snapshot: text(p.Snapshot), Detail: prose(p.Detail),
 	}
 	if p.Parts != nil {
 		out.Parts = make([][]byte, len(p.Parts))

@@ -21,7 +21,19 @@ func (t text) MarshalJSON() ([]byte, error) {
 	return marshal(raw{Base64: []byte(t)})
 }
 
+// maxText bounds a text on the wire, in bytes. The names of a catalog have a smaller
+// limit, which [sources.CheckCatalog] checks.
+const maxText = 1 << 20
+
 func (t *text) UnmarshalJSON(b []byte) error {
+	if len(b) > maxText {
+		return fmt.Errorf("a text has %d bytes, but the limit is %d", len(b), maxText)
+	}
+	return t.decode(b)
+}
+
+// decode decodes a text of any length.
+func (t *text) decode(b []byte) error {
 	if len(b) > 0 && b[0] == '{' {
 		var r raw
 		if err := json.Unmarshal(b, &r); err != nil {
@@ -33,22 +45,39 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*string)(t))
 }
 
+// prose is a text for people. What exceeds the limit of comments is cut when it is
+// encoded and when it is decoded.
+type prose string
+
+func (p prose) MarshalJSON() ([]byte, error) {
+	return text(sources.Clip(string(p), sources.MaxComment)).MarshalJSON()
+}
+
+func (p *prose) UnmarshalJSON(b []byte) error {
+	var t text
+	err := t.decode(b)
+	*p = prose(sources.Clip(string(t), sources.MaxComment))
+	return err
+}
+
 type raw struct {
 	Base64 []byte `json:"base64"`
 }
 
-func texts(in []string) []text {
+func texts(in []string) []text { return listOf[text](in) }
+
+func listOf[T ~string](in []string) []T {
 	if in == nil {
 		return nil
 	}
-	out := make([]text, len(in))
+	out := make([]T, len(in))
 	for i, s := range in {
-		out[i] = text(s)
+		out[i] = T(s)
 	}
 	return out
 }
 
-func stringsOf(in []text) []string {
+func stringsOf[T ~string](in []T) []string {
 	if in == nil {
 		return nil
 	}
@@ -83,21 +112,37 @@ func encode(what string, v any) ([]byte, error) {
 }
 
 // decode parses a message into v. Before that, it rejects a message that is too long,
-// nested too deeply, not UTF-8, or followed by other data.
+// nested too deeply, of too many values, not UTF-8, or followed by other data.
 func decode(what string, b []byte, v any) error {
 	err := scan(b)
 	if err == nil {
 		err = json.Unmarshal(b, v)
 	}
 	if err != nil {
-		return invalid("malformed %s: %w", what, cause(err))
+		return invalid("malformed %s: %w", what, clipped(cause(err)))
 	}
 	return nil
+}
+
+// clipped returns err, or an error with the beginning of its text if that is long: an
+// error of encoding/json quotes what it cannot decode.
+func clipped(err error) error {
+	if text := err.Error(); len(text) > sources.MaxErrorText {
+		return errors.New(sources.Clip(text, sources.MaxErrorText))
+	}
+	return err
 }
 
 // maxNesting bounds the nesting of brackets in a message. A predicate has two for each
 // of its maxDepth levels.
 const maxNesting = 2*maxDepth + 16
+
+// maxObjects and maxValues bound the objects and the values of a message. A decoded
+// object takes a hundred times the memory of its shortest text, {}.
+const (
+	maxObjects = 256 << 10
+	maxValues  = 4 << 20
+)
 
 func scan(b []byte) error {
 	switch {
@@ -108,7 +153,7 @@ func scan(b []byte) error {
 	case !utf8.Valid(b):
 		return errors.New("it is not UTF-8")
 	}
-	depth, quoted := 0, false
+	depth, objects, values, quoted := 0, 0, 0, false
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
 		case quoted && c == '\\':
@@ -116,13 +161,21 @@ func scan(b []byte) error {
 		case c == '"':
 			quoted = !quoted
 		case quoted:
+		case c == ',':
+			values++
 		case c == '{', c == '[':
+			if c == '{' {
+				objects++
+			}
 			if depth++; depth > maxNesting {
 				return fmt.Errorf("it is nested more than %d levels deep", maxNesting)
 			}
 		case c == '}', c == ']':
 			depth--
 		}
+	}
+	if objects > maxObjects || values > maxValues {
+		return fmt.Errorf("it has %d objects and %d commas, but the limits are %d and %d", objects, values, maxObjects, maxValues)
 	}
 	return nil
 }
