@@ -25,6 +25,7 @@ import (
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/serve"
 	"github.com/penstock-data/penstock/sources/wall"
+	"github.com/penstock-data/penstock/sources/wire"
 )
 
 // child is a running process. It is also go-plugin's runner of the process, so
@@ -47,7 +48,7 @@ type child struct {
 
 // maxMessage bounds a message that is not a page, in bytes. The memory of the
 // session bounds pages.
-const maxMessage = 64 << 20
+const maxMessage = wire.MaxMessage
 
 // window is how many bytes of a scan gRPC buffers, beside the session's memory. A
 // small window makes the process wait for the host: with 64 KiB a scan has a third
@@ -271,8 +272,8 @@ func (c *child) explain(err error) error {
 		return unavailable("did not complete the handshake in time: is it a Penstock source?")
 	case contains(text, "ailed to read any lines", "exited before we could connect") && c.ended(time.Second):
 		reason := "is it a Penstock source?"
-		if said := lastLine(c.log.last()); said != "" {
-			reason = said
+		if last := c.log.lastWords(); last != "" {
+			reason = last
 		}
 		return unavailable("%s before the handshake: %s", c.exitReason(), reason)
 	case contains(text, "nrecognized remote plugin message", "unsupported plugin protocol", "rror parsing"):
@@ -280,7 +281,7 @@ func (c *child) explain(err error) error {
 	case contains(text, "ncompatible"):
 		return sources.Errorf(sources.Invalid, "", "", "plugin %q uses another version of the handshake: build it against this version of Penstock", c.name)
 	}
-	return unavailable("did not start: %s", firstLine(text))
+	return unavailable("did not start: %s", said(firstLine(text)))
 }
 
 // exitReason describes how the process ended, as in "exited with code 1".
@@ -289,6 +290,11 @@ func (c *child) exitReason() string {
 		return describe(c.cmd.ProcessState)
 	}
 	return "was stopped"
+}
+
+// crash returns the cause of the error of a process that has ended.
+func (c *child) crash() *Crash {
+	return &Crash{Name: c.name, Reason: c.exitReason(), Said: c.log.lastWords(), Stderr: c.log.last()}
 }
 
 // exited reports whether the process has ended.

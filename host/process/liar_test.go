@@ -105,10 +105,13 @@ func (l *liar) DoGet(ticket *flight.Ticket, to flight.FlightService_DoGetServer)
 	return to.Send(&flight.FlightData{AppMetadata: wire.MarshalMeta(wire.Meta{Trailer: out.tally.Trailer(nil)})})
 }
 
-func actAsLiar() {
+func actAsLiar() { servePlugin(&liar{}) }
+
+// servePlugin serves a plugin that is not made with package serve.
+func servePlugin(p plugin.Plugin) {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: serve.Handshake,
-		Plugins:         plugin.PluginSet{"source": &liar{}},
+		Plugins:         plugin.PluginSet{"source": p},
 		GRPCServer:      plugin.DefaultGRPCServer,
 	})
 	os.Exit(0)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // stderrLog logs what a process writes to standard error, line by line. Lines that
@@ -15,6 +17,7 @@ type stderrLog struct {
 	mu     sync.Mutex
 	rest   []byte // the incomplete last line
 	tail   []byte // the last bytes, for the error of a process that ends
+	reason string // the first line that says why the process ends; see reasons
 	stream string // the stream that reads from the process now; may be empty
 }
 
@@ -59,6 +62,9 @@ func (l *stderrLog) Write(p []byte) (int, error) {
 		}
 		if text := strings.TrimSpace(strings.ToValidUTF8(string(line), "\uFFFD")); text != "" {
 			log.Info(text)
+			if l.reason == "" {
+				l.reason = reasonIn(text)
+			}
 		}
 		l.rest = append(l.rest[:0], rest...)
 	}
@@ -83,32 +89,55 @@ func lastLine(text string) string {
 	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
+// reasons are parts of the line in which a runtime says why it ends a process. The
+// stacks of its threads follow, and may be longer than the tail that is kept.
+var reasons = []string{"panic: ", "fatal error: ", "panicked at "}
+
+// reasonIn returns the part of a line that says why a process ends, or "".
+func reasonIn(line string) string {
+	for _, reason := range reasons {
+		if at := strings.Index(line, reason); at >= 0 {
+			return said(strings.TrimSpace(line[at:]))
+		}
+	}
+	return ""
+}
+
+// lastWords returns the line that best says why the process has ended: that of a panic or
+// a fatal error, or else its last one.
+func (l *stderrLog) lastWords() string {
+	last := lastLine(l.last())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason != "" {
+		return l.reason
+	}
+	if reason := reasonIn(last); reason != "" {
+		return reason
+	}
+	return said(last)
+}
+
+// maxSaid is how much of what a process says an error text contains, in bytes.
+const maxSaid = 500
+
+// said returns what a process says, for an error text.
+func said(text string) string { return sources.Clip(text, maxSaid) }
+
 // Crash is the cause of the [sources.Unavailable] error of a stream whose process
 // has ended.
 type Crash struct {
 	Name   string // the source's name, as in [wall.Options]
 	Reason string // how the process ended, as in "was killed by signal 9"
+	Said   string // the line of its panic or fatal error, or the last one that it wrote; at most 500 bytes
 	Stderr string // the last 64 KiB that it wrote to standard error
 }
 
-// Error returns how the process ended, and its panic or the last line that it
-// wrote.
+// Error returns how the process ended, and what it said.
 func (c *Crash) Error() string {
 	text := fmt.Sprintf("plugin %q %s", c.Name, c.Reason)
-	said := strings.TrimSpace(c.Stderr)
-	if at := strings.Index(said, "panic: "); at >= 0 {
-		said = firstLine(said[at:]) // the stack follows
-	} else {
-		said = lastLine(said)
+	if c.Said != "" {
+		text += ": " + c.Said
 	}
-	if said == "" {
-		return text
-	}
-	if len(said) > maxSaid {
-		said = strings.ToValidUTF8(said[:maxSaid], "") + "..."
-	}
-	return text + ": " + said
+	return text
 }
-
-// maxSaid is how much of a process's standard error an error text contains.
-const maxSaid = 500

@@ -49,6 +49,8 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "liar":
 		actAsLiar()
+	case "loud":
+		actAsLoud()
 	case "host":
 		actAsHost()
 	}

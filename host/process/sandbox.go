@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -35,7 +36,7 @@ func (s *sandbox) call(ctx context.Context, r wire.Request) (wire.Reply, error) 
 	late := sources.Errorf(sources.Unavailable, "", "", "plugin %q did not answer within %s", s.child.name, s.callTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.callTimeout, late)
 	defer cancel()
-	results, err := s.client.DoAction(ctx, &flight.Action{Type: string(r.Op), Body: b})
+	results, err := s.client.DoAction(ctx, &flight.Action{Type: string(r.Op), Body: b}, grpc.MaxCallRecvMsgSize(wire.ReplyLimit(r.Op)))
 	if err != nil {
 		return wire.Reply{}, s.fault(ctx, err)
 	}
@@ -77,22 +78,34 @@ func (s *sandbox) fault(ctx context.Context, err error) error {
 		return over
 	}
 	code := status.Code(err)
-	if code == codes.ResourceExhausted {
-		return sources.Errorf(sources.Exhausted, "", "", "plugin %q sent a message larger than %d MiB", s.child.name, maxMessage>>20)
+	if size, limit := tooLarge(err); size > 0 {
+		return sources.Errorf(sources.Exhausted, "", "", "plugin %q sent a message of %s, but the limit is %s", s.child.name, mebibytes(size), mebibytes(limit))
 	}
 	if code == codes.Unimplemented {
 		return sources.Errorf(sources.Invalid, "", "", "plugin %q does not know this request: build it against this version of Penstock", s.child.name)
 	}
 	// The socket closes shortly before the end of the process is known.
 	if s.child.ended(time.Second) {
-		return sources.NewError(sources.Unavailable, "", "", &Crash{Name: s.child.name, Reason: s.child.exitReason(), Stderr: s.child.log.last()})
+		return sources.NewError(sources.Unavailable, "", "", s.child.crash())
 	}
 	if code == codes.Unavailable {
 		// The connection is broken, and without the socket's file there can be no
 		// other. Ending the process makes later calls fail at once.
 		s.child.die()
 	}
-	return sources.Errorf(sources.Unavailable, "", "", "plugin %q: %s", s.child.name, firstLine(status.Convert(err).Message()))
+	return sources.Errorf(sources.Unavailable, "", "", "plugin %q: %s", s.child.name, said(firstLine(status.Convert(err).Message())))
+}
+
+// tooLarge returns the size of a message that gRPC refused, and the limit, in bytes. They
+// are zero if err is something else.
+func tooLarge(err error) (size, limit int64) {
+	if status.Code(err) != codes.ResourceExhausted {
+		return 0, 0
+	}
+	if _, err := fmt.Sscanf(status.Convert(err).Message(), "grpc: received message larger than max (%d vs. %d)", &size, &limit); err != nil {
+		return 0, 0
+	}
+	return size, limit
 }
 
 // open sends the first request.

@@ -3,14 +3,11 @@ package process
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/sources/wire"
@@ -157,13 +154,10 @@ func (s *scan) page(yield func(sources.Batch, error) bool) (bool, error) {
 // both sizes.
 func (s *scan) fault(ctx context.Context, err error) error {
 	n := s.session
-	var size, limit int64
-	if ctx.Err() == nil && status.Code(err) == codes.ResourceExhausted {
-		if _, e := fmt.Sscanf(status.Convert(err).Message(), "grpc: received message larger than max (%d vs. %d)", &size, &limit); e == nil {
-			return sources.Errorf(sources.Exhausted, "", "",
-				"after %d rows plugin %q sent a page of %s, but a page may have at most half of the stream's memory limit, %s; raise the memory limit",
-				s.tally.Rows(), n.sandbox.child.name, mebibytes(size), mebibytes(limit))
-		}
+	if size, limit := tooLarge(err); size > 0 && ctx.Err() == nil {
+		return sources.Errorf(sources.Exhausted, "", "",
+			"after %d rows plugin %q sent a page of %s, but a page may have at most half of the stream's memory limit, %s; raise the memory limit",
+			s.tally.Rows(), n.sandbox.child.name, mebibytes(size), mebibytes(limit))
 	}
 	return n.sandbox.fault(ctx, err)
 }
