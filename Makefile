@@ -4,9 +4,10 @@ DEMO ?= demo
 SEED ?= 1
 RUNS ?= 100
 FUZZTIME ?= 10s
+STORMTIME ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench chaos
+.PHONY: help build demo test check fuzz bench chaos storm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,11 @@ chaos: ## break RUNS (100) streams in random ways, from SEED (1) on, and check t
 	@mkdir -p bin
 	go build -o bin/chaos ./chaos
 	bin/chaos -seed $(SEED) -runs $(RUNS)
+
+storm: ## use streams from 50 goroutines for STORMTIME (60s) in each wall, with the race detector
+	@mkdir -p bin
+	go build -race -o bin/storm ./chaos/storm
+	bin/storm -seed $(SEED) -for $(STORMTIME)
 
 bench: ## run the Go benchmarks and report allocations
 	go test -run '^$$' -bench . -benchmem ./...

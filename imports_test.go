@@ -157,6 +157,11 @@ var rules = map[string]rule{
 			"github.com/jackc/pgx/v5",
 		},
 	},
+	"chaos/storm": {
+		may: []string{
+			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
+		},
+	},
 	"cmd/penstock": {
 		may: []string{
 			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm",
@@ -242,8 +247,8 @@ func TestImports(t *testing.T) {
 // testHelpers are the packages that only tests and commands may import, with the
 // commands that may.
 var testHelpers = map[string][]string{
-	module + "/testkit...":        {"chaos", "cmd/penstock", "core/internal/coretest", "host/testdata/walls", "testkit"},
-	module + "/testkit/pgtest...": {"chaos"},
+	module + "/testkit...":        {"chaos", "chaos/storm", "cmd/penstock", "core/internal/coretest", "host/testdata/walls", "testkit"},
+	module + "/testkit/pgtest...": {"chaos", "chaos/storm"},
 }
 
 // TestRules checks the rules themselves: which folders may import what, beyond a
