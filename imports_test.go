@@ -66,6 +66,7 @@ var rules = map[string]rule{
 	// stands above it here, and core the rest.
 	"core/budget":        {may: []string{arrow, module + "/sources"}, never: append(heavyArrow, system...)},
 	"core/internal/rows": {may: []string{arrow, module + "/sources", module + "/core/budget", "github.com/zeebo/xxh3"}, never: append(heavyArrow, system...)},
+	"core/internal/lock": {},
 	"core/digest":        {may: []string{arrow, module + "/core/internal/rows", "github.com/zeebo/xxh3"}, never: append(heavyArrow, system...)},
 	"core/query": {
 		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/internal/rows"},
@@ -76,11 +77,11 @@ var rules = map[string]rule{
 		never: append(heavyArrow, system...),
 	},
 	"core/cache": {
-		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/digest", module + "/core/internal/rows", module + "/core/query", "github.com/elastic/go-freelru"},
+		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/digest", module + "/core/internal/lock", module + "/core/internal/rows", module + "/core/query", "github.com/elastic/go-freelru"},
 		never: append(heavyArrow, system...),
 	},
 	"core/relation": {
-		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/internal/rows", module + "/core/query", module + "/core/cache"},
+		may:   []string{arrow, module + "/sources", module + "/core/budget", module + "/core/internal/lock", module + "/core/internal/rows", module + "/core/query", module + "/core/cache"},
 		never: append(heavyArrow, system...),
 	},
 	"core": {

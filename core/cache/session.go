@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/penstock-data/penstock/core/budget"
+	"github.com/penstock-data/penstock/core/internal/lock"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -18,13 +19,14 @@ type Session struct {
 	env    sources.Env
 	budget *budget.Budget // the stream's, also env.Mem
 
-	mu      sync.Mutex
-	session sources.Session // nil until it begins
-	closed  bool
+	// beginning is held while a session begins, and guards the fields below.
+	beginning lock.Lock
+	session   sources.Session // nil until it begins
+	closed    bool
 
 	// sandboxed is the session that last began for the stream, this one's or a
-	// shared scan's, if it runs in a sandbox. It has a lock of its own: mu is held
-	// while a session begins, and whoever watches the stream must not wait for that.
+	// shared scan's, if it runs in a sandbox. It has a lock of its own:
+	// beginning is held while a session begins, and whoever watches the stream must not wait for that.
 	watchMu   sync.Mutex
 	sandboxed budget.Sandboxed
 }
@@ -34,7 +36,7 @@ type Session struct {
 // source below it, which streams share. The caller closes the session.
 func NewSession(source, shared sources.Source, table *sources.Table, env sources.Env, budget *budget.Budget) *Session {
 	env.Mem = budget
-	return &Session{source: source, shared: shared, table: table, env: env, budget: budget}
+	return &Session{source: source, shared: shared, table: table, env: env, budget: budget, beginning: lock.New()}
 }
 
 // Second begins another session of the source, for one scan at a time. If the
@@ -63,10 +65,13 @@ func (s *Session) Begin(ctx context.Context) error {
 	return err
 }
 
-// begin returns the source's session, and begins it if necessary.
+// begin returns the source's session, and begins it if necessary. If ctx ends while
+// another call begins it, the error is of kind [sources.Canceled].
 func (s *Session) begin(ctx context.Context) (sources.Session, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.beginning.Acquire(ctx) {
+		return nil, sources.ContextError(ctx, "begin", s.table.Name)
+	}
+	defer s.beginning.Unlock()
 	if s.session != nil {
 		return s.session, nil
 	}
@@ -105,10 +110,10 @@ func (s *Session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 // suspend closes the source's session. The next call that needs one begins
 // another.
 func (s *Session) suspend() error {
-	s.mu.Lock()
+	s.beginning.Lock()
 	session := s.session
 	s.session = nil
-	s.mu.Unlock()
+	s.beginning.Unlock()
 	if session == nil {
 		return nil
 	}
@@ -119,9 +124,9 @@ func (s *Session) suspend() error {
 // Close closes the source's session if it has begun. Later calls fail with an
 // error of kind [sources.Invalid].
 func (s *Session) Close() error {
-	s.mu.Lock()
+	s.beginning.Lock()
 	s.closed = true
-	s.mu.Unlock()
+	s.beginning.Unlock()
 	return s.suspend()
 }
 

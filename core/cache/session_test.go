@@ -50,3 +50,36 @@ func TestSandboxMemoryDuringBegin(t *testing.T) {
 	}
 	<-reported
 }
+
+// TestWaitForBeginIsCanceled tests that a call which waits for another one to begin the
+// session ends with its context.
+func TestWaitForBeginIsCanceled(t *testing.T) {
+	mem, err := budget.New("test", 1<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	source := &slowBegin{entered: make(chan struct{}), release: make(chan struct{})}
+	session := cache.NewSession(source, source, &sources.Table{Name: "t"}, sources.Env{}, mem)
+	begun, waited := make(chan error, 1), make(chan error, 1)
+	go func() { begun <- session.Begin(t.Context()) }()
+	<-source.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := session.Plan(ctx, &sources.Query{Table: "t"})
+		waited <- err
+	}()
+	cancel()
+	select {
+	case err := <-waited:
+		if sources.KindOf(err) != sources.Canceled {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the call waits on after its context has ended")
+	}
+	close(source.release)
+	if err := <-begun; sources.KindOf(err) != sources.Unavailable {
+		t.Error(err)
+	}
+}

@@ -65,8 +65,10 @@ func (b *batch) hold(record arrow.RecordBatch) arrow.RecordBatch {
 // exhausted, it tries once more without cached rows and without optional
 // relations. The caller releases the batch.
 func (l *Loader) loadBatch(ctx context.Context, chunk arrow.RecordBatch, from, rows int) (*batch, error) {
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	if !l.lookups.Acquire(ctx) {
+		return nil, sources.ContextError(ctx, "load", l.tree.root.Name)
+	}
+	defer l.lookups.Unlock()
 	for retrying := false; ; retrying = true {
 		b, err := l.newBatch(chunk, from, rows)
 		if err == nil {
@@ -140,8 +142,8 @@ func (l *Loader) yieldBatch(b *batch, yield func(sources.Batch, error) bool) (yi
 // updatePreload decides which optional relations to load with the next chunk:
 // those that the consumer read from this one.
 func (l *Loader) updatePreload(b *batch) {
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	l.lookups.Lock() // held for the next chunk, which the stream has to wait for anyway
+	defer l.lookups.Unlock()
 	if l.tree.Strategy != query.Selective {
 		return
 	}

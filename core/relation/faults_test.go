@@ -1,9 +1,11 @@
 package relation_test
 
 import (
+	"context"
 	"iter"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -78,5 +80,49 @@ func TestOneRowTooMany(t *testing.T) {
 	_, err = rowsOf(coretest.Open(t, source, core.Query{Table: "a", Load: query.Load{Required: coretest.ParseLoad(t, "b")}}, core.Options{}, core.Resources{Budget: coretest.NewBudget(t)}))
 	if sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), "2 rows have id = 3, but the relation allows at most one") {
 		t.Errorf("error: %v", err)
+	}
+}
+
+// TestWaitForLookupsIsCanceled tests that Related, which waits while the look-ups for the
+// next chunk run, ends with its context.
+func TestWaitForLookupsIsCanceled(t *testing.T) {
+	lookups := 0
+	entered, release := make(chan struct{}), make(chan struct{})
+	source := testkit.Wrap(coretest.Library(t), func(_ context.Context, _ sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
+		if q.Keys == nil {
+			return scan
+		}
+		return func(yield func(sources.Batch, error) bool) {
+			if lookups++; lookups == 2 { // those for the second chunk
+				close(entered)
+				<-release
+			}
+			scan(yield)
+		}
+	})
+	load := query.Load{Required: coretest.ParseLoad(t, "author"), Optional: coretest.ParseLoad(t, "editor")}
+	o := core.Options{ReadAhead: true, ChunkRows: 10, Strategy: query.Lazy, FlushAfter: -1}
+	for chunk, err := range coretest.Open(t, source, core.Query{Table: "books", Load: load}, o, core.Resources{Budget: coretest.NewBudget(t)}).Chunks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-entered
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := chunk.Related(ctx, "editor")
+			done <- err
+		}()
+		cancel()
+		select {
+		case err := <-done:
+			if sources.KindOf(err) != sources.Canceled {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("Related waits on after its context has ended")
+		}
+		close(release)
+		break
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/cache"
+	"github.com/penstock-data/penstock/core/internal/lock"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -42,9 +43,9 @@ type Loader struct {
 	workMem     memory.Allocator // the same, for what stays in the loader
 	maxBytes    int64            // of related rows in a batch, unless it is a single row
 
-	// lookupMu is held while look-ups run, for a chunk or for an optional relation
-	// that the consumer asked for.
-	lookupMu      sync.Mutex
+	// lookups is held while look-ups run, for a chunk or for an optional relation that the
+	// consumer asked for.
+	lookups       lock.Lock
 	lookupSession sources.Session // if mainSession allows one scan at a time; nil until needed
 	cache         *keyCache
 	cacheUse      cache.Use
@@ -86,7 +87,7 @@ func NewLoader(ctx context.Context, c LoaderConfig) *Loader {
 		tree: c.Tree, mainSession: c.Session, mainQuery: c.Query, env: c.Session.Env(), Schema: c.Tree.schema(c.Scanned), ctx: ctx,
 		pressure: c.Pressure, accounts: accounts, mem: total, workMem: accounts.Allocator(budget.Relations), maxBytes: max(limit/8, 1),
 		cache: newKeyCache(accounts.Allocator(budget.KeyCache), limit/4, 0), cacheUse: c.Cache, sharedTiers: map[*keyAccess]keyStore{},
-		preload: map[*node]bool{}, readAhead: c.ReadAhead,
+		preload: map[*node]bool{}, readAhead: c.ReadAhead, lookups: lock.New(),
 	}
 	c.Tree.each(func(n *node) {
 		l.figures = append(l.figures, Figures{Path: n.path})
@@ -153,9 +154,9 @@ func (l *Loader) session(ctx context.Context, t *sources.Table) (sources.Session
 // Close releases the loader's memory and closes its own session. No look-up may be
 // running.
 func (l *Loader) Close() error {
-	l.releaseCache()
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	l.lookups.Lock()
+	defer l.lookups.Unlock()
+	l.cache.evict()
 	l.cache.limit = 0
 	second := l.lookupSession
 	l.lookupSession = nil

@@ -223,8 +223,8 @@ func (l *Loader) grow(total int) {
 
 // releaseCache releases the loader's cached rows.
 func (l *Loader) releaseCache() {
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	l.lookups.Lock()
+	defer l.lookups.Unlock()
 	l.cache.evict()
 }
 

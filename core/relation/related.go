@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/penstock-data/penstock/core/internal/lock"
 	"github.com/penstock-data/penstock/core/internal/rows"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/sources"
@@ -21,10 +21,10 @@ type Columns struct {
 	loader *Loader
 	record arrow.RecordBatch
 
-	mu        sync.Mutex
-	batch     *batch // contains the chunk's rows; nil until a relation is loaded
-	ownsBatch bool   // release batch with the chunk
-	from, to  int    // the chunk's rows are [from, to) of the batch
+	calls     lock.Lock // held while Column runs
+	batch     *batch    // contains the chunk's rows; nil until a relation is loaded
+	ownsBatch bool      // release batch with the chunk
+	from, to  int       // the chunk's rows are [from, to) of the batch
 	columns   map[*node]arrow.Array
 	closed    bool
 }
@@ -32,7 +32,7 @@ type Columns struct {
 // Related returns the relations of the chunk that the loader yielded last. The
 // caller closes them with the chunk.
 func (l *Loader) Related(record arrow.RecordBatch) *Columns {
-	c := &Columns{loader: l, record: record, columns: map[*node]arrow.Array{}}
+	c := &Columns{loader: l, record: record, calls: lock.New(), columns: map[*node]arrow.Array{}}
 	if c.batch = l.current; c.batch != nil {
 		c.from, c.to = c.batch.from, c.batch.to
 	}
@@ -43,13 +43,21 @@ func (l *Loader) Related(record arrow.RecordBatch) *Columns {
 // chunk. The column is valid until Close. If there is no such relation, the error
 // is of kind [sources.NotFound]; after Close, [sources.Invalid]. If the relation
 // does not fit in memory, the error is of kind [sources.Exhausted], and the chunk
-// stays usable.
+// stays usable. If ctx or the stream ends, also while other look-ups run, it is of kind
+// [sources.Canceled].
 func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) {
 	l := c.loader
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(l.ctx, func() { stop(context.Cause(l.ctx)) })()
+	if !c.calls.Acquire(ctx) {
+		return nil, sources.ContextError(ctx, "load", l.tree.root.Name)
+	}
+	defer c.calls.Unlock()
+	if !l.lookups.Acquire(ctx) {
+		return nil, sources.ContextError(ctx, "load", l.tree.root.Name)
+	}
+	defer l.lookups.Unlock()
 	errorf := func(kind sources.Kind, format string, args ...any) error {
 		return sources.Errorf(kind, "load", l.tree.root.Name, format, args...)
 	}
@@ -66,9 +74,6 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 	if n.required && !n.hasOptional() {
 		return c.record.Column(c.record.Schema().FieldIndices(n.branch.Name)[0]), nil
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	defer context.AfterFunc(l.ctx, func() { stop(context.Cause(l.ctx)) })()
 	if c.batch == nil {
 		if c.batch, err = l.newBatch(c.record, 0, int(c.record.NumRows())); err != nil {
 			return nil, err
@@ -111,8 +116,8 @@ func (c *Columns) Column(ctx context.Context, name string) (arrow.Array, error) 
 // Field returns the field of a relation's column, including the optional relations
 // below it. If there is no such relation, the error is of kind [sources.NotFound].
 func (l *Loader) Field(name string) (arrow.Field, error) {
-	l.lookupMu.Lock()
-	defer l.lookupMu.Unlock()
+	l.lookups.Lock()
+	defer l.lookups.Unlock()
 	n, err := l.relation(name)
 	if err != nil {
 		return arrow.Field{}, err
@@ -165,8 +170,8 @@ func (l *Loader) relation(name string) (*node, error) {
 
 // Close releases the columns. It waits for a call of Column that is running.
 func (c *Columns) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.calls.Lock()
+	defer c.calls.Unlock()
 	c.closed = true
 	for _, column := range c.columns {
 		column.Release()
