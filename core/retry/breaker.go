@@ -109,6 +109,7 @@ type Tripped struct {
 	// Until is when the source may be probed. It is zero if another stream is probing
 	// it now.
 	Until time.Time
+	wait  time.Duration // from the call to Until
 }
 
 // Error describes when to try again.
@@ -116,8 +117,7 @@ func (t *Tripped) Error() string {
 	if t.Until.IsZero() {
 		return "the source failed too often, and another stream is probing it now; try again shortly"
 	}
-	wait := max(time.Until(t.Until), 0).Round(100 * time.Millisecond)
-	return fmt.Sprintf("the source failed too often; try again at %s, in %s", t.Until.UTC().Format(time.RFC3339), wait)
+	return fmt.Sprintf("the source failed too often; try again at %s, in %s", t.Until.UTC().Format(time.RFC3339), t.wait)
 }
 
 // permit is a stream's permission from the breaker to use its source. A call that
@@ -142,7 +142,7 @@ func (p *permit) acquire(op, table string) error {
 		return nil
 	}
 	_, until := p.breaker.State()
-	return sources.NewError(sources.Unavailable, op, table, &Tripped{Until: until})
+	return sources.NewError(sources.Unavailable, op, table, &Tripped{Until: until, wait: max(time.Until(until), 0).Round(100 * time.Millisecond)})
 }
 
 // succeeded records that the source responded, even if only with an error other than

@@ -45,7 +45,11 @@ func TestBreaker(t *testing.T) {
 		if state != retry.CircuitOpen || !errors.As(err, &tripped) || !tripped.Until.Equal(until) || time.Until(until) != 10*time.Second || len(source.asked) != asked {
 			t.Errorf("%s until %s: %v", state, until, err)
 		}
+		text := err.Error()
 		time.Sleep(10 * time.Second)
+		if later := err.Error(); later != text {
+			t.Errorf("the error has changed from %q to %q", text, later)
+		}
 		if err := read(); err != nil {
 			t.Errorf("after the cooldown: %v", err)
 		}
