@@ -163,6 +163,7 @@ var rules = map[string]rule{
 			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
 		},
 	},
+	"simulate": {tests: []string{module + "/host"}},
 	"cmd/penstock": {
 		may: []string{
 			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm",
