@@ -27,6 +27,7 @@ type counted struct {
 	breakAt   atomic.Int64              // scans fail after so many rows; 0 is never
 	onRow     func(i int)               // called before each row, unless nil
 	refuse    atomic.Bool               // Begin fails
+	closeErr  error                     // of closing a session
 	estimated int64                     // bytes of a scan, in plans
 	silent    bool                      // plans have no version
 	identity  string                    // of the catalog
@@ -68,7 +69,7 @@ type countedSession struct {
 
 func (s *countedSession) Close() error {
 	s.open.Add(-1)
-	return nil
+	return s.closeErr
 }
 
 func (s *countedSession) Plan(context.Context, *sources.Query) (*sources.Plan, error) {

@@ -125,6 +125,7 @@ type Reader struct {
 	scan    *sharedScan       // the shared scan, if any
 	leads   bool              // the stream leads the shared scan
 	pending *pendingEntry     // the entry that a scan of the stream's own fills, if any
+	closing error             // of sessions that were closed before Close, which reports it
 
 	mu    sync.Mutex
 	usage string        // [Hit], [Miss], [Shared] or [Bypassed]
@@ -170,9 +171,7 @@ func (r *Reader) open(ctx context.Context) error {
 	tooLarge := c.tooLarge(r.key.Digest)
 	if use && !r.config.Consistent && !r.config.Partitioned && !tooLarge {
 		// Hold one session at a time, since other streams may wait for this one.
-		if err := r.config.Session.suspend(); err != nil {
-			return err
-		}
+		r.closing = errors.Join(r.closing, r.config.Session.suspend())
 		if shared, err := r.share(ctx); shared || err != nil {
 			return err
 		}
@@ -361,10 +360,7 @@ func (r *Reader) lead(ctx context.Context, yield func(sources.Batch, error) bool
 			return
 		case yielded == 0 && sources.KindOf(err) == sources.Exhausted && err != nil:
 			// The shared scan's budget is exhausted; the stream's own may have room.
-			if err := r.leave(); err != nil {
-				yield(sources.Batch{}, err)
-				return
-			}
+			r.leave()
 			r.readOwn(ctx, yield)
 			return
 		case err != nil:
@@ -401,10 +397,7 @@ func (r *Reader) yieldCopy(page sources.Batch, yield func(sources.Batch, error) 
 // the cache, it reads in the stream's own session.
 func (r *Reader) follow(ctx context.Context, yield func(sources.Batch, error) bool) {
 	cached := r.scan.await(ctx)
-	if err := r.leave(); err != nil {
-		yield(sources.Batch{}, err)
-		return
-	}
+	r.leave()
 	if err := sources.ContextError(ctx, "scan", r.table.Name); err != nil {
 		yield(sources.Batch{}, err)
 		return
@@ -417,14 +410,13 @@ func (r *Reader) follow(ctx context.Context, yield func(sources.Batch, error) bo
 	r.readOwn(ctx, yield)
 }
 
-// leave leaves the shared scan, if any.
-func (r *Reader) leave() error {
-	scan, leads := r.scan, r.leads
-	r.scan = nil
-	if scan == nil {
-		return nil
+// leave leaves the shared scan, if any. That a session could not be closed is no reason
+// to withhold the rows: Close reports it.
+func (r *Reader) leave() {
+	if scan := r.scan; scan != nil {
+		r.scan = nil
+		r.closing = errors.Join(r.closing, scan.leave(r.leads))
 	}
-	return scan.leave(leads)
 }
 
 // readOwn reads in the stream's own session and caches the result if possible.
@@ -452,17 +444,18 @@ func (r *Reader) readOwn(ctx context.Context, yield func(sources.Batch, error) b
 }
 
 // Close releases the reader's pages and leaves its shared scan. It does not close
-// the stream's session.
+// the stream's session. It returns the errors of closing the other sessions that the
+// reader has used.
 func (r *Reader) Close() error {
 	for _, p := range r.pages {
 		p.release()
 	}
 	r.pages = nil
-	err := r.leave()
+	r.leave()
 	if r.pending != nil {
 		r.pending.abandon()
 	}
-	return err
+	return r.closing
 }
 
 // Report returns how the cache was used, such as [Hit], and the age of the rows

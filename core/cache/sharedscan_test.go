@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"errors"
 	"iter"
 	"sync"
 	"testing"
@@ -85,6 +86,39 @@ func TestFollowersGoOnAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCloseFaultKeepsRows tests that a stream gets its rows although a session that it
+// shared, or only planned with, cannot be closed: closing the stream returns that error.
+func TestCloseFaultKeepsRows(t *testing.T) {
+	budget := coretest.NewBudget(t)
+	source := newCounted(5000)
+	source.version.Store(1)
+	source.closeErr = errors.New("the farewell failed")
+	r := coretest.WithCache(coretest.NewCache(t, cache.Options{Budget: budget}), budget)
+	open := func() *core.Stream {
+		stream, err := core.Open(t.Context(), source, core.Query{Table: "items"}, core.Options{}, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	read := func(stream *core.Stream, want string) {
+		got, err := coretest.IDs(stream)
+		if err != nil || len(got) != 5000 || stream.Receipt().Cache != want {
+			t.Errorf("%d rows, %s: %v", len(got), stream.Receipt().Cache, err)
+		}
+		if err := stream.Close(); !errors.Is(err, source.closeErr) {
+			t.Errorf("close: %v", err)
+		}
+	}
+	leader, follower := open(), open()
+	if err := leader.Close(); err != nil {
+		t.Errorf("the follower still uses the session: %v", err)
+	}
+	read(follower, cache.Shared)
+	source.version.Store(2) // the cached entry is outdated, which takes a session to find out
+	read(open(), cache.Miss)
 }
 
 // TestLeaderReadsOn tests that the leader gets all rows if they are too many to
