@@ -3,11 +3,12 @@ GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v
 DEMO ?= demo
 SEED ?= 1
 RUNS ?= 100
+SEEDS ?= 100000
 FUZZTIME ?= 10s
 STORMTIME ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check fuzz bench chaos storm
+.PHONY: help build demo test check fuzz bench chaos storm simulate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,9 @@ storm: ## use streams from 50 goroutines for STORMTIME (60s) in each wall, with 
 	@mkdir -p bin
 	go build -race -o bin/storm ./chaos/storm
 	bin/storm -seed $(SEED) -for $(STORMTIME)
+
+simulate: ## run SEEDS (100000) simulated worlds of the engine, from SEED (1) on, and check every answer
+	go test ./simulate -run '^TestSimulate$$' -seed $(SEED) -seeds $(SEEDS) -timeout 0
 
 bench: ## run the Go benchmarks and report allocations
 	go test -run '^$$' -bench . -benchmem ./...

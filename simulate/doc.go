@@ -17,10 +17,12 @@
 // # What a seed determines
 //
 // All that the world itself decides is a function of the seed, of who acts, and of how
-// often it has acted before: rows, delays, faults. No source of random numbers is shared.
-// Two actors rarely act at the same instant, because all delays differ in their
-// nanoseconds. What may still vary is the order in which goroutines run that become ready
-// at the same instant, such as a stream and the goroutine that reads ahead for it; the
-// choice of select among several ready channels; and the order of maps. In a world with
-// Together, many actors act at the same instant: it finds more, and repeats less exactly.
+// often it has acted before: rows, delays, faults. No source of random numbers is shared,
+// and delays differ in their nanoseconds, so that two actors rarely act at the same
+// instant. Then a seed repeats exactly: the same things happen at the same times. What
+// may vary is the order in which goroutines run that become ready at the same instant,
+// such as a stream and those that read for it, or two readers that wait for the same
+// event; which ready case a select takes; and the order of maps. In a world with Together
+// many actors act at the same instant: it finds more, and repeats less exactly. The search
+// for the smallest world therefore tries each world twice.
 package simulate

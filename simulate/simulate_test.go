@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,5 +106,32 @@ func TestWorld(t *testing.T) {
 	t.Log("\n" + strings.Join(notes, "\n"))
 	if len(faults) > 0 {
 		t.Error(strings.Join(faults, "\n"))
+	}
+}
+
+// TestSameSeedSameRun tests that a world repeats exactly: what happens and at which time.
+// The order of what happens at the same instant may differ. It leaves out what makes several goroutines run at the same instant:
+// readers that read ahead or in parallel, or that wait for one another's sessions until
+// the same timeout ends.
+func TestSameSeedSameRun(t *testing.T) {
+	different := 0
+	for seed := range uint64(60) {
+		w := newWorld(seed)
+		w.Together, w.Source.Sessions = false, 0
+		for i := range w.Readers {
+			w.Readers[i].At += i // they do not begin at the same instant
+			w.Readers[i].ReadAhead, w.Readers[i].Parallel = false, 0
+		}
+		_, first := watched(t, w, true)
+		_, second := watched(t, w, true)
+		slices.Sort(first)
+		slices.Sort(second)
+		if strings.Join(first, "\n") != strings.Join(second, "\n") {
+			different++
+			t.Logf("seed %d:\n%s\n\nthen:\n%s", seed, strings.Join(first, "\n"), strings.Join(second, "\n"))
+		}
+	}
+	if different > 0 {
+		t.Errorf("%d worlds of 60 ran in two ways", different)
 	}
 }
