@@ -3,4 +3,4 @@
 package simulate
 
 // defaultSeeds is how many worlds a test runs; the race detector makes each much slower.
-const defaultSeeds = 300
+const defaultSeeds = 200
