@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -57,7 +58,7 @@ func (w world) newData(version int) *data {
 		if roll("null", i, 7) == 0 {
 			return nil
 		}
-		return fmt.Sprintf("v%d:%s", version, strings.Repeat("x", roll("text", i, 40)))
+		return fmt.Sprintf("v%d:%s", version, strings.Repeat("x", roll("text", i, cmp.Or(w.Wide, 40))))
 	}
 	count := w.Rows + version%3
 	order := make([]int, count) // not that of the keys

@@ -186,6 +186,12 @@ func (s *simulation) happen(e happened) {
 	s.mu.Lock()
 	stream := s.streams[e.Reader]
 	s.mu.Unlock()
+	if stream != nil { // whoever watches a stream never disturbs it
+		stream.Progress()
+		stream.Receipt()
+		stream.Status()
+		stream.MemoryByOwner()
+	}
 	switch e.What {
 	case "change":
 		if s.world.changes() {

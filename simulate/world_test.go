@@ -14,6 +14,7 @@ import (
 type world struct {
 	Seed     uint64 // determines rows and delays
 	Rows     int    // of table items
+	Wide     int    `json:",omitempty"` // the longest text; 0 is 40
 	Source   ability
 	Host     bool       `json:",omitempty"` // read through a host, not through the engine alone
 	Together bool       `json:",omitempty"` // actors act in the same instant, every millisecond
@@ -116,7 +117,7 @@ func one(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
 // newWorld returns the world of a seed.
 func newWorld(seed uint64) world {
 	r := rand.New(rand.NewPCG(seed, 24))
-	w := world{Seed: seed, Rows: pick(r, 0, 1, 7, 30, 60, 150), Host: one(r, 3), Together: one(r, 4)}
+	w := world{Seed: seed, Rows: pick(r, 0, 1, 7, 30, 60, 150), Host: one(r, 3), Together: one(r, 4), Wide: pick(r, 0, 0, 300, 2000)}
 	w.Source = ability{PageRows: pick(r, 3, 10, 25, 0), Slow: pick(r, 0, 2, 20), MaxKeys: pick(r, 0, 0, 1, 5), Silent: one(r, 4), Fleeting: one(r, 4), NoFilters: one(r, 4), Empty: one(r, 5), MaxScans: pick(r, 0, 0, 1, 2, 3), Sessions: pick(r, 0, 0, 0, 2)}
 	for c := sources.CapProject; c <= sources.CapLogic; c <<= 1 {
 		if one(r, 4) {
@@ -124,7 +125,7 @@ func newWorld(seed uint64) world {
 		}
 	}
 	if one(r, 3) {
-		w.Memory = pick[int64](r, 100<<10, 300<<10, 1<<20)
+		w.Memory = pick[int64](r, 6<<10, 16<<10, 48<<10, 150<<10)
 	}
 	if one(r, 2) {
 		w.Cache = &caching{TTL: pick(r, 20, 200, 0), MaxEntries: pick(r, 1, 2, 0), MaxBytes: pick[int64](r, 4<<10, 64<<10, 0), Store: !w.Host && one(r, 2), Forgetful: one(r, 3)}
@@ -137,10 +138,13 @@ func newWorld(seed uint64) world {
 		next := newReader(r)
 		if i > 0 && one(r, 2) { // readers of the same query share scans and results
 			next.Table, next.Columns, next.Below, next.Order, next.Limit, next.Load, next.Optional = alike.Table, alike.Columns, alike.Below, alike.Order, alike.Limit, alike.Load, alike.Optional
-			next.Parallel, next.NoPushdown, next.Memory = alike.Parallel, alike.NoPushdown, alike.Memory
+			next.Parallel, next.NoPushdown = alike.Parallel, alike.NoPushdown
 		}
 		alike = next
 		w.Readers = append(w.Readers, next)
+	}
+	if one(r, 3) {
+		w.change(r)
 	}
 	if !one(r, 4) {
 		for range r.IntN(4) {
@@ -155,11 +159,24 @@ func newWorld(seed uint64) world {
 	return w
 }
 
+// change makes the tables of a world change.
+func (w *world) change(r *rand.Rand) {
+	w.Source.Without &^= sources.CapSnapshot
+	for i := range w.Readers {
+		if w.Readers[i].Restarts = 0; w.Source.Silent {
+			w.Readers[i].Load, w.Readers[i].Optional = "", ""
+		}
+	}
+	for range 1 + r.IntN(4) {
+		w.Events = append(w.Events, happened{At: r.IntN(150), What: "change"})
+	}
+}
+
 func newReader(r *rand.Rand) reader {
 	a := reader{
-		At: pick(r, 0, 0, r.IntN(50)), Below: pick[int64](r, 0, 0, 3, 8), Order: pick(r, "", "", "id", "-n,id"), Limit: pick[int64](r, 0, 0, 1, 5, 40),
+		At: pick(r, 0, 0, r.IntN(50), r.IntN(300)), Below: pick[int64](r, 0, 0, 3, 8), Order: pick(r, "", "", "id", "-n,id"), Limit: pick[int64](r, 0, 0, 1, 5, 40),
 		ChunkRows: pick[int64](r, 0, 1, 4, 17, 100), FlushAfter: pick(r, -1, 0, 1, 5), ReadAhead: one(r, 3), NoPushdown: one(r, 5), NoDigests: one(r, 6), Lazy: one(r, 3),
-		Memory: pick[int64](r, 0, 0, 64<<10, 256<<10), NoRetry: one(r, 6), Slow: pick(r, 0, 1, 30), Hold: pick(r, 0, 0, 1, 3), MaxWait: pick(r, 0, 0, -1, 100),
+		Memory: pick[int64](r, 0, 0, 0, 4<<10, 16<<10, 40<<10, 200<<10), NoRetry: one(r, 6), Slow: pick(r, 0, 1, 30), Hold: pick(r, 0, 0, 1, 3, 20), MaxWait: pick(r, 0, 0, -1, 100),
 	}
 	if one(r, 5) {
 		a.Table = "groups"
@@ -213,12 +230,12 @@ func newFault(r *rand.Rand) fault {
 }
 
 func newEvent(r *rand.Rand, w world) happened {
-	e := happened{At: r.IntN(150), What: pick(r, "cancel", "pause", "pause", "close", "press", "invalidate", "change", "change"), Reader: r.IntN(len(w.Readers))}
+	e := happened{At: r.IntN(150), What: pick(r, "cancel", "pause", "pause", "close", "press", "invalidate"), Reader: r.IntN(len(w.Readers))}
 	switch e.What {
 	case "pause":
 		e.For = 1 + r.IntN(100)
 	case "press":
-		e.For, e.Bytes = r.IntN(100), 1<<(12+r.IntN(9))
+		e.For, e.Bytes = r.IntN(100), 1<<(9+r.IntN(11))
 	}
 	return e
 }
