@@ -115,9 +115,12 @@ func (s *simulation) read(ctx context.Context, number int) {
 			return
 		}
 		s.mu.Lock()
-		stop := s.canceled[number]
+		canceled := s.canceled[number]
 		s.mu.Unlock()
-		if stop {
+		if !canceled.IsZero() {
+			if took := time.Since(canceled); took > promptly && !s.world.late() {
+				s.wrong("%s: it ended %s after it was canceled", a.name, took)
+			}
 			return
 		}
 		if token == "" {
@@ -145,11 +148,7 @@ func (a *attempt) read(ctx context.Context, token core.Token) (_ core.Token, end
 	}
 	a.mu.Lock()
 	a.streams[a.number] = stream
-	canceled := a.canceled[a.number]
 	a.mu.Unlock()
-	if canceled {
-		stream.Cancel(nil)
-	}
 	failure, left := a.consume(ctx, stream)
 	if err := stream.Close(); err != nil {
 		a.checkClosing(a.name, err)
@@ -349,7 +348,7 @@ func (a *attempt) explain(err error) {
 	kind := sources.KindOf(err)
 	a.mu.Lock()
 	caused := a.causes[kind] > 0
-	canceled := a.canceled[a.number]
+	canceled := !a.canceled[a.number].IsZero()
 	unavailable := a.causes[sources.Unavailable]
 	a.mu.Unlock()
 	w, r := a.world, a.reader
@@ -367,6 +366,15 @@ func (a *attempt) explain(err error) {
 	if !caused {
 		a.wrong("%s: nothing explains: %v", a.name, err)
 	}
+}
+
+// promptly is how long a reader may take to end once it is canceled: a step of the
+// source, one of closing each session, and the reader's time with a chunk.
+const promptly = time.Second
+
+// late reports whether the source ignores the end of a context.
+func (w world) late() bool {
+	return slices.ContainsFunc(w.Faults, func(f fault) bool { return f.What == "late" })
 }
 
 // resumes reports whether every scan of the world's source can go on after a fault, and

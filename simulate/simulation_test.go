@@ -45,7 +45,9 @@ type simulation struct {
 	closed   bool
 	causes   map[sources.Kind]int // the kinds of errors that the world has caused
 	streams  map[int]*core.Stream // of the readers now
-	canceled map[int]bool         // readers that an event has canceled
+	aborts   map[int]func()       // ends the context of a reader
+	canceled map[int]time.Time    // when an event has ended a reader
+	_        map[int]bool         // readers that an event has canceled
 	faults   []string             // what is wrong
 	notes    []string             // what happened, if tracing
 	tracing  bool
@@ -69,7 +71,7 @@ const plenty = 64 << 20
 func run(t *testing.T, w world, trace bool) (faults, notes []string) {
 	s := &simulation{
 		world: w, version: 1, data: map[int]*data{}, counts: map[string]int{}, scansOf: map[string]int{}, disorder: map[string]bool{}, sessions: map[*session]bool{},
-		causes: map[sources.Kind]int{}, streams: map[int]*core.Stream{}, canceled: map[int]bool{}, tracing: trace,
+		causes: map[sources.Kind]int{}, streams: map[int]*core.Stream{}, canceled: map[int]time.Time{}, aborts: map[int]func(){}, tracing: trace,
 	}
 	defer func() {
 		if blocked := recover(); blocked != nil {
@@ -104,7 +106,9 @@ func (s *simulation) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for i := range s.world.Readers {
-		all.Go(func() { s.read(ctx, i) })
+		own, abort := context.WithCancel(ctx)
+		s.aborts[i] = abort
+		all.Go(func() { s.read(own, i) })
 	}
 	for _, e := range s.world.Events {
 		all.Go(func() {
@@ -209,11 +213,16 @@ func (s *simulation) happen(e happened) {
 		}
 	case "press":
 		s.press(e)
-	case "cancel", "close":
+	case "cancel", "close", "abort":
 		s.mu.Lock()
-		s.canceled[e.Reader] = true
+		if s.canceled[e.Reader].IsZero() && (stream != nil || e.What == "abort") {
+			s.canceled[e.Reader] = time.Now()
+		}
+		abort := s.aborts[e.Reader]
 		s.mu.Unlock()
 		switch running := s.running(stream); {
+		case e.What == "abort":
+			abort()
 		case stream == nil:
 		case e.What == "close":
 			if err := stream.Close(); err != nil {

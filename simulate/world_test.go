@@ -94,7 +94,7 @@ type fault struct {
 // happened is an event at a point in time.
 type happened struct {
 	At     int    `json:",omitempty"`
-	What   string // change, invalidate, press, cancel, pause or close
+	What   string // change, invalidate, press, pause, or what ends a reader: cancel, close, abort
 	Reader int    `json:",omitempty"`
 	For    int    `json:",omitempty"`
 	Bytes  int    `json:",omitempty"`
@@ -230,7 +230,7 @@ func newFault(r *rand.Rand) fault {
 }
 
 func newEvent(r *rand.Rand, w world) happened {
-	e := happened{At: r.IntN(150), What: pick(r, "cancel", "pause", "pause", "close", "press", "invalidate"), Reader: r.IntN(len(w.Readers))}
+	e := happened{At: r.IntN(150), What: pick(r, "cancel", "abort", "pause", "pause", "close", "press", "invalidate"), Reader: r.IntN(len(w.Readers))}
 	switch e.What {
 	case "pause":
 		e.For = 1 + r.IntN(100)
