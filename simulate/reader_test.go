@@ -150,6 +150,9 @@ func (a *attempt) read(ctx context.Context, token core.Token) (_ core.Token, end
 	a.streams[a.number] = stream
 	a.mu.Unlock()
 	failure, left := a.consume(ctx, stream)
+	a.mu.Lock()
+	delete(a.streams, a.number)
+	a.mu.Unlock()
 	if err := stream.Close(); err != nil {
 		a.checkClosing(a.name, err)
 	}

@@ -40,7 +40,7 @@ type simulation struct {
 	changes  []moment // when the tables changed, or results were invalidated
 	counts   map[string]int
 	scansOf  map[string]int
-	disorder map[string]bool // scans that will have another order when they are repeated
+	disorder map[string]int // how scans will lie when they are repeated; see turned
 	sessions map[*session]bool
 	closed   bool
 	causes   map[sources.Kind]int // the kinds of errors that the world has caused
@@ -70,7 +70,7 @@ const plenty = 64 << 20
 // happened if trace is set.
 func run(t *testing.T, w world, trace bool) (faults, notes []string) {
 	s := &simulation{
-		world: w, version: 1, data: map[int]*data{}, counts: map[string]int{}, scansOf: map[string]int{}, disorder: map[string]bool{}, sessions: map[*session]bool{},
+		world: w, version: 1, data: map[int]*data{}, counts: map[string]int{}, scansOf: map[string]int{}, disorder: map[string]int{}, sessions: map[*session]bool{},
 		causes: map[sources.Kind]int{}, streams: map[int]*core.Stream{}, canceled: map[int]time.Time{}, aborts: map[int]func(){}, tracing: trace,
 	}
 	defer func() {

@@ -340,7 +340,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		turn = s.scansOf[who] // another order each time
 	}
 	s.mu.Unlock()
-	if turn > 0 || disordered {
+	if turn > 0 || disordered > 0 {
 		pages = turned(pages, turn, disordered)
 	}
 	n, number := s.number("scan"), 0
@@ -348,7 +348,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		what, err := s.fault(ctx, "scan", n, number)
 		if what == "disorder" && number > 0 && q.Keys == nil && !table.Capabilities.Has(sources.CapResume) {
 			s.mu.Lock()
-			s.disorder[who] = true
+			s.disorder[who] = 1 + int(s.world.mix(who, number)%2)
 			s.mu.Unlock()
 			s.cause(sources.Invalid)
 		}
@@ -388,9 +388,9 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 	_ = next() // a fault after the last page
 }
 
-// turned yields the pages of a scan in another order, from the last to the first if
-// disordered.
-func turned(pages sources.Batches, turn int, disordered bool) sources.Batches {
+// turned yields the pages of a scan in another order: from the last to the first if
+// disordered is 1. If it is 2, it yields an empty page alone.
+func turned(pages sources.Batches, turn, disordered int) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		var all []sources.Batch
 		defer func() {
@@ -408,8 +408,14 @@ func turned(pages sources.Batches, turn int, disordered bool) sources.Batches {
 		}
 		for i := range all {
 			page := all[(i+turn)%len(all)]
-			if disordered {
+			switch disordered {
+			case 1:
 				page = all[len(all)-1-i]
+			case 2:
+				page.Record = page.Record.NewSlice(0, 0)
+				yield(page, nil)
+				page.Record.Release()
+				return
 			}
 			if !yield(page, nil) {
 				return
