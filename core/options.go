@@ -73,7 +73,7 @@ type Options struct {
 	// Tokens sets [Chunk.Token] of every chunk, at the cost of a second digest of the
 	// rows, and of a call of [sources.Session.Plan] for each table. If the query has no
 	// order and the table's own order would hold only within one snapshot, the rows come
-	// in the order of the table's key, unless Parallel is more than 1.
+	// in the order of the table's key, unless Parallel is more than 1 or NoPushdown is set.
 	Tokens bool
 	// AcrossSnapshots lets a stream resume although the data may have changed since the
 	// token was made. The rows of the whole are then of different snapshots: rows may be

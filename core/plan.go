@@ -40,7 +40,7 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 	if q.Columns != nil {
 		q.Columns = tree.Scanned // including those that relations need
 	}
-	if o.Tokens && len(q.OrderBy) == 0 && o.Parallel < 2 && !madeInParts(q.After) {
+	if o.Tokens && !o.NoPushdown && len(q.OrderBy) == 0 && o.Parallel < 2 && !madeInParts(q.After) {
 		q.OrderBy = lastingOrder(table)
 	}
 	_, pushed, residual, err := query.Split(catalog, sources.Query{Table: q.Table, Columns: q.Columns, Where: q.Where, OrderBy: q.OrderBy, Limit: q.Limit}, !o.NoPushdown)

@@ -121,12 +121,12 @@ func (d *data) rowsOf(table string) iter.Seq[[]any] {
 
 // model returns the rows that a reader must get, as text: those of its table, filtered,
 // sorted, limited unless any of them will do, with their related rows.
-func (d *data) model(r reader, limited bool) []string {
+func (d *data) model(r reader, order []sources.Sort, limited bool) []string {
 	rows := slices.DeleteFunc(slices.Clone(d.tables[r.table()]), func(o row) bool {
 		n, ok := o["n"].(int64)
 		return r.Below > 0 && (!ok || n >= r.Below)
 	})
-	slices.SortStableFunc(rows, compareRows(r.order()))
+	slices.SortStableFunc(rows, compareRows(order))
 	if r.Limit > 0 && limited {
 		rows = rows[:min(r.Limit, int64(len(rows)))]
 	}

@@ -83,7 +83,20 @@ func (r reader) options() core.Options {
 // none.
 func (w world) anyOrder(r reader) bool {
 	lacks := w.Source.Without
-	return r.Order == "" && (r.Parallel > 1 && r.Unordered || lacks.Has(sources.CapStable) && lacks.Has(sources.CapResume))
+	return r.Order == "" && (r.Parallel > 1 && r.Unordered && !r.Tokens || lacks.Has(sources.CapStable) && lacks.Has(sources.CapResume))
+}
+
+// orderOf returns the order of a reader's rows; nil is that of the table. With tokens, the
+// engine chooses the order of the key, where another one would hold only within one
+// snapshot.
+func (w world) orderOf(r reader) []sources.Sort {
+	order := r.order()
+	if order == nil && r.Tokens && !r.NoPushdown && r.Parallel < 2 && !w.Source.Without.Has(sources.CapSnapshot) && !w.Source.Without.Has(sources.CapSort) {
+		for _, column := range keys[r.table()] {
+			order = append(order, sources.Sort{Column: column})
+		}
+	}
+	return order
 }
 
 // attempt is one stream of a reader.
@@ -286,7 +299,7 @@ func (a *attempt) verify(stream *core.Stream, failure error, left bool) {
 	matched := false
 	var want []string
 	for _, d := range a.allowed() {
-		want = d.model(a.reader, !anyOrder)
+		want = d.model(a.reader, a.world.orderOf(a.reader), !anyOrder)
 		if matched = matches(a.rows, want, complete, anyOrder, a.reader.Limit); matched {
 			break
 		}
