@@ -108,7 +108,9 @@ func TestStateOfData(t *testing.T) {
 		t.Fatal(err)
 	}
 	states, versions := map[string]string{}, map[string]string{}
-	source := &replanned{shop, func(q *sources.Query, plan *sources.Plan) { plan.State, plan.Version = states[q.Table], versions[q.Table] }}
+	source := &replanned{shop, func(q *sources.Query, plan *sources.Plan) {
+		plan.State, plan.Version = states[q.Table], versions[q.Table]
+	}}
 	stored := coretest.NewCache(t, cache.Options{})
 	begin := func(o core.Options, r core.Resources, q core.Query) (core.Receipt, error) {
 		t.Helper()
