@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -35,6 +36,7 @@ func (t *table) columns() error {
 			}
 		}
 		var got [][]sources.Value
+		bytes := int64(0)
 		err := t.begin(sources.Env{}, func(session sources.Session) error {
 			for batch, err := range session.Scan(t.ctx, q) {
 				if err != nil {
@@ -43,7 +45,8 @@ func (t *table) columns() error {
 				if err := conforms(batch.Record, t.ScanSchema(c.names)); err != nil {
 					return err
 				}
-				if got = append(got, rowsOf(batch.Record)...); len(got) >= most {
+				got = append(got, rowsOf(batch.Record)...)
+				if bytes += sources.Size(batch.Record); len(got) >= most || bytes >= mostBytes {
 					return nil
 				}
 			}
@@ -71,6 +74,9 @@ func (t *table) limit() error {
 		return err
 	}
 	for _, n := range []int{1, 3, 1000} {
+		if !t.whole && n > len(t.rows) {
+			break
+		}
 		q := t.query()
 		q.Limit = int64(n)
 		got, err := t.ask(q, sources.Env{Page: small})
@@ -123,10 +129,9 @@ func (t *table) conditions(column int) []sources.Predicate {
 				all = append(all, sources.Comparison{Column: f.Name, Op: op, Value: literals[i]})
 			}
 			if s, ok := v.V.(string); ok && sources.Comparable(f.Type, arrow.BinaryTypes.String) {
-				r := []rune(s)
-				head := string(r[:min(2, len(r))])
+				head, tail := ends(s)
 				all = append(all, sources.HasPrefix{Column: f.Name, Prefix: head},
-					sources.Like{Column: f.Name, Pattern: "%" + escapeLike(string(r[len(r)/2:]))},
+					sources.Like{Column: f.Name, Pattern: "%" + escapeLike(tail)},
 					sources.Like{Column: f.Name, Pattern: escapeLike(head) + "_%"}, sources.Like{Column: f.Name, Pattern: "%"})
 			}
 		}
@@ -142,6 +147,18 @@ func (t *table) conditions(column int) []sources.Predicate {
 		_, op, _ := sources.Leaf(p)
 		return !ops.Has(op)
 	})
+}
+
+// ends returns the first two characters of a text, and its second half but at most 32
+// characters of it: a server may take minutes to find a pattern of megabytes.
+func ends(s string) (head, tail string) {
+	first := []rune(s[:min(len(s), 2*utf8.UTFMax)])
+	from := len(s)
+	for range min(32, (utf8.RuneCountInString(s)+1)/2) {
+		_, size := utf8.DecodeLastRuneInString(s[:from])
+		from -= size
+	}
+	return string(first[:min(2, len(first))]), s[from:]
 }
 
 func escapeLike(s string) string {

@@ -21,7 +21,7 @@ func (t *table) scan() error {
 		if plan == nil || plan.Rows < -1 || plan.Bytes < -1 {
 			return fmt.Errorf("the plan is %+v", plan)
 		}
-		batches := 0
+		batches, bytes := 0, int64(0)
 		for batch, err := range session.Scan(t.ctx, t.query()) {
 			if err != nil {
 				return err
@@ -34,7 +34,7 @@ func (t *table) scan() error {
 			}
 			batches++
 			t.rows = append(t.rows, rowsOf(batch.Record)...)
-			if len(t.rows) >= most {
+			if bytes += sources.Size(batch.Record); len(t.rows) >= most || bytes >= mostBytes {
 				return nil
 			}
 		}
@@ -46,10 +46,10 @@ func (t *table) scan() error {
 	})
 	switch {
 	case sources.KindOf(err) == sources.Denied:
-		t.broken = "reading the table is denied"
+		t.broken = fmt.Sprintf("the table may not be read: %v", err)
 		return skipped(t.broken)
 	case err == nil:
-		t.broken = ""
+		t.broken, t.readable = "", t.Name
 	}
 	return err
 }
@@ -65,6 +65,7 @@ func (t *table) cursors() error {
 	}
 	var stops []stop
 	var rows [][]sources.Value
+	bytes := int64(0)
 	err := t.begin(sources.Env{Page: small}, func(session sources.Session) error {
 		for batch, err := range session.Scan(t.ctx, t.query()) {
 			if err != nil {
@@ -77,7 +78,7 @@ func (t *table) cursors() error {
 				return fmt.Errorf("a batch has the cursor %q, but the capabilities of the table are %s", batch.Cursor, t.Capabilities)
 			}
 			stops = append(stops, stop{append(sources.Cursor(nil), batch.Cursor...), len(rows)})
-			if len(rows) >= 2000 {
+			if bytes += sources.Size(batch.Record); len(rows) >= 2000 || bytes >= mostBytes {
 				return nil
 			}
 		}
@@ -136,7 +137,7 @@ func (t *table) singleUse() error {
 func (t *table) pages() error {
 	for _, limits := range []sources.Limits{small, {Rows: 1, Bytes: 1 << 20}, {Rows: 100, Bytes: 1}, {Rows: 1 << 30, Bytes: 64 << 10}} {
 		err := t.begin(sources.Env{Page: limits}, func(session sources.Session) error {
-			rows := int64(0)
+			rows, all := int64(0), int64(0)
 			for batch, err := range session.Scan(t.ctx, t.query()) {
 				if err != nil {
 					return err
@@ -145,7 +146,8 @@ func (t *table) pages() error {
 				if n > limits.Rows || bytes > limits.Bytes && n > 1 {
 					return fmt.Errorf("a page has %d rows of %d bytes, but the limit is %d rows and %d bytes", n, bytes, limits.Rows, limits.Bytes)
 				}
-				if rows += n; rows > 500 {
+				rows, all = rows+n, all+bytes
+				if rows > 500 || all >= mostBytes {
 					return nil
 				}
 			}

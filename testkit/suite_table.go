@@ -12,9 +12,12 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// most is how many rows of a table the rules read. Rules that need a whole table are
-// skipped for larger ones.
-const most = 20_000
+// most and mostBytes are how many rows and bytes of a table the rules read. Rules that
+// need a whole table are skipped for larger ones.
+const (
+	most      = 20_000
+	mostBytes = 8 << 20
+)
 
 // table is one table under test.
 type table struct {
@@ -65,9 +68,9 @@ func (t *table) ask(q *sources.Query, env sources.Env) (rows [][]sources.Value, 
 	return rows, err
 }
 
-// collect returns about the first most rows of a scan.
+// collect returns about the first most rows of a scan, of mostBytes at most.
 func collect(scan sources.Batches, most int) (rows [][]sources.Value, err error) {
-	batches := 0
+	batches, bytes := 0, int64(0)
 	for batch, err := range scan {
 		if err != nil {
 			return rows, err
@@ -80,7 +83,7 @@ func collect(scan sources.Batches, most int) (rows [][]sources.Value, err error)
 		}
 		batches++
 		rows = append(rows, rowsOf(batch.Record)...)
-		if len(rows) >= most {
+		if bytes += sources.Size(batch.Record); len(rows) >= most || bytes >= mostBytes {
 			return rows, nil
 		}
 	}
@@ -166,7 +169,7 @@ func conforms(r arrow.RecordBatch, want *arrow.Schema) error {
 
 func (t *table) requireWhole() error {
 	if !t.whole {
-		return skipped(fmt.Sprintf("the table has more than %d rows", most))
+		return skipped(fmt.Sprintf("the table has more than %d rows or %d MiB", most, mostBytes>>20))
 	}
 	return nil
 }

@@ -18,7 +18,9 @@ func newCheck() *cobra.Command {
 		Long: `Check that a source meets the source contract, for each table and each rule.
 Each table is read a few dozen times, up to about twenty thousand rows of it.
 Violations quote the rule that they break and lead to exit code 1.
-With -v, the rules that passed and those that do not apply are listed too.
+A table that may not be read is listed as skipped. So is a rule for which a statement
+takes more than a minute, with -v; then the rules that passed and those that do not
+apply are listed too.
 
 ` + sourceHelp,
 		Example: "  penstock check csv:shop",
@@ -56,7 +58,7 @@ func check(ctx context.Context, c *cobra.Command, source *host.Source, verbose b
 			failed++
 			say("failed   %-20s %s\n         %v\n", where, r.Rule, r.Err)
 		case r.Skipped != "":
-			if skipped++; verbose {
+			if skipped++; verbose || r.Rule == "scan" { // without a scan, all rules are skipped
 				say("skipped  %-20s %s: %s\n", where, r.Rule, r.Skipped)
 			}
 		default:

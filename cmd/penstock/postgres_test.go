@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"net/url"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,12 +27,23 @@ CREATE TABLE special (id int PRIMARY KEY, d date); INSERT INTO special VALUES (1
 CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, since date, note text);
 INSERT INTO accounts SELECT i, 100, CASE WHEN i = 50000 THEN date 'infinity' ELSE date '2024-01-01' END, repeat('n', 150) FROM generate_series(1, 60000) i;
 CREATE TABLE keyless AS TABLE accounts; CREATE TABLE changes (n int); INSERT INTO changes VALUES (1);
+CREATE ROLE penstock_reader LOGIN PASSWORD 'reads'; GRANT SELECT ON kinds TO penstock_reader; GRANT SELECT (id) ON usr TO penstock_reader;
 ANALYZE;`
 
 // TestPostgresScripts runs the scripts that need a server. It starts one, whose
-// address is $PG.
+// address is $PG for its owner, and $PG_READER for a role that may read little.
 func TestPostgresScripts(t *testing.T) {
 	uri := pgtest.Start(t).Database(t, postgresSQL)
+	t.Cleanup(func() {
+		if err := pgtest.Run(context.Background(), uri, "DROP OWNED BY penstock_reader; DROP ROLE penstock_reader;"); err != nil {
+			t.Error(err)
+		}
+	})
+	reader, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.User = url.UserPassword("penstock_reader", "reads")
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/postgres",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "tokenof": tokenOf, "digestof": digestOf, "sql": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -38,6 +51,7 @@ func TestPostgresScripts(t *testing.T) {
 		}},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PG", uri)
+			e.Setenv("PG_READER", reader.String())
 			return nil
 		},
 	})
