@@ -48,7 +48,7 @@ func FuzzFastAppend(f *testing.F) {
 				continue
 			}
 			w.append(want)
-			got, expected := v.finish(), w.finish()
+			got, expected := v.finish(nil), w.finish(nil)
 			if a, b := sources.ValueAt(got, 0), sources.ValueAt(expected, 0); got.Len() != 1 || sources.Compare(a, b) != 0 {
 				t.Errorf("%q as %s is %s, want %s", text, c.name, a, b)
 			}

@@ -104,7 +104,7 @@ type columnRef struct {
 }
 
 func (t *table) columnRef(name string) columnRef {
-	i := t.index(name)
+	i := t.indexes[name]
 	return columnRef{i, t.columns[i].kind}
 }
 

@@ -2,9 +2,9 @@ package csv
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -16,15 +16,15 @@ import (
 // foreign keys, and by the columns that relations lead to and through. A table that
 // can be read only once has none.
 func addLookups(c *sources.Catalog, tables map[string]*table) {
+	seen := map[string]bool{}
 	add := func(name string, columns []string) {
-		t := c.Table(name)
-		if tables[name].isOnePass() {
+		id := fmt.Sprintf("%q %q", name, columns)
+		if len(columns) == 0 || seen[id] || tables[name].isOnePass() {
 			return
 		}
-		same := func(l sources.Lookup) bool { return slices.Equal(l.Columns, columns) }
-		if len(columns) > 0 && !slices.ContainsFunc(t.Lookups, same) {
-			t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns})
-		}
+		seen[id] = true
+		t := c.Table(name)
+		t.Lookups = append(t.Lookups, sources.Lookup{Columns: columns})
 	}
 	for i := range c.Tables {
 		t := &c.Tables[i]
@@ -108,7 +108,7 @@ type keySet struct {
 func (t *table) keySet(k *sources.Keys) *keySet {
 	s := &keySet{counts: make(map[string]int, k.Values.NumRows()), perKey: k.LimitPerKey}
 	for _, name := range k.Columns {
-		s.columns = append(s.columns, t.index(name))
+		s.columns = append(s.columns, t.indexes[name])
 	}
 	for row := range int(k.Values.NumRows()) {
 		s.buf = s.buf[:0]

@@ -55,11 +55,12 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 		t.mapFields(i, samples[i].names)
 	}
 	if s.options.FileColumn != "" {
-		if t.index(s.options.FileColumn) >= 0 {
+		if _, ok := t.columnIndex()[s.options.FileColumn]; ok {
 			return nil, 0, fileError(t.files[0].name, s.options.FileColumn, "the file already has a column %q: choose another name with filename=NAME", s.options.FileColumn)
 		}
 		t.columns = append(t.columns, column{name: s.options.FileColumn, kind: fileKind, required: true, source: "file name"})
 	}
+	t.indexes = t.columnIndex()
 	return t, t.estimate(samples), nil
 }
 

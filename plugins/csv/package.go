@@ -258,12 +258,14 @@ func (r *resource) describe(standard dialect) (d tableSpec, faults []error) {
 		return d, faults
 	}
 	schema := &r.Schema.value
-	names := make([]string, len(schema.Fields))
+	names, indexes := make([]string, len(schema.Fields)), make(map[string]int, len(schema.Fields))
 	d.columns = make([]column, len(schema.Fields))
 	for i, f := range schema.Fields {
-		if names[i] = f.Name; slices.Contains(names[:i], f.Name) {
+		names[i] = f.Name
+		if _, ok := indexes[f.Name]; ok {
 			fault(".schema.fields[%d].name: duplicate name %q", i, f.Name)
 		}
+		indexes[f.Name] = i
 		c, measure, err := f.column()
 		if err != nil {
 			fault(".schema.fields[%d]%w", i, err)
@@ -284,16 +286,18 @@ func (r *resource) describe(standard dialect) (d tableSpec, faults []error) {
 	}
 	known := func(where string, columns []string) {
 		for _, c := range columns {
-			if !slices.Contains(names, c) {
+			if _, ok := indexes[c]; !ok {
 				fault("%s: unknown field %q%s", where, c, sources.Suggest(c, names))
 			}
 		}
 	}
 	known(".schema.primaryKey", schema.PrimaryKey)
 	d.key = schema.PrimaryKey
-	for i := range d.columns {
+	for _, name := range d.key {
 		// Columns of the primary key are required, even if that is not declared.
-		d.columns[i].required = d.columns[i].required || slices.Contains(d.key, d.columns[i].name)
+		if i, ok := indexes[name]; ok {
+			d.columns[i].required = true
+		}
 	}
 	for i, f := range schema.ForeignKeys {
 		if len(f.Fields) == 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -167,12 +168,18 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 		}
 	}()
 	for _, f := range p.schema.Fields() {
-		i := t.index(f.Name)
+		i := t.indexes[f.Name]
 		p.vectors = append(p.vectors, newVector(s.env.Mem, &t.columns[i], i))
 		if v := &p.vectors[len(p.vectors)-1]; v.width == 0 {
 			p.texts = append(p.texts, len(p.vectors)-1)
 		}
 		p.fixed += p.vectors[len(p.vectors)-1].fixedSize()
+	}
+	// A page of a wide table has room for few rows.
+	if most := p.limits.Bytes / max(p.fixed, 1); most < firstRows {
+		for i := range p.vectors {
+			p.vectors[i].first = int(max(most, 1))
+		}
 	}
 	if s.source.options.SkipBad {
 		// Whether a record is left out must not depend on the columns of the query.
@@ -341,8 +348,9 @@ func (p *pager) add() error {
 // yield yields the page and reports whether the consumer wants more.
 func (p *pager) yield(due bool, yield func(sources.Batch, error) bool) bool {
 	columns := make([]arrow.Array, 0, len(p.vectors))
+	buffers := make([]*memory.Buffer, maxBuffers*len(p.vectors)) // of all columns, to allocate once
 	for i := range p.vectors {
-		columns = append(columns, p.vectors[i].finish())
+		columns = append(columns, p.vectors[i].finish(buffers[maxBuffers*i:maxBuffers*i:maxBuffers*(i+1)]))
 	}
 	record := array.NewRecordBatch(p.schema, columns, p.rows)
 	for _, c := range columns {

@@ -19,11 +19,12 @@ import (
 type table struct {
 	tableSpec
 	files    []tableFile
-	identity string // of its files when the catalog was made
-	width    int    // the number of columns that the files have
-	rowBytes int64  // the average size of a record in the sample
-	packed   bool   // some file cannot be read from the middle
-	skips    bool   // unreadable records are left out
+	indexes  map[string]int // of columns, by their names
+	identity string         // of its files when the catalog was made
+	width    int            // the number of columns that the files have
+	rowBytes int64          // the average size of a record in the sample
+	packed   bool           // some file cannot be read from the middle
+	skips    bool           // unreadable records are left out
 }
 
 // tableFile is one of a table's files.
@@ -205,11 +206,6 @@ func generatedNames(in *scanner) ([]string, error) {
 		names[i] = fmt.Sprintf("column_%d", i+1)
 	}
 	return names, nil
-}
-
-// index returns the index of the column of that name, which must exist.
-func (t *table) index(name string) int {
-	return slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 }
 
 func namesOf(columns []column) []string {

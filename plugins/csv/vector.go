@@ -18,6 +18,7 @@ type vector struct {
 	typ    arrow.DataType
 	index  int // of the column in the table
 	width  int // bytes of a value; 0 for text, -1 for bits
+	first  int // the initial capacity, in rows
 	fast   fastFormat
 
 	rows   int
@@ -33,7 +34,7 @@ type vector struct {
 }
 
 func newVector(mem memory.Allocator, c *column, index int) vector {
-	v := vector{mem: mem, column: c, typ: c.dataType(), index: index, fast: c.fastFormat()}
+	v := vector{mem: mem, column: c, typ: c.dataType(), index: index, fast: c.fastFormat(), first: firstRows}
 	switch t := v.typ.(type) {
 	case *arrow.StringType:
 	case *arrow.BooleanType:
@@ -56,12 +57,13 @@ func (v *vector) fixedSize() int64 {
 	return int64(v.width)
 }
 
-// firstRows is the initial capacity of a vector.
+// firstRows is the initial capacity of a vector whose pages have room for that many
+// rows.
 const firstRows = 32
 
 // grow makes room for more rows.
 func (v *vector) grow() {
-	rows := max(2*v.capacity, v.lastRows, firstRows)
+	rows := max(2*v.capacity, v.lastRows, v.first)
 	switch v.width {
 	case 0:
 		v.values = v.reallocate(v.values, 4*(rows+1))
@@ -142,7 +144,7 @@ func (v *vector) append(d datum) {
 }
 
 func (v *vector) growText(need int) {
-	v.text = v.reallocate(v.text, max(need, min(2*len(v.text), math.MaxInt32), v.lastText, 16*firstRows))
+	v.text = v.reallocate(v.text, max(need, min(2*len(v.text), math.MaxInt32), v.lastText, 16*v.first))
 }
 
 // truncate removes the row at index rows, if there is one.
@@ -166,10 +168,13 @@ func (v *vector) truncate(rows int) {
 	}
 }
 
+// maxBuffers is the most buffers that an array of a vector has.
+const maxBuffers = 3
+
 // finish returns the values as an array, which owns their memory, and empties the
-// vector.
-func (v *vector) finish() arrow.Array {
-	buffers := []*memory.Buffer{nil, nil}
+// vector. The array keeps buffers, which must have room for maxBuffers and be unused.
+func (v *vector) finish(buffers []*memory.Buffer) arrow.Array {
+	buffers = append(buffers[:0], nil, nil)
 	if v.valid != nil {
 		buffers[0] = v.buffer(v.valid, (v.rows+7)/8)
 	}
@@ -200,9 +205,9 @@ func (v *vector) buffer(b []byte, n int) *memory.Buffer {
 	if b == nil {
 		return memory.NewBufferBytes(nil)
 	}
-	whole := memory.NewBufferWithAllocator(b, v.mem)
-	defer whole.Release()
-	return memory.SliceBuffer(whole, 0, n)
+	buffer := memory.NewBufferWithAllocator(b, v.mem)
+	buffer.ResizeNoShrink(n)
+	return buffer
 }
 
 // release frees the memory that no array owns.
