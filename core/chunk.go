@@ -113,7 +113,12 @@ func (c *rechunker) addPage(page sources.Batch) bool {
 			continue
 		}
 		to := min(total, from+maxRows-c.rows)
-		slice := page.Record.NewSlice(from, to)
+		slice := page.Record
+		if from > 0 || to < total {
+			slice = slice.NewSlice(from, to)
+		} else {
+			slice.Retain()
+		}
 		bytes := sources.Size(slice)
 		if c.rows > 0 && c.bytes+bytes > maxBytes {
 			slice.Release()

@@ -51,12 +51,22 @@ func compile(catalog *sources.Catalog, q Query, o Options, limit int64) (*plan, 
 	if err := p.resume(); err != nil {
 		return nil, err
 	}
-	// The limit has room for several pages, each twice, since a growing builder has
-	// two buffers. Pages do not depend on the size of chunks: that way they can be
-	// cached and resumed.
-	page := sources.Limits{Bytes: max(min(sources.DefaultLimits.Bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
+	page := pageLimits(table.QuerySchema(pushed).NumFields(), limit)
 	p.parallel = planParallel(o, table, pushed, p.start.inParts(), p.related(), page, limit)
 	return p, nil
+}
+
+// columnPageBytes is how much of a page each column should have. Every hop does some
+// work for each column of a page, which is small only beside the work for many rows.
+const columnPageBytes = 1 << 10
+
+// pageLimits returns the limits of the pages of a scan with that many columns. The
+// stream's memory limit has room for several pages, each twice, since a growing
+// builder has two buffers. Pages do not depend on the size of chunks: that way they
+// can be cached and resumed.
+func pageLimits(columns int, limit int64) sources.Limits {
+	bytes := max(sources.DefaultLimits.Bytes, int64(columns)*columnPageBytes)
+	return sources.Limits{Bytes: max(min(bytes, limit/32), 1), Rows: sources.DefaultLimits.Rows}
 }
 
 // resume makes the plan start after the chunk that the query's token marks.
