@@ -199,16 +199,27 @@ func (s *session) find(ctx context.Context, t *table, keys *keySet) ([]positionR
 		return nil, ctx.Err()
 	}
 	defer func() { <-s.indexLock }()
-	x, err := s.index(ctx, t, keys.columns)
+	x, err := s.index(ctx, t, keys.columns, false)
 	if err != nil {
 		return nil, err
 	}
-	return x.find(keys, t.isSortable(keys.columns))
+	spans, err := x.find(keys, t.isSortable(keys.columns))
+	if !errors.Is(err, errBadIndex) {
+		return spans, err
+	}
+	if x, err = s.index(ctx, t, keys.columns, true); err != nil {
+		return nil, err
+	}
+	if spans, err = x.find(keys, t.isSortable(keys.columns)); errors.Is(err, errBadIndex) {
+		err = sources.Errorf(sources.Unavailable, "", "", "an index that was just written cannot be read: %w; check the disk", err)
+	}
+	return spans, err
 }
 
 // index returns the index of a table on some of its columns: that of the session,
-// the source's cache or the directory Options.Index, or a new one.
-func (s *session) index(ctx context.Context, t *table, columns []int) (*index, error) {
+// the source's cache or the directory Options.Index, or a new one. If anew is set, it
+// replaces the index of the session, and the stored one.
+func (s *session) index(ctx context.Context, t *table, columns []int, anew bool) (*index, error) {
 	now, _, settled, err := s.source.filesNow(t)
 	if err != nil {
 		return nil, err
@@ -218,22 +229,31 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 	for _, c := range columns {
 		fmt.Fprintf(&name, "\x00%+v", t.columns[c])
 	}
-	if x := s.indexes[name.String()]; x != nil {
+	if x := s.indexes[name.String()]; x != nil && !anew {
 		return x, nil
-	}
-	x := s.source.indexes.get(name.String(), s.env.Mem)
-	var kept string
-	if dir := s.source.options.Index; x == nil && dir != "" && settled && s.catalog.Identity != "" {
-		kept = filepath.Join(dir, fmt.Sprintf("%x.index", sha256.Sum256([]byte(s.catalog.Identity+"\x00"+name.String()))))
-		file, err := openIndex(kept)
-		if err == nil {
-			x = &index{file: file, sparse: file.sparse}
-		} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errBadIndex) {
+	} else if x != nil {
+		delete(s.indexes, name.String())
+		if err := x.free(s.env.Mem); err != nil {
 			return nil, err
 		}
 	}
+	x := s.source.indexes.get(name.String(), s.env.Mem)
+	var kept string
+	var key indexKey
+	if dir := s.source.options.Index; x == nil && dir != "" && settled && s.catalog.Identity != "" {
+		key = sha256.Sum256([]byte(s.catalog.Identity + "\x00" + name.String()))
+		kept = filepath.Join(dir, fmt.Sprintf("%x.index", key))
+		if !anew {
+			file, err := openIndex(kept, key)
+			if err == nil {
+				x = &index{file: file, sparse: file.sparse}
+			} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errBadIndex) {
+				return nil, err
+			}
+		}
+	}
 	if x == nil {
-		if x, err = s.build(ctx, t, columns, kept, now); err != nil {
+		if x, err = s.build(ctx, t, columns, kept, key, now); err != nil {
 			return nil, err
 		}
 		if settled {
@@ -246,10 +266,10 @@ func (s *session) index(ctx context.Context, t *table, columns []int) (*index, e
 
 // build makes an index. It reads the table once, or twice if the first records are
 // in the order of the key and later ones are not. It also writes the index to the
-// file kept, unless that is empty. It fails if the table's files are no longer those
+// file kept under the key, unless that is empty. It fails if the table's files are no longer those
 // that filesNow told.
-func (s *session) build(ctx context.Context, t *table, columns []int, kept, files string) (_ *index, err error) {
-	b := indexBuilder{session: s, table: t, columns: columns, kept: kept, sortable: t.isSortable(columns)}
+func (s *session) build(ctx context.Context, t *table, columns []int, kept string, key indexKey, files string) (_ *index, err error) {
+	b := indexBuilder{session: s, table: t, columns: columns, kept: kept, key: key, sortable: t.isSortable(columns)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.discard())
@@ -287,6 +307,7 @@ type indexBuilder struct {
 	columns  []int
 	sortable bool
 	kept     string
+	key      indexKey
 	index    *index
 	runs     *sortedRuns // entries that did not fit in memory; nil if all did
 }
@@ -424,7 +445,7 @@ func (b *indexBuilder) finish() (*index, error) {
 		if b.kept == "" {
 			return x, nil
 		}
-		w, err := newIndexFile(filepath.Dir(b.kept), x.sparse)
+		w, err := newIndexFile(filepath.Dir(b.kept), b.key, x.sparse)
 		if err != nil {
 			return nil, err
 		}
@@ -449,7 +470,7 @@ func (b *indexBuilder) finish() (*index, error) {
 	if b.kept != "" {
 		dir = filepath.Dir(b.kept)
 	}
-	w, err := newIndexFile(dir, false)
+	w, err := newIndexFile(dir, b.key, false)
 	if err != nil {
 		return nil, err
 	}
