@@ -145,7 +145,7 @@ func (c *connection) close() error {
 func (p *plan) chain(s *Stream) sources.Batches {
 	c := s.connection
 	scanning, stop := context.WithCancel(s.ctx)
-	pages := s.countRead(c.reader.Batches(scanning))
+	pages := s.countRead(c.reader.Batches(scanning), p.pushed.Where == nil && p.pushed.After == nil)
 	pages = throttle(s.ctx, p.table.Name, pages, c.pressure, c.accounts, p.options.ReadAhead, stop)
 	pages = query.PostProcess(pages, p.residual, c.budget, c.accounts, p.parallel.page)
 	if s.tracker != nil {

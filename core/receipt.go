@@ -40,7 +40,8 @@ type Receipt struct {
 	SandboxLimitBytes int64 `json:"isolate_limit_bytes,omitempty"`
 	// Skipped counts the records that the source could not read and was configured to
 	// skip. SkippedFirst has the locations and errors of the first
-	// [sources.MaxSkippedLocations] of them. Skipped records do not prevent Complete.
+	// [sources.MaxSkippedLocations] of them. Skipped records do not prevent Complete,
+	// unless no row is left.
 	Skipped      int64    `json:"skipped,omitempty"`
 	SkippedFirst []string `json:"skipped_first,omitempty"`
 	// Events are the first 64 changes of the stream's [budget.Level], and LevelChanges

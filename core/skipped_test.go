@@ -66,3 +66,43 @@ func TestSkipped(t *testing.T) {
 		})
 	}
 }
+
+// TestEveryRecordSkipped tests that a stream without rows fails if its source skipped
+// records, unless a condition may have left out the others.
+func TestEveryRecordSkipped(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	table := sources.Table{Name: "t", Schema: schema, Rows: -1, Filters: map[string]sources.Ops{"n": sources.OpsOf(sources.OpIsNull)}}
+	source := sources.Simple(&sources.Catalog{Tables: []sources.Table{table}}, func(_ context.Context, env sources.Env, _ *sources.Query) sources.Batches {
+		return func(yield func(sources.Batch, error) bool) {
+			for batch, err := range sources.FromRows(env, schema, func(func(sources.Row, error) bool) {}) {
+				batch.Skipped = sources.Skipped{Records: 2, Locations: []string{"line 3: bad"}}
+				if !yield(batch, err) {
+					return
+				}
+			}
+		}
+	})
+	for name, c := range map[string]struct {
+		where sources.Predicate
+		fault string
+	}{
+		"all rows":  {fault: "scan t: invalid: the source skipped all 2 records, the first: line 3: bad"},
+		"some rows": {where: sources.IsNull{Column: "n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := core.Open(t.Context(), source, core.Query{Table: "t", Where: c.where}, core.Options{}, core.Resources{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fault := ""
+			for _, err := range s.Chunks() {
+				if err != nil {
+					fault = err.Error()
+				}
+			}
+			if r := s.Receipt(); fault != c.fault || r.Complete != (c.fault == "") || r.Skipped != 2 {
+				t.Errorf("error %q, want %q; %+v", fault, c.fault, r)
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -264,8 +265,9 @@ func (s *Stream) end() {
 
 // countRead counts the rows that the source yields and the records that it skips. It
 // sees each page once, even if a scan was resumed. It ends with the stream's context,
-// even if the pages come from the cache.
-func (s *Stream) countRead(pages sources.Batches) sources.Batches {
+// even if the pages come from the cache. all tells that the source returns every row: if
+// it skips them all, that is an error.
+func (s *Stream) countRead(pages sources.Batches, all bool) sources.Batches {
 	return func(yield func(sources.Batch, error) bool) {
 		for page, err := range pages {
 			if err == nil {
@@ -281,7 +283,17 @@ func (s *Stream) countRead(pages sources.Batches) sources.Batches {
 				return
 			}
 		}
+		if skipped := s.skipped(); all && skipped.Records > 0 && s.read.Load() == 0 {
+			yield(sources.Batch{}, sources.Errorf(sources.Invalid, "scan", s.table, "the source skipped all %d records, the first: %s", skipped.Records, strings.Join(skipped.Locations[:min(len(skipped.Locations), 1)], "")))
+		}
 	}
+}
+
+// skipped returns the records that the source has skipped so far.
+func (s *Stream) skipped() sources.Skipped {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sources.Skipped{Records: s.receipt.Skipped, Locations: s.receipt.SkippedFirst}
 }
 
 // locateRefusal adds to a budget's refusal which rows did not fit in memory: those

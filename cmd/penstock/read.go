@@ -116,7 +116,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 				}
 			}
 			if f.stats == "" {
-				return nil
+				return writeSkipped(w, receipt)
 			}
 			return writeStats(w, f.stats, receipt)
 		}
@@ -319,12 +319,25 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 		_, retryErr := fmt.Fprintf(w, "retries: %d; first fault: %s\n", r.Retries, r.Faults[0].Text)
 		err = errors.Join(err, retryErr)
 	}
+	return errors.Join(err, writeSkipped(w, r))
+}
+
+// writeSkipped writes how many records the source left out, if any: nobody may take
+// the rows for all that there are.
+func writeSkipped(w io.Writer, r core.Receipt) (err error) {
+	line := func(format string, args ...any) {
+		_, lineErr := fmt.Fprintf(w, format, args...)
+		err = errors.Join(err, lineErr)
+	}
 	if r.Skipped > 0 {
-		_, skipErr := fmt.Fprintf(w, "skipped %d records:\n", r.Skipped)
-		err = errors.Join(err, skipErr)
+		line("skipped %d records:\n", r.Skipped)
 		for _, location := range r.SkippedFirst {
-			_, locationErr := fmt.Fprintf(w, "  %s\n", location)
-			err = errors.Join(err, locationErr)
+			line("  %s\n", location)
+		}
+	}
+	for _, relation := range r.Relations {
+		if relation.Skipped > 0 {
+			line("skipped %d records while looking up %s\n", relation.Skipped, relation.Path)
 		}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -327,5 +328,57 @@ func TestShop(t *testing.T) {
 	}
 	if err := source.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEveryRecordLeftOut checks that a table whose records are all left out is an
+// error, and that a table with one good record is none, whether or not a query wants
+// that record.
+func TestEveryRecordLeftOut(t *testing.T) {
+	bad, good := "a,b\n1,2,3\n4,5,6\n", "a,b\n1,2,3\n7,8\n4,5,6\n"
+	_, rows, err := read(t, map[string]string{"t.csv": bad}, csv.Options{SkipBad: true}, "t")
+	want := "no record can be read: on_error=skip left out 2 records, the first at t.csv:2:5: the record has 3 fields, but the table has 2 columns"
+	if len(rows) > 0 || sources.KindOf(err) != sources.Invalid || !strings.Contains(err.Error(), want) {
+		t.Errorf("%q, error %v", rows, err)
+	}
+	if _, rows, err = read(t, map[string]string{"t.csv": good}, csv.Options{SkipBad: true}, "t"); err != nil || len(rows) != 1 {
+		t.Errorf("%q, error %v", rows, err)
+	}
+	if _, rows, err = read(t, map[string]string{"t.csv": "a,b\n"}, csv.Options{SkipBad: true}, "t"); err != nil || len(rows) != 0 {
+		t.Errorf("%q, error %v", rows, err)
+	}
+	for _, c := range []struct {
+		text    string
+		query   sources.Query
+		skipped int64
+		fault   sources.Kind
+	}{
+		{good, sources.Query{Where: sources.Comparison{Column: "a", Op: sources.OpEq, Value: sources.Value{Type: arrow.PrimitiveTypes.Int64, V: int64(1)}}}, 2, 0},
+		{good, sources.Query{Columns: []string{}}, 2, 0},
+		{bad, sources.Query{Columns: []string{}}, 2, sources.Invalid},
+	} {
+		source, err := csv.New(fstest.MapFS{"t.csv": {Data: []byte(c.text), ModTime: time.Unix(1e9, 0)}}, csv.Options{SkipBad: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.query.Table = "t"
+		skipped, kind := int64(0), sources.Kind(0)
+		for batch, err := range session.Scan(t.Context(), &c.query) {
+			if err != nil {
+				kind = sources.KindOf(err)
+				break
+			}
+			skipped += batch.Skipped.Records
+		}
+		if skipped != c.skipped || kind != c.fault {
+			t.Errorf("%+v: %d left out, error %v; want %d, %v", c.query, skipped, kind, c.skipped, c.fault)
+		}
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -29,6 +29,8 @@ type recordReader struct {
 	skipped       sources.Skipped // since the last takeSkipped
 	spare         []cell          // for scanner.arrange
 	located       int             // how many of the skipped records have a location
+	leftOut       int64           // all skipped records
+	firstLeftOut  string          // the location of the first
 	lineCount     lineCounter     // of the file lineCountFile
 	lineCountFile int             // a file's index plus 1; 0 if no lines were counted
 }
@@ -194,11 +196,14 @@ func (r *recordReader) skipRecord(err error) error {
 		}
 		return e.with("set on_error=skip to leave such records out")
 	}
+	r.leftOut++
 	if r.skipped.Records++; r.located < sources.MaxSkippedLocations {
 		if err := r.locate(e); err != nil {
 			return err
 		}
-		r.located++
+		if r.located++; r.located == 1 {
+			r.firstLeftOut = e.location()
+		}
 		r.skipped.Locations = append(r.skipped.Locations, e.location())
 	}
 	if e.resync < 0 {

@@ -160,6 +160,7 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 	p.reader, p.row = w, row{w}
 	w.due = &dueTime{env: s.env, holds: p.holds}
 	w.due.restart()
+	p.whole = q.Keys == nil && q.Part == nil && q.After == nil
 	p.where = t.compileFilter(q.Where)
 	p.schema = table.ScanSchema(q.Columns)
 	defer func() {
@@ -194,6 +195,9 @@ func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Que
 			return err
 		}
 		more, fault := p.fill()
+		if fault == nil && !more {
+			fault = p.checkReadable()
+		}
 		due := fault == errDue
 		if due {
 			more, fault = true, nil
@@ -224,6 +228,8 @@ type pager struct {
 	remaining int64   // of the query's limit; 0 means no limit
 	where     filter  // nil accepts every record
 	keys      *keySet // whose records are wanted; nil accepts every record
+	whole     bool    // the scan reads the whole table
+	readable  bool    // a record was not left out
 	from      int64   // records before it were yielded by an earlier scan; they only count for their key
 	vectors   []vector
 	texts     []int // indexes of the text vectors
@@ -238,6 +244,16 @@ type pager struct {
 
 // holds reports whether the page has rows, or left out records to report.
 func (p *pager) holds() bool { return p.rows > 0 || p.reader.skipped.Records > 0 }
+
+// checkReadable returns an error if the scan has read the whole table and left out
+// every record: then the table was opened in a wrong way.
+func (p *pager) checkReadable() error {
+	if !p.whole || p.readable || p.reader.leftOut == 0 {
+		return nil
+	}
+	return sources.Errorf(sources.Invalid, "", "", "no record can be read: on_error=skip left out %s, the first at %s; are the delimiter, the quote and the header right?",
+		counted(int(p.reader.leftOut), "record"), p.reader.firstLeftOut)
+}
 
 // fill adds records until the page is full or the table ends. It reports whether
 // there may be more records. The error errDue means that the page is due.
@@ -272,6 +288,7 @@ func (p *pager) fill() (bool, error) {
 			}
 			continue
 		}
+		p.readable = true
 		p.rows++
 		p.bytes += size
 		p.position.position = p.reader.nextPosition()
@@ -301,6 +318,7 @@ func (p *pager) next() (bool, error) {
 		if keep {
 			return true, nil
 		}
+		p.readable = true
 	}
 }
 
