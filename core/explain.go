@@ -114,13 +114,15 @@ func (p *plan) explain(ctx context.Context, session sources.Session) (*Explanati
 // String returns the explanation as a tree of lines, for people to read.
 func (e *Explanation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", e.Table, query.FormatAmount(e.Rows, e.Bytes))
+	fmt.Fprintf(&b, "%s: %s", query.OneLine(e.Table), query.FormatAmount(e.Rows, e.Bytes))
 	b.WriteByte('\n')
 	indent := "  "
 	if len(e.Relations) > 0 {
 		indent = "│ "
 	}
-	line := func(format string, args ...any) { fmt.Fprintf(&b, indent+format+"\n", args...) }
+	line := func(format string, args ...any) {
+		b.WriteString(indent + query.OneLine(fmt.Sprintf(format, args...)) + "\n")
+	}
 	e.Source.Write(line, "source", "")
 	e.Engine.Write(line, "engine", "")
 	if e.Detail != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/host/cachedir"
+	"github.com/penstock-data/penstock/internal/display"
 )
 
 // cacheFlags are the flags of a command whose answers may be cached.
@@ -134,7 +135,7 @@ func newCacheStats() *cobra.Command {
 			}
 			slices.Sort(tables)
 			for _, table := range tables {
-				_, tableErr := fmt.Fprintf(c.OutOrStdout(), "  %-30s %d\n", table, s.Tables[table])
+				_, tableErr := fmt.Fprintf(c.OutOrStdout(), "  %-30s %d\n", display.Printable(table), s.Tables[table])
 				err = errors.Join(err, tableErr)
 			}
 			return err

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/testkit"
 )
 
@@ -52,14 +53,15 @@ func check(ctx context.Context, c *cobra.Command, source *host.Source, verbose b
 			where = "(source)"
 		} else {
 			tables[r.Table] = true
+			where = display.Printable(where)
 		}
 		switch {
 		case r.Err != nil:
 			failed++
-			say("failed   %-20s %s\n         %v\n", where, r.Rule, r.Err)
+			say("failed   %-20s %s\n         %s\n", where, r.Rule, oneLine(r.Err.Error()))
 		case r.Skipped != "":
 			if skipped++; verbose || r.Rule == "scan" { // without a scan, all rules are skipped
-				say("skipped  %-20s %s: %s\n", where, r.Rule, r.Skipped)
+				say("skipped  %-20s %s: %s\n", where, r.Rule, oneLine(r.Skipped))
 			}
 		default:
 			if passed++; verbose {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/penstock-data/penstock/host/process"
+	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -33,12 +34,14 @@ func main() {
 }
 
 // run runs the program and returns its exit code. A context that ends counts as an
-// interrupt.
+// interrupt. Everything that the program prints may come from a source, so it is escaped
+// for a terminal, except for rows: see [rowsOutput].
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(display.NewWriter(stdout))
+	stderr = display.NewWriter(stderr)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
 	return exit(ctx, command, err, stderr)
@@ -58,11 +61,12 @@ func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writ
 	case ctx.Err() != nil && !errors.As(err, &usage):
 		return exitInterrupted
 	}
-	text := "penstock: " + err.Error() + "\n"
-	if !errors.As(err, &usage) {
-		// A plugin's error may have several lines, which are joined into one.
-		text = "penstock: " + strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ") + "\n"
-	} else if usage.detail == "" {
+	text := "penstock: " + oneLine(err.Error()) + "\n"
+	switch {
+	case !errors.As(err, &usage):
+	case usage.detail != "":
+		text = "penstock: " + oneLine(strings.TrimSuffix(err.Error(), usage.detail)) + "\n" + usage.detail + "\n"
+	default:
 		hint := usage.hint
 		if hint == "" {
 			hint = command.CommandPath() + " --help"
@@ -75,6 +79,13 @@ func exit(ctx context.Context, command *cobra.Command, err error, stderr io.Writ
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// oneLine returns the beginning of a text with its lines joined into one: a plugin's error
+// may have several, and must not look like the program's own.
+func oneLine(text string) string {
+	lines := strings.FieldsFunc(sources.Clip(text, sources.MaxErrorText), func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines, "; ")
 }
 
 const rootHelp = `Penstock streams related records from any data source within a memory budget.

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/outputs"
 	"github.com/penstock-data/penstock/outputs/file"
 )
@@ -84,7 +85,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 	if f.acrossSnapshots && f.after == "" && f.checkpoint == "" {
 		return usagef("--resume-across-snapshots needs --after or --checkpoint")
 	}
-	format, err := f.chooseFormat(c.OutOrStdout())
+	format, err := f.chooseFormat(rawOutput(c))
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (f *readFlags) read(ctx context.Context, c *cobra.Command, source *host.Sou
 	}
 	err = notice(c.ErrOrStderr(), text)
 	if err == nil {
-		err = f.write(ctx, c.OutOrStdout(), format, stream, q.Load.Optional)
+		err = f.write(ctx, rowsOutput(rawOutput(c), format), format, stream, q.Load.Optional)
 	}
 	return stream, errors.Join(err, stream.Close())
 }
@@ -179,6 +180,24 @@ func (f *readFlags) chooseFormat(stdout io.Writer) (outputs.Format, error) {
 		return format, usagef("--flatten: %s holds nested rows as they are: leave out --flatten or choose another --format", format.Name)
 	}
 	return format, nil
+}
+
+// rawOutput returns standard output itself, for rows: other programs read them.
+func rawOutput(c *cobra.Command) io.Writer {
+	out := c.OutOrStdout()
+	if escaped, ok := out.(*display.Writer); ok {
+		return escaped.Unwrap()
+	}
+	return out
+}
+
+// rowsOutput returns where rows are written for standard output. A terminal gets no
+// values as they are: a table escapes them itself, and for other formats the writer does.
+func rowsOutput(stdout io.Writer, format outputs.Format) io.Writer {
+	if _, isTerminal := terminal(stdout); isTerminal && format.Name != "table" {
+		return display.NewWriter(stdout)
+	}
+	return stdout
 }
 
 // terminal returns w as a file, and reports whether that is a terminal.
@@ -284,7 +303,7 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	}
 	seconds := max(r.Elapsed.Seconds(), 1e-9)
 	_, err := fmt.Fprintf(w, "%s: %s, %d rows in %d chunks, %s in %s (%.0f rows/s)\npeak memory %s of %s\n",
-		r.Table, state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
+		display.Printable(r.Table), state, r.Rows, r.Chunks, budget.FormatBytes(r.Bytes), r.Elapsed.Round(time.Millisecond), float64(r.Rows)/seconds,
 		budget.FormatBytes(r.PeakBytes), budget.FormatBytes(r.LimitBytes))
 	if r.TotalRows != r.Rows {
 		of := ""
@@ -312,11 +331,11 @@ func writeStats(w io.Writer, form string, r core.Receipt) error {
 	}
 	for _, relation := range r.Relations {
 		_, relationErr := fmt.Fprintf(w, "%s: %d look-ups for %d keys (%d known already), %d rows, %d dangling\n",
-			relation.Path, relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)
+			display.Printable(relation.Path), relation.Lookups, relation.Keys, relation.Remembered, relation.Rows, relation.Dangling)
 		err = errors.Join(err, relationErr)
 	}
 	if r.Retries > 0 {
-		_, retryErr := fmt.Fprintf(w, "retries: %d; first fault: %s\n", r.Retries, r.Faults[0].Text)
+		_, retryErr := fmt.Fprintf(w, "retries: %d; first fault: %s\n", r.Retries, display.Printable(r.Faults[0].Text))
 		err = errors.Join(err, retryErr)
 	}
 	return errors.Join(err, writeSkipped(w, r))
@@ -332,12 +351,12 @@ func writeSkipped(w io.Writer, r core.Receipt) (err error) {
 	if r.Skipped > 0 {
 		line("skipped %d records:\n", r.Skipped)
 		for _, location := range r.SkippedFirst {
-			line("  %s\n", location)
+			line("  %s\n", display.Printable(location))
 		}
 	}
 	for _, relation := range r.Relations {
 		if relation.Skipped > 0 {
-			line("skipped %d records while looking up %s\n", relation.Skipped, relation.Path)
+			line("skipped %d records while looking up %s\n", relation.Skipped, display.Printable(relation.Path))
 		}
 	}
 	return err

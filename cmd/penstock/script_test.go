@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	linked["dying"] = dying
+	linked["dying"], linked["rude"] = dying, rude
 	process.Main(linked, walls...) // the scripts run this program, which starts itself for sources
 	testscript.Main(m, map[string]func(){"penstock": main, "hangup": hangup})
 }

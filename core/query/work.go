@@ -63,6 +63,12 @@ func OrderText(order []sources.Sort) string {
 	return strings.Join(terms, ", ")
 }
 
+var lineBreaks = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+
+// OneLine returns a text with its line breaks escaped: what a source says must not look
+// like another line of a plan.
+func OneLine(text string) string { return lineBreaks.Replace(text) }
+
 // Known returns a pointer to an estimate; nil if n is negative, which means
 // unknown.
 func Known(n int64) *int64 {

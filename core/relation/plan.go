@@ -52,13 +52,16 @@ func WritePlans(b *strings.Builder, plans []Plan, indent string) {
 		if !p.Required {
 			optional = ", optional"
 		}
-		fmt.Fprintf(b, "%s%s%s: %s%s on %s, depth %d, for each chunk %s\n", indent, branch, p.Path, p.Kind, optional, p.On, p.Depth, query.FormatAmount(p.Rows, p.Bytes))
+		head := fmt.Sprintf("%s: %s%s on %s, depth %d, for each chunk %s", p.Path, p.Kind, optional, p.On, p.Depth, query.FormatAmount(p.Rows, p.Bytes))
+		b.WriteString(indent + branch + query.OneLine(head) + "\n")
 		inner := indent + below
 		if len(p.Relations) > 0 {
 			inner = indent + strings.TrimRight(below, " ")
 			inner += strings.Repeat(" ", 3-len([]rune(strings.TrimRight(below, " ")))) + "│ "
 		}
-		line := func(format string, args ...any) { fmt.Fprintf(b, inner+format+"\n", args...) }
+		line := func(format string, args ...any) {
+			b.WriteString(inner + query.OneLine(fmt.Sprintf(format, args...)) + "\n")
+		}
 		for _, s := range p.Steps {
 			s.write(line)
 		}

@@ -1,11 +1,10 @@
 // Package display measures text in terminal columns and escapes what a terminal
-// would interpret.
+// would interpret: [Printable] does it for a value, [Writer] for everything that a program
+// prints.
 package display
 
 import (
-	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/text/width"
 )
@@ -32,39 +31,4 @@ func RuneWidth(r rune) int {
 		return 2
 	}
 	return 1
-}
-
-const hexDigits = "0123456789abcdef"
-
-// Printable returns s with control characters escaped, so that it cannot move a
-// terminal's cursor or change its colors, and with U+FFFD for bytes that are not
-// UTF-8.
-func Printable(s string) string {
-	clean := true
-	for _, r := range s {
-		clean = clean && r != utf8.RuneError && (unicode.IsGraphic(r) || r == '\u200d')
-	}
-	if clean {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x100 && !unicode.IsGraphic(r):
-			b.WriteString(`\x`)
-			b.WriteByte(hexDigits[r>>4])
-			b.WriteByte(hexDigits[r&15])
-		case !unicode.IsGraphic(r) && r != '\u200d':
-			b.WriteRune(utf8.RuneError)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
