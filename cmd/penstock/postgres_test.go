@@ -45,7 +45,7 @@ func TestPostgresScripts(t *testing.T) {
 	}
 	reader.User = url.UserPassword("penstock_reader", "reads")
 	testscript.Run(t, testscript.Params{
-		Dir:  "testdata/postgres",
+		Dir: "testdata/postgres",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode, "tokenof": tokenOf, "digestof": digestOf, "sql": func(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(pgtest.Run(t.Context(), uri, args[0]))
 		}},

@@ -40,10 +40,25 @@ type child struct {
 	client *plugin.Client
 	conn   *grpc.ClientConn
 	meter  *meter
-	die    context.CancelFunc // kills the process and its children
+	group  group              // the process and its descendants; nil until they run
+	die    context.CancelFunc // kills them
 	free   chan struct{}      // closed to end the goroutine that started it
-	gone   chan struct{}      // closed when the process has ended and its state is known
+	gone   chan struct{}      // closed when the process has ended and reason is known
+	reason string             // how it ended, as in "exited with code 1"
+	done   chan struct{}      // closed when its descendants have ended too
 	once   sync.Once
+}
+
+// group is a process and its descendants.
+type group interface {
+	// pid returns the process's id.
+	pid() int
+	// root returns the process below which all of the group are, and whether that process
+	// itself is one of the group.
+	root() (pid int, member bool)
+	// wait waits until the group has ended, as far as the system can tell. It is called
+	// once, when nothing reads from the process any more.
+	wait() error
 }
 
 // maxMessage bounds a message that is not a page, in bytes. The memory of the
@@ -62,7 +77,7 @@ const (
 // start starts a process with an environment and connects to it. If it fails, it leaves no process and
 // no file behind.
 func start(ctx context.Context, o wall.Options, environ []string) (*child, error) {
-	c := &child{name: o.Name, free: make(chan struct{}), gone: make(chan struct{})}
+	c := &child{name: o.Name, free: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{})}
 	command := o.Command
 	if o.Self != "" {
 		if !mainCalled.Load() {
@@ -87,12 +102,10 @@ func start(ctx context.Context, o wall.Options, environ []string) (*child, error
 	c.die = die
 	c.meter = newMeter(c.name, o.OpenMemory)
 	c.cmd = exec.CommandContext(life, command[0], command[1:]...)
-	c.cmd.Cancel = func() error { return killGroup(c.cmd.Process) }
 	c.cmd.Env = append(slices.Clip(environ), "GOMEMLIMIT="+strconv.FormatInt(serve.SoftLimit(o.OpenMemory), 10))
 	if o.Self != "" {
 		c.cmd.Env = append(c.cmd.Env, wall.SelfVariable+"="+o.Self)
 	}
-	detach(c.cmd)
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -154,8 +167,8 @@ func (c *child) connect(ctx context.Context, timeout time.Duration) {
 	}
 }
 
-// launch starts the process from a thread that lives as long as the process: a
-// kernel that kills the children of a dead parent means the parent thread.
+// launch starts the process from a thread that lives as long as the process: where the
+// kernel kills the children of a dead parent, it means the parent thread.
 func (c *child) launch(ctx context.Context) (target string, err error) {
 	type started struct {
 		target string
@@ -216,25 +229,30 @@ func (c *child) runner(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runne
 // The methods of [runner.Runner], which go-plugin calls.
 
 // Start starts the process and its memory sampler.
-func (c *child) Start(context.Context) error {
-	if err := c.cmd.Start(); err != nil {
+func (c *child) Start(context.Context) (err error) {
+	c.group, err = startGroup(c.cmd, func(reason string, lost bool) {
+		if c.reason = reason; lost {
+			c.meter.killAll()
+		}
+		close(c.gone)
+	})
+	if err != nil {
 		return err
 	}
-	c.meter.start(c.cmd.Process.Pid, func() {
-		_ = killGroup(c.cmd.Process) // fails only if it has already ended
-	})
+	c.meter.start(c.group, c.die)
 	return nil
 }
 
-// Wait waits until the process has ended. Only go-plugin calls it, once.
+// Wait waits until the process and its descendants have ended. Only go-plugin calls it,
+// once.
 func (c *child) Wait(context.Context) error {
-	err := c.cmd.Wait()
+	err := c.group.wait()
 	c.meter.stop()
-	close(c.gone)
+	close(c.done)
 	return err
 }
 
-// Kill kills the process and its children.
+// Kill kills the process and its descendants.
 func (c *child) Kill(context.Context) error {
 	c.die()
 	return nil
@@ -286,8 +304,8 @@ func (c *child) explain(err error) error {
 
 // exitReason describes how the process ended, as in "exited with code 1".
 func (c *child) exitReason() string {
-	if c.exited() && c.cmd.ProcessState != nil {
-		return describe(c.cmd.ProcessState)
+	if c.exited() {
+		return c.reason
 	}
 	return "was stopped"
 }
@@ -308,18 +326,20 @@ func (c *child) exited() bool {
 }
 
 // ended reports whether the process ends within the timeout.
-func (c *child) ended(timeout time.Duration) bool {
+func (c *child) ended(timeout time.Duration) bool { return closedWithin(c.gone, timeout) }
+
+func closedWithin(channel <-chan struct{}, timeout time.Duration) bool {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case <-c.gone:
+	case <-channel:
 		return true
 	case <-timer.C:
 		return false
 	}
 }
 
-// kill kills the process and removes its files. Only the first call has an effect.
+// kill kills the process and its descendants and removes its files. Only the first call has an effect.
 // It sends no request, as go-plugin's own Kill does: a stopped process never
 // answers.
 func (c *child) kill() {
@@ -328,8 +348,8 @@ func (c *child) kill() {
 			_ = c.conn.Close() // the other end is killed next
 		}
 		c.die()
-		if c.cmd.Process != nil {
-			c.ended(5 * time.Second)
+		if c.group != nil {
+			closedWithin(c.done, 5*time.Second)
 		}
 		close(c.free)
 		if c.dir != "" {

@@ -9,14 +9,19 @@ import (
 	"syscall"
 )
 
-// killGroup kills the process and its children.
+// killGroup kills the process and those in its process group.
 func killGroup(p *os.Process) error {
 	return errors.Join(syscall.Kill(-p.Pid, syscall.SIGKILL), p.Kill())
 }
 
 func describe(state *os.ProcessState) string {
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	status, _ := state.Sys().(syscall.WaitStatus)
+	return describeStatus(status)
+}
+
+func describeStatus(status syscall.WaitStatus) string {
+	if status.Signaled() {
 		return fmt.Sprintf("was killed by signal %d (%s)", int(status.Signal()), status.Signal())
 	}
-	return fmt.Sprintf("exited with code %d", state.ExitCode())
+	return fmt.Sprintf("exited with code %d", status.ExitStatus())
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/penstock-data/penstock/sources"
 )
 
-// meter samples the private memory of a process, and kills the process if it
-// exceeds its cap. The closer the process is to the cap, the shorter the interval
-// between samples: a process cannot allocate faster than maxRate, so it does not
+// meter samples the private memory of a process and its descendants, and kills them if
+// together they exceed the process's cap. The closer they are to the cap, the shorter the
+// interval between samples: a process cannot allocate faster than maxRate, so it does not
 // exceed the cap by much.
 type meter struct {
 	name  string
@@ -24,9 +24,9 @@ type meter struct {
 	quit     chan struct{} // closed when the process has ended
 	done     sync.WaitGroup
 
-	mu   sync.Mutex // guards the fields below
-	read func() (held, highest int64, ok bool)
-	kill func()
+	mu     sync.Mutex // guards the fields below
+	family *family    // nil if it is not known, or has ended
+	kill   func()
 }
 
 const (
@@ -42,21 +42,21 @@ func newMeter(name string, limit int64) *meter {
 }
 
 // start samples a process that has just started, until stop is called or the
-// process has ended.
-func (m *meter) start(pid int, kill func()) {
-	read, closeFile, ok := privateMemory(pid)
+// process and its descendants have ended.
+func (m *meter) start(g group, kill func()) {
+	family, ok := newFamily(g.root())
 	if !ok {
 		return // not supported on this system
 	}
 	m.mu.Lock()
-	m.read, m.kill = read, kill
+	m.family, m.kill = family, kill
 	m.mu.Unlock()
 	m.done.Go(func() {
 		defer func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.read = nil
-			closeFile()
+			m.family = nil
+			family.close()
 		}()
 		timer := time.NewTimer(0)
 		defer timer.Stop()
@@ -80,22 +80,37 @@ func (m *meter) start(pid int, kill func()) {
 	})
 }
 
-// sample takes a sample, returns it, and kills the process if it exceeds the cap.
+// sample takes a sample, returns it, and kills the process and its descendants if they
+// exceed the cap.
 func (m *meter) sample() (held int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.read == nil {
+	if m.family == nil {
 		return 0, false
 	}
-	if held, _, ok = m.read(); !ok {
+	if held, _, ok = m.family.sum(); !ok {
 		return 0, false
+	}
+	limit := m.limit.Load()
+	if held > limit {
+		held = m.family.exact(held)
 	}
 	m.record(held)
-	if limit := m.limit.Load(); held > limit && m.over() == nil {
+	if held > limit && m.over() == nil {
 		m.exceeded.Store(sources.NewError(sources.Exhausted, "", "", &Excess{Name: m.name, Held: held, Limit: limit}))
+		m.family.kill()
 		m.kill()
 	}
 	return held, true
+}
+
+// killAll kills the processes that the last sample has found.
+func (m *meter) killAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.family != nil {
+		m.family.kill()
+	}
 }
 
 // nextInterval returns for how long a process that is that many bytes below its cap
@@ -110,12 +125,12 @@ func (m *meter) record(held int64) {
 	}
 }
 
-// sampleDying samples a killed process until it has ended, so that the peak includes
-// what it allocated until then.
+// sampleDying samples killed processes until they have ended, so that the peak includes
+// what they allocated until then.
 func (m *meter) sampleDying() {
 	for range 100 {
 		m.mu.Lock()
-		_, highest, ok := m.read()
+		_, highest, ok := m.family.sum()
 		m.mu.Unlock()
 		if !ok {
 			return
@@ -161,14 +176,14 @@ func (m *meter) over() error {
 func (m *meter) nearCap() bool { return m.peak.Load() > m.limit.Load()/4*3 }
 
 // Excess is the cause of the [sources.Exhausted] error of a process that was
-// killed because it exceeded its memory cap.
+// killed because it and its descendants exceeded its memory cap.
 type Excess struct {
 	Name  string // the source's name, as in [wall.Options]
-	Held  int64  // private bytes in the last sample
+	Held  int64  // private bytes in the last sample, including those of its descendants
 	Limit int64  // memory cap in bytes
 }
 
-// Error returns how much memory the process held, and the remedy.
+// Error returns how much memory was held, and the remedy.
 func (e *Excess) Error() string {
 	return fmt.Sprintf("plugin %q held %d MiB of its %s; raise the process's memory limit, or read less at once", e.Name, (e.Held+1<<20-1)>>20, mebibytes(e.Limit))
 }

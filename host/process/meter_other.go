@@ -2,7 +2,12 @@
 
 package process
 
-// privateMemory is not supported on this system: see [wall.Options].
-func privateMemory(int) (read func() (held, highest int64, ok bool), closeFile func(), ok bool) {
-	return nil, nil, false
-}
+// family is not supported on this system: see [wall.Options].
+type family struct{}
+
+func newFamily(int, bool) (*family, bool) { return nil, false }
+
+func (*family) close()                              {}
+func (*family) sum() (held, highest int64, ok bool) { return 0, 0, false }
+func (*family) exact(sum int64) int64               { return sum }
+func (*family) kill()                               {}

@@ -181,7 +181,7 @@ func (p *pool) usage() []wall.Usage {
 	for s := range p.all {
 		m := s.child.meter
 		all = append(all, wall.Usage{
-			Name: s.child.name, Pid: s.child.cmd.Process.Pid, Sessions: s.sessions,
+			Name: s.child.name, Pid: s.child.group.pid(), Sessions: s.sessions,
 			Held: m.held.Load(), Peak: m.peak.Load(), Limit: m.limit.Load(),
 		})
 	}

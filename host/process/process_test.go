@@ -294,7 +294,7 @@ func TestDeath(t *testing.T) {
 			for _, err := range stream.Chunks() {
 				if last = err; !sent {
 					sent = true
-					for _, pid := range children(t, os.Getpid()) {
+					for _, pid := range pids(source.(*process.Source)) {
 						if err := syscall.Kill(pid, signal); err != nil {
 							t.Error(err)
 						}
@@ -316,7 +316,12 @@ func TestDeath(t *testing.T) {
 
 // actAsHost opens a source, prints "ready", and waits until it is killed.
 func actAsHost() {
-	source, err := process.Open(context.Background(), options("endless"), sources.Config{})
+	o, c := options("endless"), sources.Config{}
+	if file := os.Getenv("TEST_HOG"); file != "" {
+		o = wall.Options{Command: []string{file}}
+		c.Options = map[string]string{"rate": "1", "child": os.Getenv("TEST_CHILD"), "childat": "open"}
+	}
+	source, err := process.Open(context.Background(), o, c)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -1,17 +1,11 @@
-//go:build !unix
+//go:build !linux
 
 package process
 
-import (
-	"fmt"
-	"os"
-	"os/exec"
-)
+import "os/exec"
 
-func detach(*exec.Cmd) {}
-
-func killGroup(p *os.Process) error { return p.Kill() }
-
-func describe(state *os.ProcessState) string {
-	return fmt.Sprintf("exited with code %d", state.ExitCode())
+// startGroup starts a process. It calls onExit once when the process has ended, with how it
+// did.
+func startGroup(cmd *exec.Cmd, onExit func(reason string, lost bool)) (group, error) {
+	return startAlone(cmd, onExit)
 }

@@ -54,16 +54,16 @@ type Options struct {
 	// count.
 	StallTimeout time.Duration
 
-	// Memory caps the private memory of each process, in bytes. A process that
-	// exceeds it is killed, and its streams fail with a [sources.Exhausted] error.
+	// Memory caps the private memory of each process and its descendants together, in
+	// bytes. If they exceed it, they are killed, and the streams fail with a
+	// [sources.Exhausted] error.
 	// 0 means the limit of the session's own allocator, if that has a method
 	// Limit() int64 as a stream's budget has, but at least MinMemory.
 	//
 	// On Linux a sampler reads the memory of each process, the more often the
 	// closer it is to the cap. Other systems offer no cheap way to read it: there
 	// the cap is only the soft limit of the process's own garbage collector, which
-	// stops no process that allocates memory in another way. Memory of a plugin's
-	// own children is not counted.
+	// stops no process that allocates memory in another way.
 	Memory int64
 	// MinMemory is the smallest cap that is used when Memory is 0; 0 means
 	// [DefaultMinMemory].
@@ -98,7 +98,7 @@ type Usage struct {
 	Name     string `json:"name"`     // of the source, as in errors and logs
 	Pid      int    `json:"pid"`      // the process's id
 	Sessions int    `json:"sessions"` // sessions that use it now; 0 if it is idle
-	Held     int64  `json:"held"`     // private bytes when last sampled, at most 100 ms ago
+	Held     int64  `json:"held"`     // private bytes of it and its descendants when last sampled, at most 100 ms ago
 	Peak     int64  `json:"peak"`     // highest sample since its current session began
 	Limit    int64  `json:"limit"`    // memory cap in bytes
 }

@@ -5,6 +5,10 @@
 // bytes per second, for ever or until it has allocated as many as the option until.
 // Its table "modest" only yields ten rows. With the option at=open, the source
 // allocates before it is open.
+//
+// The option child names a kind of child process; see children_linux.go. With
+// childat=open it is started before the source is open, and otherwise by the table "hog"
+// instead of allocating memory; the table then waits for ever.
 package main
 
 import (
@@ -20,7 +24,10 @@ import (
 	"github.com/penstock-data/penstock/sources/serve"
 )
 
-func main() { serve.Serve(open) }
+func main() {
+	actAsChild()
+	serve.Serve(open)
+}
 
 var schema = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 
@@ -36,13 +43,29 @@ func open(_ context.Context, c sources.Config) (sources.Source, error) {
 		}
 	}
 	if c.Options["at"] == "open" {
-		return nil, hog(rate, until)
+		if err := hog(rate, until); err != nil || math.IsInf(until, 1) {
+			return nil, err
+		}
+	}
+	child := c.Options["child"]
+	if c.Options["childat"] == "open" {
+		if err := startChild(child, c.Options); err != nil {
+			return nil, err
+		}
+		child = ""
 	}
 	catalog := &sources.Catalog{Tables: []sources.Table{{Name: "hog", Schema: schema, Rows: -1}, {Name: "modest", Schema: schema, Rows: 10}}}
-	return sources.Simple(catalog, func(_ context.Context, env sources.Env, q *sources.Query) sources.Batches {
+	return sources.Simple(catalog, func(ctx context.Context, env sources.Env, q *sources.Query) sources.Batches {
 		pages := sources.Env{Mem: env.Mem, Page: sources.Limits{Bytes: env.Page.Bytes, Rows: 1}}
 		return sources.FromRows(pages, schema, func(yield func(sources.Row, error) bool) {
 			for n := range 10 {
+				if n == 2 && q.Table == "hog" && child != "" {
+					if err := startChild(child, c.Options); err != nil {
+						yield(sources.Row{}, err)
+						return
+					}
+					<-ctx.Done()
+				}
 				if n == 2 && q.Table == "hog" {
 					if err := hog(rate, until); err != nil {
 						yield(sources.Row{}, err)
