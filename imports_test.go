@@ -100,7 +100,7 @@ var rules = map[string]rule{
 		may:   []string{arrow, module + "/sources", module + "/internal/display", "cel.dev/cel-go/..."},
 		never: append(heavyArrow, system...),
 	},
-	"outputs/file":     {may: []string{module + "/core...", module + "/sources"}},
+	"outputs/file":     {may: []string{module + "/core...", module + "/sources", "github.com/gofrs/flock"}},
 	"internal/display": {may: []string{"golang.org/x/text/width"}, never: system},
 	"wasm": {
 		may:   []string{arrow, module + "/sources", module + "/sources/wall", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
@@ -110,7 +110,7 @@ var rules = map[string]rule{
 	"wasm/testdata": {may: []string{arrow, module + "/sources...", module + "/plugins/..."}, never: heavyArrow},
 	"host/process": {
 		may: []string{
-			arrow, module + "/sources...",
+			arrow, module + "/sources...", module + "/host/process/internal/...",
 			"github.com/hashicorp/go-plugin...", "github.com/hashicorp/go-hclog", "google.golang.org/grpc...", "google.golang.org/protobuf...", "golang.org/x/sys/...",
 		},
 		never: heavyArrow,
