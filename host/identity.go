@@ -43,8 +43,9 @@ var opens atomic.Uint64
 
 // identify returns the identity of a source that is about to be opened. An address
 // that is not a URL may be relative to the working directory, so that is part of it.
-// What the source reads from its environment is not: the identity of its catalog covers
-// that, and a source without one shares no results with others.
+// What the source reads from its environment, all of it or what is granted to it, is not:
+// the identity of its catalog covers that, and a source without one shares no results with
+// others.
 func (h *Host) identify(name string, c sources.Config) identity {
 	build := thisBuild()
 	id := identity{openID: fmt.Sprint("open ", opens.Add(1)), memoryOnly: !build.known}

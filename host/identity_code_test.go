@@ -32,7 +32,7 @@ func TestEnvironmentOfAPlugin(t *testing.T) {
 // opened in.
 func TestEnvironmentStaysTheSame(t *testing.T) {
 	t.Setenv("TENANT", "one")
-	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Process, Sandboxes: host.SandboxOptions{MaxIdle: -1}})
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: host.Process, Sandboxes: host.SandboxOptions{MaxIdle: -1, Environment: granted.Environment}})
 	if err != nil {
 		t.Fatal(err)
 	}

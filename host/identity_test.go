@@ -47,6 +47,9 @@ func init() {
 	linked["onetenant"] = tenantSource(func(string) string { return "it depends on the code alone" })
 }
 
+// granted lets the processes of these sources see the variable.
+var granted = host.SandboxOptions{Environment: map[string][]string{"tenant": {"TENANT"}, "namedtenant": {"TENANT"}}}
+
 // question is what a test asks a host.
 type question struct {
 	uri       func() string // of the source
@@ -57,7 +60,7 @@ type question struct {
 
 func (q *question) host(t *testing.T, c *host.Cache) *host.Host {
 	t.Helper()
-	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: q.isolation, PluginPath: []string{q.plugins}, Cache: c})
+	h, err := host.New(host.Options{Sources: linked, Walls: walls, Isolation: q.isolation, PluginPath: []string{q.plugins}, Cache: c, Sandboxes: granted})
 	if err != nil {
 		t.Fatal(err)
 	}

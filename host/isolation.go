@@ -174,6 +174,9 @@ func (h *Host) executable(name, file string) (sources.Open, error) {
 	}
 	return func(ctx context.Context, c sources.Config) (sources.Source, error) {
 		o := h.sandbox(name)
+		if name == "" {
+			o.Environment = h.environment("plugin", sourceName(file))
+		}
 		o.Command = []string{file}
 		return h.walls[Process].Open(ctx, o, c)
 	}, nil

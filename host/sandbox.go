@@ -1,6 +1,9 @@
 package host
 
 import (
+	"path/filepath"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/penstock-data/penstock/sources/wall"
@@ -26,6 +29,15 @@ type SandboxOptions struct {
 	// Share runs all streams of a source in one process. This saves processes, but
 	// if one stream gets the process killed, all of them fail.
 	Share bool
+	// Environment names the environment variables of the application that a source's
+	// processes get, by the name of the source; "plugin" is any source opened by
+	// plugin:PATH. A name may end in *; [wall.Options] lists the
+	// variables that every process gets. A source named postgres or postgresql,
+	// or an executable penstock-source-postgres, also gets PG*, SSL_CERT_FILE and
+	// SSL_CERT_DIR. No other variable is passed, as it may hold a secret. It does not apply
+	// to sources that run within the application, which see all variables, or to
+	// WebAssembly modules, which see none.
+	Environment map[string][]string
 }
 
 func (o SandboxOptions) check() error {
@@ -35,7 +47,42 @@ func (o SandboxOptions) check() error {
 	if o.IdleTimeout < 0 {
 		return invalid("host", "Sandboxes.IdleTimeout must not be negative (got %s)", o.IdleTimeout)
 	}
+	for source, names := range o.Environment {
+		for _, name := range names {
+			if bare := strings.TrimSuffix(name, "*"); name == "" || strings.ContainsAny(bare, "=*\x00") {
+				return invalid("host", "Sandboxes.Environment[%q]: %q is not the name of a variable: write NAME, or PREFIX* for all that begin with PREFIX", source, name)
+			}
+		}
+	}
 	return nil
+}
+
+// postgresEnvironment are the variables that a PostgreSQL client reads by itself.
+var postgresEnvironment = []string{"PG*", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+
+// environment returns the names of the variables that are granted to sources of these
+// names.
+func (h *Host) environment(names ...string) (granted []string) {
+	for _, name := range names {
+		granted = append(granted, h.options.Sandboxes.Environment[name]...)
+		if name == "postgres" || name == "postgresql" {
+			granted = append(granted, postgresEnvironment...)
+		}
+	}
+	return granted
+}
+
+// sourceName returns the name of a source that is an executable, given its file, or "" if
+// the file has another name.
+func sourceName(file string) string {
+	name, ok := strings.CutPrefix(filepath.Base(file), pluginPrefix)
+	if !ok {
+		return ""
+	}
+	if runtime.GOOS == "windows" {
+		name = strings.TrimSuffix(name, ".exe")
+	}
+	return name
 }
 
 // wallStallTimeout is how long a wall waits for a page. Each stream has its own
@@ -50,7 +97,7 @@ func (h *Host) sandbox(name string) wall.Options {
 	}
 	return wall.Options{
 		Name: name, Logger: h.options.Logger, CallTimeout: max(h.options.Timeouts.Call, 0), StallTimeout: wallStallTimeout,
-		Memory: o.Memory, MaxIdle: o.MaxIdle, IdleTimeout: o.IdleTimeout, Share: o.Share,
+		Memory: o.Memory, MaxIdle: o.MaxIdle, IdleTimeout: o.IdleTimeout, Share: o.Share, Environment: h.environment(name),
 	}
 }
 

@@ -33,7 +33,7 @@ type pool struct {
 }
 
 func newPool(o wall.Options, c sources.Config) *pool {
-	return &pool{options: o, config: c, environ: os.Environ(), starting: make(chan struct{}, 1), all: map[*sandbox]struct{}{}}
+	return &pool{options: o, config: c, environ: environment(os.Environ(), o.Environment), starting: make(chan struct{}, 1), all: map[*sandbox]struct{}{}}
 }
 
 // lease returns a sandbox for a session, and whether it is a reused one: its process

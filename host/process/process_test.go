@@ -117,7 +117,7 @@ func endless(context.Context, sources.Config) (sources.Source, error) {
 }
 
 func options(self string) wall.Options {
-	return wall.Options{Self: self, Name: self, CallTimeout: 20 * time.Second, StallTimeout: 500 * time.Millisecond}
+	return wall.Options{Self: self, Name: self, Environment: []string{"TEST_*"}, CallTimeout: 20 * time.Second, StallTimeout: 500 * time.Millisecond}
 }
 
 // clean checks that the test leaves no goroutine, process, socket or file behind.
@@ -261,6 +261,7 @@ func TestBadPlugins(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			clean(t)
 			t.Setenv("TEST_PLUGIN", c.variable)
+			c.options.Environment = []string{"TEST_*"}
 			_, err := process.Open(t.Context(), c.options, sources.Config{URI: "secret", Options: map[string]string{"password": "secret"}})
 			if sources.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.part) || !strings.HasPrefix(fmt.Sprint(err), "open: ") {
 				t.Errorf("%v, want %s with %q", err, c.kind, c.part)

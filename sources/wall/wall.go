@@ -43,6 +43,12 @@ type Options struct {
 	// Name is the source's name in errors and logs. If empty, the executable's file
 	// name is used.
 	Name string
+	// Environment names the environment variables of the calling process that the
+	// source's processes get, beside those that every process gets: PATH, HOME, USER,
+	// LOGNAME, TMPDIR, XDG_CACHE_HOME, TZ, LANG, LANGUAGE and LC_*, and on Windows what
+	// programs need to start. A name that ends in * names all variables that begin with
+	// what precedes it.
+	Environment []string
 	// Logger receives what the source writes to standard error, line by line. If
 	// nil, it is discarded.
 	Logger *slog.Logger
