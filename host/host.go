@@ -71,7 +71,9 @@ type Options struct {
 	OpenTimeout time.Duration
 	// PluginPath lists the directories to search for sources that are not linked in:
 	// executables named penstock-source-NAME, and WebAssembly modules named NAME.wasm.
-	// nil means [DefaultPluginPath]; an empty list means none.
+	// nil means [DefaultPluginPath]; an empty list means none. A plugin in a directory that
+	// is relative, or that every user of the machine can write to, is an error of kind
+	// [sources.Denied] when it is opened; so is one that every user can change or replace.
 	PluginPath []string
 	// Cache, if non-nil, configures a cache of query results. A stream may then get
 	// rows that were read earlier, within [Cache.TTL]. nil means no cache.

@@ -103,14 +103,16 @@ func (h *Host) codeFile(name string, c sources.Config) string {
 	case name == "wasm" && !isLinked:
 		return c.URI
 	case h.options.Isolation == Module:
-		return h.find(moduleName(name))
+		file, _ := h.find(moduleName(name)) // resolve returns the error
+		return file
 	case isLinked:
 		return ""
 	}
-	if file := h.find(executableName(name)); file != "" {
-		return file
+	file, err := h.find(executableName(name)) // resolve returns the error
+	if file == "" && err == nil {
+		file, _ = h.find(moduleName(name))
 	}
-	return h.find(moduleName(name))
+	return file
 }
 
 // build identifies the code of a program.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os/exec"
 	"strings"
 
 	"github.com/penstock-data/penstock/sources"
@@ -129,7 +130,10 @@ func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Con
 		open, err := h.module()
 		return open, c, err
 	case isolation == Module:
-		file := h.find(moduleName(name))
+		file, err := h.find(moduleName(name))
+		if err != nil {
+			return nil, c, err
+		}
 		if file == "" {
 			return nil, c, notFound("there is no module %s on the plugin path %q", moduleName(name), h.options.PluginPath)
 		}
@@ -140,11 +144,18 @@ func (h *Host) resolve(name string, c sources.Config) (sources.Open, sources.Con
 	case isLinked:
 		return linked, c, nil
 	}
-	if file := h.find(executableName(name)); file != "" {
+	file, err := h.find(executableName(name))
+	if err != nil {
+		return nil, c, err
+	}
+	if file != "" {
 		open, err := h.executable(name, file)
 		return open, c, err
 	}
-	if file := h.find(moduleName(name)); file != "" {
+	if file, err = h.find(moduleName(name)); err != nil {
+		return nil, c, err
+	}
+	if file != "" {
 		return h.moduleFile(file, c)
 	}
 	return nil, c, notFound("there is no source %q%s", name, sources.Suggest(name, h.known()))
@@ -160,6 +171,11 @@ func (h *Host) plugin(c sources.Config) (sources.Open, sources.Config, error) {
 	path := c.URI
 	if path == "" {
 		return nil, c, invalid("open", "the URI names no executable: write plugin:PATH?uri=URI")
+	}
+	if file, err := exec.LookPath(path); err == nil { // starting it returns the error
+		if err := checkTrust(file); err != nil {
+			return nil, c, err
+		}
 	}
 	inner := sources.Config{URI: c.Options["uri"], Options: maps.Clone(c.Options)}
 	delete(inner.Options, "uri")

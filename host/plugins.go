@@ -1,11 +1,14 @@
 package host
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // pluginPrefix begins the file names of executables that are plugins.
@@ -61,16 +64,67 @@ func executableName(name string) string {
 func moduleName(name string) string { return name + ".wasm" }
 
 // find returns the path of the first file of that name on the plugin path, or ""
-// if there is none.
-func (h *Host) find(file string) string {
+// if there is none. If others may decide what the file contains, the error is of kind
+// [sources.Denied].
+func (h *Host) find(file string) (string, error) {
 	for _, dir := range h.options.PluginPath {
 		path := filepath.Join(dir, file)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return path
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if !filepath.IsAbs(dir) {
+			return "", denied("the plugin %s is not used: the directory %q of the plugin path is relative, so what it means depends on where the program runs; write an absolute path", file, dir)
+		}
+		// In a directory that everyone can write to, anybody may have made the file, also if
+		// the directory is sticky as /tmp is.
+		if info, err := os.Stat(dir); err == nil && isWritable(info) {
+			return "", notTrusted(path, dir)
+		}
+		return path, checkTrust(path)
+	}
+	return "", nil
+}
+
+func denied(format string, args ...any) error {
+	return sources.Errorf(sources.Denied, "open", "", format, args...)
+}
+
+func notTrusted(plugin, writable string) error {
+	return denied("the plugin %s is not used: every user of this machine can write to %s; to trust it, run chmod o-w %s", plugin, writable, writable)
+}
+
+// checkTrust returns an error of kind [sources.Denied] if every user of the machine can change
+// or replace a file, under its own name or the one that a link leads to. Files in a sticky
+// directory can be replaced only by their owner.
+func checkTrust(file string) error {
+	absolute, err := filepath.Abs(file)
+	if err != nil {
+		return sources.NewError(sources.Internal, "open", "", err)
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	if err != nil {
+		return sources.NewError(sources.KindOf(err), "open", "", err)
+	}
+	for _, path := range []string{absolute, resolved} {
+		for at := path; ; at = filepath.Dir(at) {
+			info, err := os.Stat(at)
+			if err != nil {
+				return sources.NewError(sources.KindOf(err), "open", "", err)
+			}
+			if isWritable(info) && (at == path || info.Mode()&fs.ModeSticky == 0) {
+				return notTrusted(file, at)
+			}
+			if at == filepath.Dir(at) {
+				break
+			}
 		}
 	}
-	return ""
+	return nil
 }
+
+// isWritable reports whether every user of the machine can write to a file or directory.
+// Windows has no such bit.
+func isWritable(info fs.FileInfo) bool { return runtime.GOOS != "windows" && info.Mode()&0o002 != 0 }
 
 // known returns the names of all sources that the host can open, linked in or on
 // the plugin path, in order.
