@@ -117,7 +117,7 @@ func TestVariablesOfAProcess(t *testing.T) {
 				}
 				delete(got, name)
 			}
-			for _, name := range secrets {
+			for _, name := range append(secrets, "PENSTOCK_SUPERVISE") {
 				if value, ok := got[name]; ok {
 					t.Errorf("the process gets %s=%s", name, value)
 				}

@@ -84,7 +84,9 @@ func supervise() int {
 
 	var end ender
 	go func() {
-		_, _ = syscall.Read(lifeFile, make([]byte, 1)) // returns when the host closes it or has ended
+		// It returns when the host has closed the other end, or has ended.
+		for _, err := syscall.Read(lifeFile, make([]byte, 1)); err == syscall.EINTR; _, err = syscall.Read(lifeFile, make([]byte, 1)) {
+		}
 		end.all()
 	}()
 	for {
