@@ -191,3 +191,24 @@ func TestTextOfUUIDs(t *testing.T) {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
+
+// FuzzUUID tests that a text which is a UUID has the same digits as the UUID.
+func FuzzUUID(f *testing.F) {
+	f.Add("00112233-4455-6677-8899-aabbccddeeff")
+	f.Add("00112233445566778899AABBCCDDEEFF")
+	f.Add("0011223-34455-6677-8899-aabbccddeeff")
+	f.Fuzz(func(t *testing.T, text string) {
+		id, ok := sources.ParseUUID(text)
+		if !ok {
+			return
+		}
+		want := strings.ToLower(text)
+		got := string(sources.AppendUUID(nil, id[:]))
+		if len(want) == 32 {
+			got = strings.ReplaceAll(got, "-", "")
+		}
+		if got != want {
+			t.Errorf("%q became %s", text, got)
+		}
+	})
+}

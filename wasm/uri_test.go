@@ -84,3 +84,30 @@ func TestParseBytes(t *testing.T) {
 		}
 	}
 }
+
+// FuzzConfig checks that any configuration is an error without what the URI's query says, or
+// gives options that make sense.
+func FuzzConfig(f *testing.F) {
+	f.Add("a.wasm?dir=/d&uri=/data&memory=256MiB&clock=true&stall=30s&cache=none", "dir", "/x=/y")
+	f.Add("wasm:a.wasm", "memory", "1.5 GiB")
+	f.Add("a.wasm?%zz=secret", "stall", "-1s")
+	f.Fuzz(func(t *testing.T, uri, key, value string) {
+		o, inner, err := parseConfig(sources.Config{URI: uri, Options: map[string]string{key: value}})
+		if err != nil {
+			return
+		}
+		if o.Path == "" || o.Memory < 0 || o.StallTimeout < 0 {
+			t.Errorf("%q: %+v", uri, o)
+		}
+		for _, d := range o.Dirs {
+			if d.Host == "" || !strings.HasPrefix(d.Guest, "/") {
+				t.Errorf("%q: the directory %+v", uri, d)
+			}
+		}
+		for _, key := range []string{"dir", "uri", "memory", "cache", "clock", "stall"} {
+			if _, passed := inner.Options[key]; passed {
+				t.Errorf("%q: the module gets the option %q", uri, key)
+			}
+		}
+	})
+}

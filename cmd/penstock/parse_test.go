@@ -77,3 +77,35 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTerms checks that a list is a usage error or survives being quoted and parsed again,
+// and that an order or columns are no more than a list.
+func FuzzTerms(f *testing.F) {
+	for _, seed := range []string{`a,b:desc, "x,""y:z":asc:nulls-first`, `a,`, `"a`, `""`, `a:nulls-last`, "a\u00a0,b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		terms, err := parseTerms("order-by", text)
+		order, orderErr := parseOrder(text)
+		columns, columnsErr := parseColumns(text)
+		for _, err := range []error{err, orderErr, columnsErr} {
+			if err != nil && !errorIsUsage(err) {
+				t.Errorf("%q: %v is no usage error", text, err)
+			}
+		}
+		if err != nil {
+			if orderErr == nil || columnsErr == nil {
+				t.Errorf("%q is no list, but %v and %v", text, order, columns)
+			}
+			return
+		}
+		var quoted []string
+		for _, term := range terms {
+			quoted = append(quoted, strings.Join(append([]string{`"` + strings.ReplaceAll(term.name, `"`, `""`) + `"`}, term.words...), ":"))
+		}
+		again, err := parseTerms("order-by", strings.Join(quoted, ","))
+		if diff := cmp.Diff(terms, again, cmp.AllowUnexported(listTerm{})); err != nil || diff != "" {
+			t.Errorf("%q: %v (-first +second):\n%s", text, err, diff)
+		}
+	})
+}

@@ -87,21 +87,25 @@ func (b Breakdown) MarshalJSON() ([]byte, error) {
 	return json.Marshal(byName)
 }
 
-// UnmarshalJSON reads what [Breakdown.MarshalJSON] returns. An unknown owner is an
-// error.
+// UnmarshalJSON reads what [Breakdown.MarshalJSON] returns. An unknown owner or a negative
+// amount is an error.
 func (b *Breakdown) UnmarshalJSON(text []byte) error {
 	byName := map[string]int64{}
 	if err := json.Unmarshal(text, &byName); err != nil {
 		return err
 	}
-	*b = Breakdown{}
-	for i := range b {
-		b[i] = byName[Owner(i).String()]
-		delete(byName, Owner(i).String())
+	var read Breakdown
+	for i := range read {
+		name := Owner(i).String()
+		if read[i] = byName[name]; read[i] < 0 {
+			return fmt.Errorf("%s: %d bytes", name, read[i])
+		}
+		delete(byName, name)
 	}
 	for name := range byName {
-		return fmt.Errorf("unknown owner %q", name)
+		return fmt.Errorf("unknown owner %.100q", name)
 	}
+	*b = read
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"encoding/json"
 	"errors"
 	"sync"
 	"testing"
@@ -294,4 +295,29 @@ func BenchmarkBudgetReuse(b *testing.B) {
 	for b.Loop() {
 		mem.Free(mem.Allocate(4096))
 	}
+}
+
+// FuzzBreakdown tests that any JSON is an error or a breakdown that survives a round trip.
+func FuzzBreakdown(f *testing.F) {
+	for _, text := range []string{`{}`, `null`, `{"none":1}`, `{"` + Owner(0).String() + `":1}`, `{"` + Owner(0).String() + `":-1}`} {
+		f.Add([]byte(text))
+	}
+	full, err := json.Marshal(Breakdown{1, 2, 3, 4, 5})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(full)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var first, second Breakdown
+		if first.UnmarshalJSON(text) != nil {
+			return
+		}
+		again, err := first.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.UnmarshalJSON(again); err != nil || first != second {
+			t.Errorf("%s became %s, %v", text, again, err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package digest_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -395,6 +396,55 @@ func FuzzParse(f *testing.F) {
 		state, _ := d.MarshalBinary()
 		var again digest.Digest
 		if err := again.UnmarshalBinary(state); err != nil || again != d {
+			t.Errorf("%+v became %+v, %v", d, again, err)
+		}
+	})
+}
+
+// FuzzBinary tests that any bytes are an error or a digest with this binary form, and that
+// its other forms lead back to it.
+func FuzzBinary(f *testing.F) {
+	for _, d := range []digest.Digest{{}, of(sales(0)), of(sales(2))} {
+		state, _ := d.MarshalBinary()
+		f.Add(state)
+	}
+	f.Fuzz(func(t *testing.T, state []byte) {
+		var d digest.Digest
+		if err := d.UnmarshalBinary(state); err != nil {
+			if !d.IsZero() {
+				t.Errorf("after an error, it is %+v", d)
+			}
+			return
+		}
+		if again, _ := d.MarshalBinary(); !bytes.Equal(again, state) {
+			t.Errorf("%x became %x", state, again)
+		}
+		if parsed, err := digest.Parse(d.Ordered(), d.AnyOrder()); err != nil || parsed != d {
+			t.Errorf("%+v became %+v by its texts: %v", d, parsed, err)
+		}
+	})
+}
+
+// FuzzJSON tests that any JSON is an error or a digest that survives a round trip.
+func FuzzJSON(f *testing.F) {
+	for _, d := range []digest.Digest{{}, of(sales(2))} {
+		text, err := d.MarshalJSON()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte("null"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var d, again digest.Digest
+		if err := d.UnmarshalJSON(text); err != nil {
+			return
+		}
+		text, err := d.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.UnmarshalJSON(text); err != nil || again != d {
 			t.Errorf("%+v became %+v, %v", d, again, err)
 		}
 	})

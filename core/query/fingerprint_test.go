@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -148,4 +149,16 @@ func TestEncodingsStay(t *testing.T) {
 	if want := "e64af70bc12a14e00643d426da63ced19ad40ac854b947f66dc258ef684da787"; !ok || key.Digest.String() != want {
 		t.Errorf("the digest of look-ups is %s, want %s", key.Digest, want)
 	}
+}
+
+// FuzzFingerprint tests that a text is a fingerprint only if it has the form of one.
+func FuzzFingerprint(f *testing.F) {
+	f.Add(query.Identify("a").String())
+	f.Add(strings.ToUpper(query.Identify("a").String()))
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		if print, ok := query.ParseFingerprint(text); ok && print.String() != strings.ToLower(text) {
+			t.Errorf("%q became %s", text, print)
+		}
+	})
 }

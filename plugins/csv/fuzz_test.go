@@ -14,6 +14,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock-data/penstock/sources"
 )
 
 // scanAll reads every record of in.
@@ -102,6 +104,57 @@ func FuzzCursor(f *testing.F) {
 		again, err := table.parseCursor(table.cursor(p))
 		if err != nil || !reflect.DeepEqual(again, p) {
 			t.Errorf("%+v becomes %+v, %v", p, again, err)
+		}
+	})
+}
+
+// FuzzPartition checks that any bytes are an error or a range within one file.
+func FuzzPartition(f *testing.F) {
+	table := &table{identity: "t.csv\x001-2", files: []tableFile{{start: 5, size: 100}, {start: 3, size: 9}}}
+	for _, part := range table.partitions() {
+		f.Add([]byte(part))
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, part []byte) {
+		r, err := table.parsePartition(part)
+		if err != nil {
+			if sources.KindOf(err) != sources.Invalid {
+				t.Errorf("%v is not invalid", err)
+			}
+			return
+		}
+		if n := fileOf(r.from); n < 0 || n >= len(table.files) || n != fileOf(r.to) || r.from >= r.to || offsetOf(r.from) < table.files[n].start {
+			t.Errorf("%x is the range %+v", part, r)
+		}
+	})
+}
+
+// FuzzOptions checks that any option is an error of its own or gives a dialect, also one that
+// is refused, and that the source opens with it or says why not.
+func FuzzOptions(f *testing.F) {
+	for i := range options {
+		for _, value := range []string{"", "true", "tab", ";", "10", "-1", "latin1", "gzip", "a.b->c.d"} {
+			f.Add(options[i].name, value)
+		}
+	}
+	f.Add("delimitre", ";")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		o, err := parseOptions(map[string]string{key: value})
+		if err != nil {
+			if !strings.Contains(err.Error(), "option ") {
+				t.Errorf("the error does not say that it is about an option: %v", err)
+			}
+			return
+		}
+		source, err := New(fstest.MapFS{"t.csv": {Data: []byte("a,b\n1,2\n")}}, o)
+		if err != nil {
+			if kind := sources.KindOf(err); kind == sources.Internal || kind == sources.Unavailable {
+				t.Errorf("%q=%q: %s: %v", key, value, kind, err)
+			}
+			return
+		}
+		if err := source.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,9 +1,14 @@
 package postgres
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/penstock-data/penstock/sources"
 )
@@ -89,4 +94,55 @@ func TestOptionsInTheURI(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzOptions checks that any option is an error or gives options within their limits.
+func FuzzOptions(f *testing.F) {
+	for _, key := range append([]string{"numeric.t.c", "conections"}, optionNames...) {
+		for _, value := range []string{"", "5s", "10", "strict", "null", "38,9", "text", "a.b->c.d", "a,b", "xmin"} {
+			f.Add(key, value)
+		}
+	}
+	f.Fuzz(func(t *testing.T, key, value string) {
+		o, err := parseOptions(map[string]string{key: value})
+		if err != nil {
+			if !strings.Contains(err.Error(), "option ") {
+				t.Errorf("the error does not say that it is about an option: %v", err)
+			}
+			return
+		}
+		for _, d := range []time.Duration{o.statementTimeout, o.lockTimeout, o.snapshotLimit} {
+			if d < 0 || d > 0 && d < time.Millisecond {
+				t.Errorf("%q=%q: the timeout %s", key, value, d)
+			}
+		}
+		for _, d := range append(slices.Collect(maps.Values(o.numericOf)), o.numeric) {
+			if d.scale < 0 || d.scale > d.precision || d.precision > 76 {
+				t.Errorf("%q=%q: the decimal %+v", key, value, d)
+			}
+		}
+		if o.connections < 2 || o.schema == "" || slices.Contains(o.schemas, "") {
+			t.Errorf("%q=%q: %+v", key, value, o)
+		}
+	})
+}
+
+// FuzzURI checks that a URI keeps its parameters: each is one of ours or goes to the server.
+func FuzzURI(f *testing.F) {
+	for _, uri := range []string{"postgres://u@h/db?schema=sales&sslmode=disable", "postgres://u@h/db?options=-c%20a%3Db&&host=x&host=y", "postgres://u@h/db?sslmode&options=%zz&schema=a", "postgres://u:p%40@h/db?numeric.t.c=20,2"} {
+		f.Add(uri)
+	}
+	f.Fuzz(func(t *testing.T, uri string) {
+		first, err := fromQuery(sources.Config{URI: uri})
+		if err != nil {
+			return
+		}
+		second, err := fromQuery(first)
+		if err != nil {
+			t.Fatalf("%q became %q: %v", uri, first.URI, err)
+		}
+		if diff := cmp.Diff(first, second, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%q: splitting again changes it (-first +second):\n%s", uri, diff)
+		}
+	})
 }
