@@ -34,6 +34,10 @@ type options struct {
 // It is no measure of speed: it tells a hang from a slow machine.
 const patience = 2 * time.Minute
 
+// maxWait is how long a stream waits for memory. Streams that sort wait for each other's
+// memory: the first one that has waited for so long fails, and so frees its own.
+const maxWait = time.Second
+
 // callTimeout is longer than patience, so that a call that hangs is found as a hang.
 const callTimeout = 2 * patience
 
@@ -134,7 +138,7 @@ func (s *storm) blow(ctx context.Context, o options, seed uint64, scratch string
 func (s *storm) within(ctx context.Context, o options, seed uint64) {
 	s.setting.options.Logger = slog.New(s.log)
 	s.setting.options.Timeouts = retry.Timeouts{Call: callTimeout, Stall: callTimeout}
-	s.setting.options.Pressure = budget.Pressure{MaxWait: callTimeout}
+	s.setting.options.Pressure = budget.Pressure{MaxWait: maxWait}
 	var err error
 	if s.host, err = host.New(s.setting.options); err != nil {
 		s.fault("%w", err)

@@ -49,8 +49,8 @@ const module = "github.com/penstock-data/penstock/"
 // the number of processes.
 const (
 	hostMemory    = 24 << 20
-	processMemory = 8 << 20
-	moduleMemory  = 4 << 20
+	processMemory = 12 << 20
+	moduleMemory  = 8 << 20
 	streamMemory  = 3 << 20
 )
 
@@ -206,12 +206,13 @@ func (w *world) ask(ctx context.Context, uri, shop string) ([]question, error) {
 	byID := []sources.Sort{{Column: "id"}}
 	var all []question
 	for _, q := range []core.Query{
+		{Table: "orders"},
 		{Table: "orders", OrderBy: byID},
 		{Table: "orders", OrderBy: byID, Limit: 300, Where: sources.Not{Predicate: sources.Comparison{Column: "id", Op: sources.OpLt, Value: sources.Int(100)}}},
-		{Table: "orders", OrderBy: byID, Load: loads("customer")},
+		{Table: "orders", Load: loads("customer")},
 		{Table: "customers", OrderBy: byID, Load: loads("orders")},
+		{Table: "order_lines"},
 		{Table: "order_lines", OrderBy: []sources.Sort{{Column: "order_id"}, {Column: "line"}}},
-		{Table: "products"},
 	} {
 		stream, err := source.Stream(ctx, q, core.Options{})
 		if err != nil {
