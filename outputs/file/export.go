@@ -149,6 +149,9 @@ func (x *Export) readCheckpoint() error {
 	if err == nil && (was.Version != checkpointVersion || was.Bytes < 0 || was.Rows < 0) {
 		err = errors.New("another version of penstock wrote it")
 	}
+	if err == nil && was.Token == "" && !was.Complete { // Save writes none: the rows would be there twice
+		err = errors.New("it is damaged: it has no token")
+	}
 	if err != nil {
 		return fmt.Errorf("cannot read the checkpoint %s: %w; remove it to start again", o.Checkpoint, err)
 	}

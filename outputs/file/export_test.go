@@ -172,3 +172,36 @@ func TestExportRefuses(t *testing.T) {
 		t.Errorf("a directory: %v", err)
 	}
 }
+
+// FuzzCheckpoint checks that an export refuses a checkpoint, or continues at a place that the
+// checkpoint knows: one with rows or bytes also has the token of the rows that follow.
+func FuzzCheckpoint(f *testing.F) {
+	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"t","rows":2,"bytes":9}`))
+	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"","rows":2,"bytes":9}`))
+	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"t","rows":-2,"bytes":9}`))
+	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"complete":true}`))
+	f.Add([]byte(`{"version":1`))
+	dir := f.TempDir()
+	f.Chdir(dir)
+	o := ExportOptions{Output: "out.csv", Checkpoint: "c", Format: "csv", Limit: 4}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(o.Checkpoint, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := NewExport(o)
+		if err != nil {
+			var other *MismatchError
+			if !errors.As(err, &other) && !strings.Contains(err.Error(), "remove it to start again") {
+				t.Errorf("the error has no remedy: %v", err)
+			}
+			return
+		}
+		q, _ := x.Continue(core.Query{Limit: o.Limit})
+		if x.Offset() < 0 || q.Limit < 0 || q.Limit > o.Limit || x.Offset() > 0 && q.After == "" && !x.Complete() {
+			t.Errorf("%s continues at byte %d with %+v", text, x.Offset(), q)
+		}
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
