@@ -66,6 +66,12 @@ func FuzzReply(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, op := range []wire.Op{wire.OpCatalog, wire.OpPlan} {
+			r, err := wire.UnmarshalReply(op, b)
+			if err == nil && r.Err == nil && (op == wire.OpCatalog && r.Catalog == nil || op == wire.OpPlan && r.Plan == nil) {
+				t.Errorf("%s is answered by %+v", op, r)
+			}
+		}
 		first, err := wire.UnmarshalReply(wire.OpOpen, b)
 		if err != nil {
 			return
@@ -113,6 +119,48 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = drain(t, b)
 		_, _ = wire.UnmarshalSchema(b)
+	})
+}
+
+func FuzzRecord(f *testing.F) {
+	for rows := range 3 {
+		r := nested(memory.DefaultAllocator, rows)
+		b, err := wire.MarshalRecord(r)
+		r.Release()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		defer mem.AssertSize(t, 0)
+		first, err := wire.UnmarshalRecord(b, mem)
+		if err != nil {
+			if sources.KindOf(err) != sources.Invalid {
+				t.Errorf("%v is not invalid", err)
+			}
+			return
+		}
+		defer first.Release()
+		if b, err = wire.MarshalRecord(first); err != nil {
+			t.Fatalf("%v was taken and cannot be sent: %v", first, err)
+		}
+		second, err := wire.UnmarshalRecord(b, mem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Release()
+		if !first.Schema().Equal(second.Schema()) || first.NumRows() != second.NumRows() {
+			t.Fatalf("%v became %v", first, second)
+		}
+		for i, c := range first.Columns() {
+			for row := range min(c.Len(), 1000) {
+				if x, y := sources.ValueAt(c, row), sources.ValueAt(second.Column(i), row); x.String() != y.String() {
+					t.Errorf("column %d, row %d: %s became %s", i, row, x, y)
+				}
+			}
+		}
 	})
 }
 
