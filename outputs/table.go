@@ -1,6 +1,7 @@
 package outputs
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -111,21 +112,28 @@ func (t *tableEncoder) fit() {
 	if t.look.Width == 0 {
 		return
 	}
-	total := 2 * (len(t.widths) - 1)
-	for _, w := range t.widths {
-		total += w
+	room := t.look.Width - 2*(len(t.widths)-1)
+	// most is the largest width for which all columns fit, and rest how many of the
+	// wider ones have a character more.
+	total := func(most int) (sum int) {
+		for _, w := range t.widths {
+			sum += min(w, most)
+		}
+		return sum
 	}
-	for ; total > t.look.Width; total-- {
-		widest := 0
-		for i, w := range t.widths {
-			if w > t.widths[widest] {
-				widest = i
-			}
+	most := maxCell
+	for most > minCell && total(most) > room {
+		most--
+	}
+	rest := max(room-total(most), 0)
+	for i, w := range slices.Backward(t.widths) {
+		if w <= most {
+			continue
 		}
-		if t.widths[widest] <= minCell {
-			return
+		if t.widths[i] = most; rest > 0 {
+			t.widths[i]++
+			rest--
 		}
-		t.widths[widest]--
 	}
 }
 

@@ -38,11 +38,15 @@ func (c *checker) fault(kind Kind, format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 }
 
+// maxSuggestions bounds how many faults of a query name the nearest column, which is
+// compared with every column.
+const maxSuggestions = 5
+
 // column returns a column, or false if there is none.
 func (c *checker) column(name, where string) (arrow.Field, bool) {
 	i := c.table.Column(name)
 	if i < 0 {
-		err := c.table.NoColumn(name)
+		err := c.table.noColumn(name, len(c.faults) < maxSuggestions)
 		c.fault(err.Kind, "%s: %w", where, err.Err)
 		return arrow.Field{}, false
 	}
@@ -57,11 +61,13 @@ func (c *checker) can(a Capability, what string, asked bool) {
 
 func (c *checker) query(q *Query) {
 	c.can(CapProject, "columns", q.Columns != nil)
-	for i, name := range q.Columns {
+	seen := make(map[string]bool, len(q.Columns))
+	for _, name := range q.Columns {
 		c.column(name, "columns")
-		if slices.Contains(q.Columns[:i], name) {
+		if seen[name] {
 			c.fault(Invalid, "columns: %q is there twice", name)
 		}
+		seen[name] = true
 	}
 	for _, p := range Conjuncts(q.Where) {
 		before := len(c.faults)
@@ -154,11 +160,18 @@ func (c *Catalog) tableNames() []string {
 
 // NoColumn returns the error for a name that is no column of the table: of kind [Denied]
 // for one of [Table.Denied], otherwise [NotFound].
-func (t *Table) NoColumn(name string) *Error {
+func (t *Table) NoColumn(name string) *Error { return t.noColumn(name, true) }
+
+// noColumn is NoColumn. With nearest, it names the nearest column.
+func (t *Table) noColumn(name string, nearest bool) *Error {
 	if reason, ok := t.Denied[name]; ok {
 		return NewError(Denied, "", "", fmt.Errorf("column %q may not be read: %s", name, reason))
 	}
-	return NewError(NotFound, "", "", fmt.Errorf("there is no column %q%s", name, Suggest(name, t.columns())))
+	suggestion := ""
+	if nearest {
+		suggestion = Suggest(name, t.columns())
+	}
+	return NewError(NotFound, "", "", fmt.Errorf("there is no column %q%s", name, suggestion))
 }
 
 func (t *Table) columns() []string {

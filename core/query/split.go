@@ -72,10 +72,17 @@ func Split(catalog *sources.Catalog, q sources.Query, pushdown bool) (*sources.T
 // columnsFor returns the columns that a scan must return for a residual: those of
 // the result, followed by those that only its predicate and its order use.
 func columnsFor(r Residual) []string {
+	if r.Where == nil && len(r.OrderBy) == 0 {
+		return slices.Clone(r.Columns)
+	}
 	columns := slices.Clone(r.Columns)
+	has := make(map[string]bool, len(columns))
+	for _, column := range columns {
+		has[column] = true
+	}
 	add := func(column string) {
-		if !slices.Contains(columns, column) {
-			columns = append(columns, column)
+		if !has[column] {
+			columns, has[column] = append(columns, column), true
 		}
 	}
 	sources.Leaves(r.Where, func(p sources.Predicate) {
