@@ -103,7 +103,7 @@ func open(c sources.Config) (sources.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSource(root.FS(), pattern, o)
+	s, err := newSource(rootFS{root.FS(), root}, pattern, o)
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}

@@ -143,4 +143,3 @@ func TestForeignIndex(t *testing.T) {
 	other := newDamagedIndex(t, q)
 	d.check("another index", other.good)
 }
-

@@ -47,7 +47,7 @@ type indexFile struct {
 // openIndex opens a stored index. It returns errBadIndex if the file is not an index
 // with that key, and a *[fs.PathError] if it cannot be opened.
 func openIndex(name string, key indexKey) (*indexFile, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|openWithoutWaiting, 0)
 	if err != nil {
 		return nil, err
 	}

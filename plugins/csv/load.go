@@ -23,8 +23,8 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			if info.IsDir() {
-				return nil, 0, fmt.Errorf("%s is a directory", name)
+			if err := checkRegular(name, info); err != nil {
+				return nil, 0, err
 			}
 			f.state, f.size = stateOf(info), info.Size()
 		}

@@ -258,15 +258,12 @@ func (s *source) openFile(ctx context.Context, f *tableFile, d dialect) (*input,
 	if f.onePass != nil {
 		return f.onePass.open(ctx, d)
 	}
-	file, err := s.fsys.Open(f.name)
+	file, info, err := openRegular(s.fsys, f.name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
-	if err == nil && stateOf(info).contents() != f.state.contents() {
+	if stateOf(info).contents() != f.state.contents() {
 		err = sources.Errorf(sources.Unavailable, "", "", "%s has changed since the source was opened: open the source again", f.name)
-	}
-	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	in, err := newInput(ctx, file, f.name, d)

@@ -3,9 +3,7 @@ package csv
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -100,13 +98,9 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 }
 
 // asInvalid returns an unclassified error as one of kind Invalid, unless it is one
-// of the operating system.
+// of the operating system; see [systemError].
 func asInvalid(err error) error {
-	if kind := sources.KindOf(err); kind != sources.Internal {
-		return err
-	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if err = systemError(err); sources.KindOf(err) != sources.Internal {
 		return err
 	}
 	return sources.NewError(sources.Invalid, "", "", err)
