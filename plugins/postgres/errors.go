@@ -120,7 +120,7 @@ func kindOf(code string) sources.Kind {
 		return sources.Denied
 	case "53", "54":
 		return sources.Exhausted
-	case "21", "22", "23", "25", "2F", "38", "39", "42", "44", "0A", "P0":
+	case "21", "22", "23", "25", "2F", "38", "39", "42", "44", "55", "0A", "P0":
 		return sources.Invalid
 	}
 	return sources.Internal

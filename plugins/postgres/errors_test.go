@@ -25,6 +25,7 @@ CREATE FUNCTION writes(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT IN
 CREATE VIEW written AS SELECT writes(i) AS i FROM n;
 CREATE FUNCTION sets(i int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('TimeZone', 'Asia/Tokyo', false); PERFORM set_config('DateStyle', 'SQL', false); RETURN i; END $$;
 CREATE VIEW changes AS SELECT sets(i) AS i, ('2020-01-01 00:00+00'::timestamptz + i * interval '1 day')::text AS s FROM n WHERE i < 3;
+CREATE MATERIALIZED VIEW unready AS SELECT i FROM n WITH NO DATA;
 CREATE TABLE ranges (r tstzrange); INSERT INTO ranges VALUES ('[2020-01-01 00:00+00,)');`)
 	_, ses := open(t, uri, sources.Limits{Rows: 100})
 	for _, c := range []struct {
@@ -35,6 +36,7 @@ CREATE TABLE ranges (r tstzrange); INSERT INTO ranges VALUES ('[2020-01-01 00:00
 	}{
 		{"divides", 700, sources.Invalid, "division by zero (SQLSTATE 22012)"},
 		{"raises", 800, sources.Invalid, "no 900 here (SQLSTATE P0001)"},
+		{"unready", 0, sources.Invalid, "Use the REFRESH MATERIALIZED VIEW command"},
 		{"written", 0, sources.Invalid, "cannot execute INSERT in a read-only transaction"},
 	} {
 		got, err := rowsOf(ses.Scan(t.Context(), &sources.Query{Table: c.view}))
