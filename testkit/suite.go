@@ -178,6 +178,11 @@ func (s *suite) checkCatalog() error {
 			}
 			columns[f.Name] = true
 		}
+		for c := range t.Denied {
+			if columns[c] {
+				fault("table %s has the column %q, which may not be read", t.Name, c)
+			}
+		}
 		checkMeanings(t, fault)
 		has("the key", t.Name, t.Key)
 		for _, u := range t.Unique {
