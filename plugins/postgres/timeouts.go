@@ -30,7 +30,7 @@ func (s *source) setClientCheck(ctx context.Context, conn *pgx.Conn) error {
 	case err != nil:
 		return err
 	}
-	s.checkClient = tag.RowsAffected() > 0
+	s.checkClient = s.checkClient || tag.RowsAffected() > 0 // an earlier attempt may have set it
 	return nil
 }
 
