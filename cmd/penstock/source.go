@@ -27,6 +27,7 @@ const sourceHelp = `SOURCE is one of
   csv:DIR, csv:FILE, 'csv:DIR/*.csv'   CSV files, each a table named after the file, with types and keys from a datapackage.json beside them;
                                        options follow a ?, as in 'csv:FILE?header=false&delimiter=tab';
                                        csv:- is standard input, the table stdin;
+                                       '?table=NAME&union=names' reads all files as one table;
                                        '?relation=TABLE.COLUMN->TABLE.COLUMN' declares a relation, here and for postgres
   postgres://USER:PASSWORD@HOST/DB     a PostgreSQL database; options follow a ?, as in ?schema=sales&special=null;
                                        missing parts come from PGHOST and the like, a service file or a password file

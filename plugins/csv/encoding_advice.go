@@ -1,7 +1,6 @@
 package csv
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -49,7 +48,7 @@ func (s *source) adviseEncoding(ctx context.Context, t *table, f *tableFile, in 
 // are characters, and none of them is one that text does not have.
 type encodingTrial struct {
 	bytes   int64
-	nul     bool  // there is a zero byte
+	control bool  // there is a control character that text does not have, such as zero
 	c1      bool  // there is a byte that is a control character in Latin-1
 	missing bool  // there is a byte that windows-1252 does not define
 	valid   int64 // characters beyond ASCII in UTF-8
@@ -79,7 +78,6 @@ func newEncodingTrial(delimiter byte) *encodingTrial {
 // add tries further bytes.
 func (t *encodingTrial) add(b []byte) {
 	t.bytes += int64(len(b))
-	t.nul = t.nul || bytes.IndexByte(b, 0) >= 0
 	for _, w := range t.wide {
 		w.add(b)
 	}
@@ -88,6 +86,7 @@ func (t *encodingTrial) add(b []byte) {
 	for ; i < len(t.rest); i++ {
 		c := t.rest[i]
 		if c < utf8.RuneSelf {
+			t.control = t.control || isControl(rune(c))
 			continue
 		}
 		if c < 0xa0 {
@@ -124,7 +123,7 @@ func (w *wideTrial) add(b []byte) {
 		if size == 0 {
 			break
 		}
-		if size < 0 || r == 0 || r == 0xfffe || r == 0xffff {
+		if size < 0 || isControl(r) || r == 0xfffe || r == 0xffff {
 			w.fails = true
 			return
 		}
@@ -140,7 +139,7 @@ func (t *encodingTrial) names() (names []string) {
 		return nil
 	}
 	cut := t.bytes >= adviceBytes // a character may be cut
-	if t.invalid == 0 && (len(t.rest) == 0 || cut) && !t.nul {
+	if t.invalid == 0 && (len(t.rest) == 0 || cut) && !t.control {
 		return []string{"utf-8"}
 	}
 	for _, w := range t.wide {
@@ -148,7 +147,7 @@ func (t *encodingTrial) names() (names []string) {
 			names = append(names, w.decoder.encoding.String())
 		}
 	}
-	if t.nul {
+	if t.control {
 		return names
 	}
 	if !t.missing {
@@ -172,7 +171,7 @@ func (t *encodingTrial) advice(declared bool) string {
 		return "set encoding=NAME, where NAME is one of " + strings.Join(encodingNames, ", ")
 	case len(names) == 0:
 		return fmt.Sprintf("convert the file to UTF-8: no encoding that can be set reads it (%s)", tried)
-	case t.valid > t.invalid && !t.nul && names[0] != "utf-8":
+	case t.valid > t.invalid && names[0] != "utf-8":
 		return fmt.Sprintf("repair the file: it has %s in UTF-8, and %s that %s not (%s); encoding=%s would read all of them as other characters",
 			counted(int(t.valid), "character"), counted(int(t.invalid), "byte"), isOrAre(t.invalid), tried, names[0])
 	}
@@ -184,6 +183,12 @@ func (t *encodingTrial) advice(declared bool) string {
 		return fmt.Sprintf("%s, which reads the file (%s)", text, tried)
 	}
 	return fmt.Sprintf("%s, which read the file alike (%s)", text, tried)
+}
+
+// isControl reports whether text does not have a character: controls other than white
+// space, and the end of a file on DOS.
+func isControl(r rune) bool {
+	return r < ' ' && (r < '\t' || r > '\r') && r != 0x1a || r == 0x7f
 }
 
 func isOrAre(n int64) string {

@@ -172,6 +172,7 @@ func TestEncodingAdvice(t *testing.T) {
 		"UTF-16":            {utf16("a,b\n1,2\n", true)[2:], "", "set encoding=utf-16be, which reads the file", []string{"utf-16be"}},
 		"the other UTF-16":  {utf16("a,b\n1,2\n", false)[2:], "", "set encoding=utf-16le, which reads the file", []string{"utf-16le"}},
 		"zero bytes":        {"a\x00,b\n1,2\n\x00\x00", "", "convert the file to UTF-8: no encoding that can be set reads it", nil},
+		"a picture":         {"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "", "convert the file to UTF-8: no encoding that can be set reads it", nil},
 		"damaged UTF-8":     {"a,b\n1,é\n2,ö\n3,x\xff\n", "", "repair the file: it has 2 characters in UTF-8, and 1 byte that is not (tried on all of it); encoding=windows-1252 would read all of them as other characters", []string{"windows-1252"}},
 		"not windows-1252":  {"a,b\n1,\xc3\x81\n", "windows-1252", "set encoding=utf-8, which reads the file", []string{"utf-8"}},
 		"not UTF-16":        {"a,b\n1,\xdc\xe4\xdc\xe4\n", "utf-16be", "set encoding=windows-1252 or latin-1, which read the file alike", []string{"latin-1"}},
