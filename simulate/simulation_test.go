@@ -25,6 +25,7 @@ import (
 type simulation struct {
 	world   world
 	started time.Time
+	source  *source // one for all streams, as they share scans of the same source only
 	catalog *sources.Catalog
 	pool    chan struct{} // has an element for each open session; nil if any number may be open
 	budget  *budget.Budget
@@ -135,7 +136,7 @@ func (s *simulation) run() {
 // build makes the source, the cache, and the host or what stands for it.
 func (s *simulation) build() (err error) {
 	w := s.world
-	s.catalog = w.newCatalog(s.dataLocked(1))
+	s.source, s.catalog = &source{s}, w.newCatalog(s.dataLocked(1))
 	if w.Source.Sessions > 0 {
 		s.pool = make(chan struct{}, w.Source.Sessions)
 	}
@@ -148,7 +149,7 @@ func (s *simulation) build() (err error) {
 		breaker.Failures = -1
 	}
 	if w.Host {
-		o := host.Options{Sources: map[string]sources.Open{"sim": func(context.Context, sources.Config) (sources.Source, error) { return &source{s}, nil }}, Memory: memory, Breaker: breaker, PluginPath: []string{}}
+		o := host.Options{Sources: map[string]sources.Open{"sim": func(context.Context, sources.Config) (sources.Source, error) { return s.source, nil }}, Memory: memory, Breaker: breaker, PluginPath: []string{}}
 		if c := w.Cache; c != nil {
 			o.Cache = &host.Cache{MaxBytes: c.MaxBytes, MaxEntries: c.MaxEntries, TTL: milliseconds(c.TTL)}
 		}
@@ -181,7 +182,7 @@ func (s *simulation) open(ctx context.Context, q core.Query, o core.Options) (*c
 	if s.host != nil {
 		return s.opened.Stream(ctx, q, o)
 	}
-	return core.Open(ctx, &source{s}, q, o, core.Resources{Budget: s.budget, Breaker: s.breaker, Cache: s.cache, SourceID: sourceID})
+	return core.Open(ctx, s.source, q, o, core.Resources{Budget: s.budget, Breaker: s.breaker, Cache: s.cache, SourceID: sourceID})
 }
 
 // happen makes an event happen.
@@ -304,7 +305,7 @@ func (s *simulation) end() {
 	case s.host != nil:
 		err = s.host.Close()
 	case s.cache != nil:
-		err = errors.Join(s.cache.Close(), (&source{s}).Close())
+		err = errors.Join(s.cache.Close(), s.source.Close())
 	}
 	if err != nil {
 		s.checkClosing("the end", err)
