@@ -32,24 +32,32 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 	if err != nil {
 		return nil, err
 	}
-	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
-	catalog, err := retrying.Catalog(ctx)
+	ctx, stop := o.Timeouts.StreamContext(ctx)
+	p, c, err := open(ctx, stop, source, q, o, r)
 	if err != nil {
-		return nil, err
-	}
-	p, err := compile(catalog, q, o, r.limit(o))
-	if err != nil {
-		return nil, err
-	}
-	mem, err := p.admit(ctx, r.Budget)
-	if err != nil {
-		return nil, err
-	}
-	c, err := p.connect(ctx, retrying, source, r, mem)
-	if err != nil {
+		stop(nil)
 		return nil, err
 	}
 	return newStream(p, c, r.Observer, started), nil
+}
+
+// open plans and connects a stream whose context is ctx, and which stop ends.
+func open(ctx context.Context, stop context.CancelCauseFunc, source sources.Source, q Query, o Options, r Resources) (*plan, *connection, error) {
+	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
+	catalog, err := retrying.Catalog(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := compile(catalog, q, o, r.limit(o))
+	if err != nil {
+		return nil, nil, err
+	}
+	mem, err := p.admit(ctx, r.Budget)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := p.connect(ctx, stop, retrying, source, r, mem)
+	return p, c, err
 }
 
 // admit returns the stream's budget once its floor is reserved, the memory with which
@@ -82,15 +90,15 @@ type connection struct {
 }
 
 // connect makes the parts of a stream, looks the query up in the cache, and begins the
-// sessions that the stream needs. It takes over the budget mem. source is the stream's
-// own, which retries; shared is the one below it that streams have in common.
-func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) (*connection, error) {
+// sessions that the stream needs. It takes over the budget mem. ctx is the stream's
+// context, which stop ends. source is the stream's own, which retries; shared is the one
+// below it that streams have in common.
+func (p *plan) connect(ctx context.Context, stop context.CancelCauseFunc, source *retry.Source, shared sources.Source, r Resources, mem *budget.Budget) (*connection, error) {
 	env := sources.Env{Page: p.parallel.page, FlushAfter: p.options.FlushAfter, Stream: p.options.Name, MaxScans: p.parallel.scans(p.related())}
 	session := cache.NewSession(source, shared, p.table, env, mem)
 	accounts := budget.NewAccounts(mem, session)
 	pressure := budget.NewBackpressure(mem, accounts, env.Page, p.options.ChunkRows, p.options.Pressure, r.Observer.Level)
-	streamCtx, stop := p.options.Timeouts.StreamContext(ctx)
-	loader := relation.NewLoader(streamCtx, relation.LoaderConfig{
+	loader := relation.NewLoader(ctx, relation.LoaderConfig{
 		Tree: p.tree, Session: session, Query: p.pushed, Scanned: p.scanned, Pressure: pressure, Cache: r.user(p.options, p.identity), ReadAhead: p.options.ReadAhead,
 	})
 	use := r.user(p.options, p.identity)
@@ -114,7 +122,7 @@ func (p *plan) connect(ctx context.Context, source *retry.Source, shared sources
 		err = loader.Connect(ctx)
 	}
 	c := &connection{
-		ctx: streamCtx, stop: stop, table: p.table.Name, budget: mem, accounts: accounts, pressure: pressure,
+		ctx: ctx, stop: stop, table: p.table.Name, budget: mem, accounts: accounts, pressure: pressure,
 		source: source, session: session, reader: reader, loader: loader,
 	}
 	if err == nil {
