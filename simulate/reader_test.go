@@ -124,7 +124,11 @@ func (s *simulation) read(ctx context.Context, number int) {
 	for i := range 1 + r.Restarts {
 		a.name, a.opened = fmt.Sprintf("r%d/%d", number, i), time.Now()
 		var ended bool
-		if token, ended = a.read(ctx, token); ended {
+		token, ended = a.read(ctx, token)
+		if took := time.Since(a.opened); r.Timeout > 0 && took > milliseconds(r.Timeout)+promptly && !s.world.late() {
+			s.wrong("%s: it took %s, but its timeout is %d ms", a.name, took, r.Timeout)
+		}
+		if ended {
 			return
 		}
 		s.mu.Lock()
