@@ -165,14 +165,42 @@ func (s *simulation) build() (err error) {
 	}
 	s.breaker = retry.NewBreaker(breaker)
 	if c := w.Cache; c != nil {
-		o := cache.Options{Budget: s.budget, MaxBytes: c.MaxBytes, MaxEntries: c.MaxEntries, TTL: milliseconds(c.TTL)}
 		if c.Store {
 			s.store = newStore(s)
-			o.Store = s.store
 		}
-		s.cache, err = cache.New(o)
+		s.cache, err = s.newCache()
 	}
 	return err
+}
+
+// newCache returns a cache for the engine alone.
+func (s *simulation) newCache() (*cache.Cache, error) {
+	c := s.world.Cache
+	o := cache.Options{Budget: s.budget, MaxBytes: c.MaxBytes, MaxEntries: c.MaxEntries, TTL: milliseconds(c.TTL)}
+	if s.store != nil {
+		o.Store = s.store
+	}
+	return cache.New(o)
+}
+
+// restart closes the cache, which streams may still use, and makes another one with the
+// same store, as a program does that starts again.
+func (s *simulation) restart() {
+	if s.host != nil || s.cache == nil {
+		return
+	}
+	next, err := s.newCache()
+	if err != nil {
+		s.wrong("restart: %v", err)
+		return
+	}
+	s.mu.Lock()
+	old := s.cache
+	s.cache = next
+	s.mu.Unlock()
+	if err := old.Close(); err != nil {
+		s.wrong("restart: %v", err)
+	}
 }
 
 var sourceID = query.Identify("simulated")
@@ -182,7 +210,10 @@ func (s *simulation) open(ctx context.Context, q core.Query, o core.Options) (*c
 	if s.host != nil {
 		return s.opened.Stream(ctx, q, o)
 	}
-	return core.Open(ctx, s.source, q, o, core.Resources{Budget: s.budget, Breaker: s.breaker, Cache: s.cache, SourceID: sourceID})
+	s.mu.Lock()
+	r := core.Resources{Budget: s.budget, Breaker: s.breaker, Cache: s.cache, SourceID: sourceID}
+	s.mu.Unlock()
+	return core.Open(ctx, s.source, q, o, r)
 }
 
 // happen makes an event happen.
@@ -205,9 +236,14 @@ func (s *simulation) happen(e happened) {
 			s.changes = append(s.changes, moment{time.Now(), s.version})
 			s.mu.Unlock()
 		}
+	case "restart":
+		s.restart()
 	case "invalidate":
-		if s.cache != nil {
-			s.cache.Clear()
+		s.mu.Lock()
+		held := s.cache
+		s.mu.Unlock()
+		if held != nil {
+			held.Clear()
 			s.mu.Lock()
 			s.changes = append(s.changes, moment{time.Now(), -1})
 			s.mu.Unlock()
@@ -306,6 +342,9 @@ func (s *simulation) end() {
 		err = s.host.Close()
 	case s.cache != nil:
 		err = errors.Join(s.cache.Close(), s.source.Close())
+		if s.store != nil {
+			s.store.end()
+		}
 	}
 	if err != nil {
 		s.checkClosing("the end", err)

@@ -94,7 +94,7 @@ type fault struct {
 // happened is an event at a point in time.
 type happened struct {
 	At     int    `json:",omitempty"`
-	What   string // change, invalidate, press, pause, or what ends a reader: cancel, close, abort
+	What   string // change, invalidate, press, pause, restart, or what ends a reader: cancel, close, abort
 	Reader int    `json:",omitempty"`
 	For    int    `json:",omitempty"`
 	Bytes  int    `json:",omitempty"`
@@ -143,6 +143,9 @@ func newWorld(seed uint64) world {
 		alike = next
 		w.Readers = append(w.Readers, next)
 	}
+	if one(r, 6) {
+		w.cached(r)
+	}
 	if one(r, 3) {
 		w.change(r)
 	}
@@ -169,6 +172,25 @@ func (w *world) change(r *rand.Rand) {
 	}
 	for range 1 + r.IntN(4) {
 		w.Events = append(w.Events, happened{At: r.IntN(150), What: "change"})
+	}
+}
+
+// cached makes the readers of a world read the same rows, again and again, with what
+// makes cached rows outdated.
+func (w *world) cached(r *rand.Rand) {
+	w.Cache = &caching{TTL: pick(r, 20, 50, 200, 0), Store: !w.Host && one(r, 2), Forgetful: one(r, 2)}
+	w.Source.Silent, w.Source.Slow, w.Rows = one(r, 2), pick(r, 2, 20), max(w.Rows, 7)
+	for len(w.Readers) < 4 {
+		w.Readers = append(w.Readers, newReader(r))
+	}
+	first := reader{Table: w.Readers[0].Table, Below: w.Readers[0].Below, Order: w.Readers[0].Order}
+	for i := range w.Readers {
+		next := &w.Readers[i]
+		next.At, next.Table, next.Columns, next.Below, next.Order, next.Limit, next.Load, next.Optional = r.IntN(400), first.Table, nil, first.Below, first.Order, 0, "", ""
+		next.Mode, next.Parallel, next.NoPushdown = pick[uint8](r, 0, 0, 0, 1), 0, false
+	}
+	for range 1 + r.IntN(3) {
+		w.Events = append(w.Events, happened{At: r.IntN(300), What: pick(r, "invalidate", "restart")})
 	}
 }
 
@@ -230,7 +252,7 @@ func newFault(r *rand.Rand) fault {
 }
 
 func newEvent(r *rand.Rand, w world) happened {
-	e := happened{At: r.IntN(150), What: pick(r, "cancel", "abort", "pause", "pause", "close", "press", "invalidate"), Reader: r.IntN(len(w.Readers))}
+	e := happened{At: r.IntN(150), What: pick(r, "cancel", "abort", "pause", "pause", "close", "press", "invalidate", "restart"), Reader: r.IntN(len(w.Readers))}
 	switch e.What {
 	case "pause":
 		e.For = 1 + r.IntN(100)
