@@ -255,7 +255,7 @@ func newEvent(r *rand.Rand, w world) happened {
 	e := happened{At: r.IntN(150), What: pick(r, "cancel", "abort", "pause", "pause", "close", "press", "invalidate", "restart"), Reader: r.IntN(len(w.Readers))}
 	switch e.What {
 	case "pause":
-		e.For = 1 + r.IntN(100)
+		e.For = pick(r, 1+r.IntN(100), 1+r.IntN(100), 5000)
 	case "press":
 		e.For, e.Bytes = r.IntN(100), 1<<(9+r.IntN(11))
 	}
