@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -203,6 +204,9 @@ func (s *simulation) restart() {
 	}
 }
 
+// longRuns are the texts of wide rows.
+var longRuns = regexp.MustCompile("x{20,}")
+
 var sourceID = query.Identify("simulated")
 
 // open opens a stream, through the host if there is one.
@@ -380,7 +384,7 @@ func (s *simulation) wrong(format string, args ...any) {
 }
 
 func (s *simulation) wrongLocked(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := longRuns.ReplaceAllStringFunc(fmt.Sprintf(format, args...), func(run string) string { return fmt.Sprintf("x*%d", len(run)) })
 	if !slices.Contains(s.faults, text) {
 		s.faults = append(s.faults, text)
 	}
