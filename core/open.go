@@ -112,7 +112,8 @@ func (p *plan) connect(ctx context.Context, stop context.CancelCauseFunc, source
 	if err == nil {
 		reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
 			Cache: use, Session: session, Query: p.pushed, Parent: r.Budget,
-			Consistent: p.related(), Partitioned: p.parallel.workers > 0,
+			// Tokens have the state of the data that this session sees.
+			Consistent: p.related() || len(p.start.states) > 0, Partitioned: p.parallel.workers > 0,
 			Scan: func(ctx context.Context) sources.Batches {
 				return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
 			},

@@ -194,3 +194,34 @@ func TestStateOfData(t *testing.T) {
 		})
 	}
 }
+
+// renewed is a source whose sessions each see another state of the data: the ids of the
+// session with number n begin at 1000 n.
+type renewed struct {
+	t *testing.T
+	sources.Source
+	sessions int
+}
+
+func (r *renewed) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
+	r.sessions++
+	state := fmt.Sprint("state ", r.sessions)
+	source := &replanned{coretest.NumberedFrom(r.t, 100, 1000*r.sessions), func(_ *sources.Query, plan *sources.Plan) { plan.State, plan.Version = state, state }}
+	return source.Begin(ctx, env)
+}
+
+// TestTokensOfTheSessionThatReads tests that tokens have the state of the data that the
+// rows come from, also if streams could share a scan, which has a session of its own.
+func TestTokensOfTheSessionThatReads(t *testing.T) {
+	source := &renewed{t: t, Source: coretest.Numbered(t, 100)}
+	r := coretest.WithCache(coretest.NewCache(t, cache.Options{}), nil)
+	stream := coretest.Open(t, source, core.Query{Table: "items"}, core.Options{Tokens: true}, r)
+	got, err := coretest.IDs(stream)
+	if err != nil || !slices.Equal(got, coretest.IDRange(1000, 1100)) {
+		t.Errorf("the rows are not those of the session whose state the tokens have: %v, %v", got, err)
+	}
+	_, err = core.Open(t.Context(), source, core.Query{Table: "items", After: stream.Receipt().Token}, core.Options{}, r)
+	if !errors.Is(err, core.ErrOtherSnapshot) {
+		t.Errorf("resumed in another state: %v", err)
+	}
+}

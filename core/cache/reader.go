@@ -103,8 +103,8 @@ type ReaderConfig struct {
 	// Scan reads the pages of Query in the stream's own session.
 	Scan   func(ctx context.Context) sources.Batches
 	Parent *budget.Budget // parent of the budget of a shared scan; nil means none
-	// Consistent requires that rows and later look-ups come from one session, and
-	// so from one snapshot. Such a stream does not use shared scans.
+	// Consistent requires that what Session plans, the rows and later look-ups come from
+	// one session, and so from one snapshot. Such a stream does not use shared scans.
 	Consistent bool
 	// Partitioned means that Scan reads partitions, which changes the order of the
 	// rows. Such a stream does not use shared scans, and its results have keys of
