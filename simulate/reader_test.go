@@ -106,6 +106,7 @@ type attempt struct {
 	reader reader
 	name   string
 	opened time.Time
+	first  time.Time // when the stream that read the first of rows was opened
 
 	rows     []string // all that the reader has, also of earlier attempts
 	sum      digest.Digest
@@ -123,6 +124,9 @@ func (s *simulation) read(ctx context.Context, number int) {
 	token := core.Token("")
 	for i := range 1 + r.Restarts {
 		a.name, a.opened = fmt.Sprintf("r%d/%d", number, i), time.Now()
+		if token == "" {
+			a.first = a.opened
+		}
 		var ended bool
 		token, ended = a.read(ctx, token)
 		if took := time.Since(a.opened); r.Timeout > 0 && took > milliseconds(r.Timeout)+promptly && !s.world.late() {
@@ -159,6 +163,9 @@ func (a *attempt) read(ctx context.Context, token core.Token) (_ core.Token, end
 	}
 	stream, err := a.open(ctx, q, o)
 	a.note("%s opened after row %d: %v", a.name, len(a.rows), err)
+	if token != "" && sources.KindOf(err) == sources.Invalid && a.world.changes() { // refused
+		return "", false
+	}
 	if err != nil {
 		a.explain(err)
 		return token, false
@@ -271,15 +278,15 @@ func (a *attempt) related(ctx context.Context, chunk *core.Chunk) {
 func (a *attempt) allowed() (all []*data) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	earliest := a.opened
+	earliest := a.first // all rows are of one version
 	if c := a.world.Cache; c != nil && a.world.Source.Silent && a.reader.Mode == uint8(cache.ModeUse) {
 		ttl := milliseconds(c.TTL)
 		if ttl == 0 {
 			ttl = cache.DefaultTTL
 		}
-		earliest = a.opened.Add(-ttl)
+		earliest = a.first.Add(-ttl)
 		for _, m := range a.changes {
-			if m.version < 0 && m.at.Before(a.opened) && m.at.After(earliest) {
+			if m.version < 0 && m.at.Before(a.first) && m.at.After(earliest) {
 				earliest = m.at
 			}
 		}

@@ -256,8 +256,13 @@ func (s *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, er
 		return nil, err
 	}
 	plan.Version, plan.Snapshot, plan.Rows = fmt.Sprint("version ", s.version), fmt.Sprint("version ", s.version), -1
+	if s.world.changes() { // the cursors are row numbers, which are never rejected
+		plan.State = plan.Version
+	}
 	if s.world.Source.Silent {
-		plan.Version = ""
+		if plan.Version = ""; plan.State != "" {
+			plan.State = fmt.Sprintf("session %p", s)
+		}
 	}
 	if s.world.Source.Without.Has(sources.CapSnapshot) {
 		plan.Snapshot = ""

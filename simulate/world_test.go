@@ -3,6 +3,7 @@ package simulate
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,7 +167,7 @@ func newWorld(seed uint64) world {
 func (w *world) change(r *rand.Rand) {
 	w.Source.Without &^= sources.CapSnapshot
 	for i := range w.Readers {
-		if w.Readers[i].Restarts = 0; w.Source.Silent {
+		if w.Source.Silent {
 			w.Readers[i].Load, w.Readers[i].Optional = "", ""
 		}
 	}
@@ -262,19 +263,18 @@ func newEvent(r *rand.Rand, w world) happened {
 	return e
 }
 
-// changes reports whether the tables may change. They do so only where a session sees
-// one point in time; what a resumed read or a related row of an old result is then, the
-// model does not say.
+// changes reports whether the tables change. They do so only where a session sees one
+// point in time; what a related row of an old result is then, the model does not say.
 func (w world) changes() bool {
 	if w.Source.Without.Has(sources.CapSnapshot) {
 		return false
 	}
 	for _, r := range w.Readers {
-		if r.Restarts > 0 || w.Source.Silent && r.Load+r.Optional != "" {
+		if w.Source.Silent && r.Load+r.Optional != "" {
 			return false
 		}
 	}
-	return true
+	return slices.ContainsFunc(w.Events, func(e happened) bool { return e.What == "change" })
 }
 
 // milliseconds returns a time of the world.
