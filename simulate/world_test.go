@@ -172,7 +172,11 @@ func (w *world) change(r *rand.Rand) {
 		}
 	}
 	for range 1 + r.IntN(4) {
-		w.Events = append(w.Events, happened{At: r.IntN(150), What: "change"})
+		at := r.IntN(150)
+		w.Events = append(w.Events, happened{At: at, What: "change"})
+		if w.Cache != nil && one(r, 3) { // as a program does that knows of the change
+			w.Events = append(w.Events, happened{At: at + r.IntN(10), What: "invalidate"})
+		}
 	}
 }
 
