@@ -154,8 +154,8 @@ var rules = map[string]rule{
 	"testkit/pgtest":          {may: []string{"github.com/jackc/pgx/v5..."}},
 	"chaos": {
 		may: []string{
-			module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
-			"github.com/jackc/pgx/v5",
+			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm", module + "/celfilter", module + "/chaos/unruly", module + "/testkit...",
+			module + "/plugins/csv", module + "/plugins/postgres", "github.com/jackc/pgx/v5", "golang.org/x/sys/unix",
 		},
 	},
 	"chaos/storm": {
@@ -163,7 +163,10 @@ var rules = map[string]rule{
 			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/testkit...", module + "/plugins/csv", module + "/plugins/postgres",
 		},
 	},
-	"simulate": {tests: []string{module + "/host"}},
+	"simulate":            {tests: []string{module + "/host"}},
+	"chaos/unruly":        {may: []string{arrow, module + "/sources", module + "/plugins/csv", module + "/testkit"}, never: heavyArrow},
+	"chaos/unruly/plugin": {may: []string{module + "/chaos/unruly", module + "/sources/serve"}},
+	"chaos/unruly/liar":   {},
 	"cmd/penstock": {
 		may: []string{
 			arrow, module + "/sources", module + "/sources/wall", module + "/core...", module + "/host", module + "/host/process", module + "/host/cachedir", module + "/wasm",
@@ -249,7 +252,7 @@ func TestImports(t *testing.T) {
 // testHelpers are the packages that only tests and commands may import, with the
 // commands that may.
 var testHelpers = map[string][]string{
-	module + "/testkit...":        {"chaos", "chaos/storm", "cmd/penstock", "core/internal/coretest", "host/testdata/walls", "testkit"},
+	module + "/testkit...":        {"chaos", "chaos/storm", "chaos/unruly", "cmd/penstock", "core/internal/coretest", "host/testdata/walls", "testkit"},
 	module + "/testkit/pgtest...": {"chaos", "chaos/storm"},
 }
 

@@ -13,8 +13,8 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(linked, walls...)
-	if len(os.Args) > 1 && os.Args[1] == "damage" {
-		os.Exit(damage(os.Args[2:]))
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		os.Exit(roles[os.Args[1]](os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }
@@ -22,9 +22,25 @@ func TestMain(m *testing.M) {
 // TestChaos makes a few runs with fixed seeds. make chaos makes many.
 func TestChaos(t *testing.T) {
 	var out strings.Builder
-	o := options{seed: 1, runs: 25, orders: 2000, patience: time.Minute, postgres: true}
-	if err := o.run(t.Context(), &out); err != nil {
+	o := options{seed: 1, runs: 25, orders: 2000, patience: 30 * time.Second, postgres: true}
+	if _, err := o.run(t.Context(), &out); err != nil {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// TestStoresAreUsed: what runs keep in directories is found there by later hosts. Otherwise
+// its damage could not show.
+func TestStoresAreUsed(t *testing.T) {
+	for _, name := range []string{"cache, damaged", "index, damaged"} {
+		var out strings.Builder
+		o := options{seed: 5, runs: 3, orders: 2000, patience: 30 * time.Second, only: name}
+		tallies, err := o.run(t.Context(), &out)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		if tallies[name].hits == 0 {
+			t.Errorf("%s: nothing was used\n%s", name, out.String())
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
@@ -24,36 +25,30 @@ type fault struct {
 	// begin prepares the run: the options of its host and the URI of its source. It adds
 	// what must be closed after the run to the plan's cleanup.
 	begin func(p *plan) error
-	// chunk is called at some of the chunks, while the consumer has the chunk.
-	chunk func(p *plan, ctx context.Context, source *host.Source) error
+	// chunk is called at some of the chunks, or at every one, while the consumer has it.
+	chunk      func(p *plan, ctx context.Context, m moment) error
+	everyChunk bool
+	// run makes the whole run. If it is nil, the run reads one stream.
+	run func(p *plan, ctx context.Context) outcome
+
+	harmless bool // the stream must be complete
+	anyRows  bool // the source may return any rows
 }
 
-func processes(p *plan) bool { return p.wall != host.InProcess }
+func sandboxed(p *plan) bool { return p.wall != host.InProcess }
 func inProcess(p *plan) bool { return p.wall == host.InProcess }
 func database(p *plan) bool  { return p.question.source == "postgres" }
 func anywhere(*plan) bool    { return true }
 
-var faults = []fault{
-	{name: "nothing", on: anywhere},
-	{name: "kill", on: processes, chunk: func(p *plan, _ context.Context, s *host.Source) error { return p.signal(s, syscall.SIGKILL) }},
-	{name: "crash", on: processes, chunk: func(p *plan, _ context.Context, s *host.Source) error { return p.signal(s, syscall.SIGSEGV) }},
-	{name: "stop", on: processes, chunk: func(p *plan, _ context.Context, s *host.Source) error { return p.signal(s, syscall.SIGSTOP) }},
-	{name: "unavailable", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return flaky(s, p.rng, func(yield func(sources.Batch, error) bool) {
-			yield(sources.Batch{}, sources.NewError(sources.Unavailable, "", "", errChaos))
-		})
-	})},
-	{name: "error", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return testkit.FailAfter(s, p.rng.IntN(6), sources.NewError(sources.Internal, "", "", errChaos))
-	})},
-	{name: "panic", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source { return testkit.PanicAfter(s, p.rng.IntN(6)) })},
-	{name: "hang", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return flakyHang(s, p.rng)
-	})},
-	{name: "slow", on: inProcess, begin: wrap(func(p *plan, s sources.Source) sources.Source {
-		return testkit.DelayEach(s, time.Duration(p.rng.IntN(3000))*time.Microsecond)
-	})},
-	{name: "terminate", on: database, chunk: func(p *plan, ctx context.Context, _ *host.Source) error {
+var faults = slices.Concat(streamFaults, sourceFaults, unrulyFaults, moduleFaults, hostFaults, storeFaults, exportFaults)
+
+// streamFaults happen to one stream.
+var streamFaults = []fault{
+	{name: "nothing", on: anywhere, harmless: true},
+	{name: "kill", on: sandboxed, chunk: func(p *plan, _ context.Context, m moment) error { return p.signal(m.source, syscall.SIGKILL) }},
+	{name: "crash", on: sandboxed, chunk: func(p *plan, _ context.Context, m moment) error { return p.signal(m.source, syscall.SIGSEGV) }},
+	{name: "stop", on: sandboxed, chunk: func(p *plan, _ context.Context, m moment) error { return p.signal(m.source, syscall.SIGSTOP) }},
+	{name: "terminate", on: database, chunk: func(p *plan, ctx context.Context, _ moment) error {
 		_, err := p.world.terminate(ctx)
 		return err
 	}},
@@ -73,21 +68,88 @@ var faults = []fault{
 	}},
 	{name: "corrupt frames", on: wrappable, begin: damaging(func(p *plan) string { return fmt.Sprint(1 + p.rng.IntN(255)) })},
 	{name: "truncated frames", on: wrappable, begin: damaging(func(*plan) string { return "cut" })},
-	{name: "consumer stalls", on: anywhere, chunk: func(p *plan, _ context.Context, _ *host.Source) error {
+	{name: "consumer stalls", on: anywhere, harmless: true, chunk: func(p *plan, _ context.Context, _ moment) error {
 		time.Sleep(time.Duration(p.rng.IntN(400)) * time.Millisecond)
 		return nil
 	}},
-	{name: "consumer breaks", on: anywhere, chunk: func(*plan, context.Context, *host.Source) error { return errLeave }},
-	{name: "consumer panics", on: anywhere, chunk: func(*plan, context.Context, *host.Source) error { panic(errLeave) }},
-	{name: "canceled", on: anywhere, chunk: func(p *plan, _ context.Context, _ *host.Source) error {
+	{name: "consumer breaks", on: anywhere, chunk: func(*plan, context.Context, moment) error { return errLeave }},
+	{name: "consumer panics", on: anywhere, chunk: func(*plan, context.Context, moment) error { panic(errLeave) }},
+	{name: "canceled", on: anywhere, chunk: func(p *plan, _ context.Context, _ moment) error {
 		p.cancel()
 		return nil
 	}},
+	{name: "paused", on: anywhere, harmless: true, chunk: func(p *plan, _ context.Context, m moment) error {
+		return p.pause(m.stream)
+	}},
+	{name: "paused and canceled", on: anywhere, chunk: func(p *plan, _ context.Context, m moment) error {
+		m.stream.Pause()
+		time.AfterFunc(time.Duration(p.rng.IntN(20))*time.Millisecond, p.cancel)
+		return nil
+	}},
+	{name: "resumed", on: anywhere, run: (*plan).resume},
 	{name: "little memory", on: anywhere, begin: func(p *plan) error {
 		p.memory = 16<<10 + p.rng.Int64N(1<<20)
 		return nil
 	}},
-	{name: "disk full", on: func(p *plan) bool { return p.world.penstock != "" && p.wall == host.Process }},
+}
+
+// pause pauses a stream, and resumes it from another goroutine after a while.
+func (p *plan) pause(s *core.Stream) error {
+	if !s.Pause() || s.Status() != core.StatusPaused {
+		return fmt.Errorf("the stream was told to pause, but its status is %s", s.Status())
+	}
+	chunks := s.Receipt().Chunks
+	time.AfterFunc(time.Duration(p.rng.IntN(30))*time.Millisecond, func() {
+		if now := s.Receipt().Chunks; now != chunks {
+			s.Cancel(fmt.Errorf("the stream went on while it was paused, from chunk %d to %d", chunks, now))
+		}
+		s.Resume()
+	})
+	return nil
+}
+
+// resume reads the rows by several streams, each of which begins at the token of the one
+// before.
+func (p *plan) resume(ctx context.Context) (o outcome) {
+	truth, err := p.world.answer(ctx, p.question)
+	if err != nil {
+		return outcome{wrong: err, category: isWrong}
+	}
+	source, end, err := p.openHost(ctx, p.uri, nil)
+	if end != nil {
+		defer end(&o)
+	}
+	rest := *truth
+	r := reading{plan: p, question: p.question, truth: &rest, options: p.options()}
+	if err != nil {
+		r.judge(&o, err)
+		return o
+	}
+	r.options.Tokens = true
+	r.question.optional = nil // their digests would not cover the rows before the token
+	var token core.Token
+	leaveAt := 1 + p.rng.IntN(4)
+	r.each = func(_ context.Context, n int, chunk *core.Chunk, _ *core.Stream) error {
+		if token = chunk.Token; n == leaveAt && token != "" {
+			return errLeave
+		}
+		return nil
+	}
+	for range 4 {
+		token = ""
+		o = r.read(ctx, source)
+		if o.wrong != nil || o.err != nil || o.whole || token == "" {
+			return o
+		}
+		rest.query.After = token
+		if limit := truth.query.Limit; limit > 0 {
+			if rest.query.Limit = limit - o.rows; rest.query.Limit == 0 {
+				return o
+			}
+		}
+		leaveAt += p.rng.IntN(8)
+	}
+	return o
 }
 
 // wrappable reports whether the plugin of a run is an executable that a wrapper can
@@ -104,83 +166,6 @@ func (p *plan) signal(s *host.Source, signal syscall.Signal) error {
 		}
 	}
 	return nil
-}
-
-// wrap returns a begin function that applies change to the run's linked sources.
-func wrap(change func(*plan, sources.Source) sources.Source) func(*plan) error {
-	return func(p *plan) error {
-		for name, open := range linked {
-			p.linked[name] = func(ctx context.Context, c sources.Config) (sources.Source, error) {
-				s, err := open(ctx, c)
-				if err != nil {
-					return nil, err
-				}
-				return change(p, s), nil
-			}
-		}
-		return nil
-	}
-}
-
-// flaky returns a source some of whose scans call end after a few pages, instead of
-// yielding the rest. The choices come from rng.
-func flaky(s sources.Source, rng *rand.Rand, end func(yield func(sources.Batch, error) bool)) sources.Source {
-	plan := choices(rng)
-	return testkit.Wrap(s, func(_ context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
-		return func(yield func(sources.Batch, error) bool) {
-			left := plan()
-			for page, err := range scan {
-				if left == 0 {
-					end(yield)
-					return
-				}
-				left--
-				if !yield(page, err) {
-					return
-				}
-			}
-		}
-	})
-}
-
-// flakyHang returns a source some of whose scans hang after a few pages, until their
-// context ends.
-func flakyHang(s sources.Source, rng *rand.Rand) sources.Source {
-	plan := choices(rng)
-	return testkit.Wrap(s, func(ctx context.Context, _ sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
-		return func(yield func(sources.Batch, error) bool) {
-			left := plan()
-			for page, err := range scan {
-				if left == 0 {
-					<-ctx.Done()
-					yield(sources.Batch{}, sources.NewError(sources.Canceled, "", "", context.Cause(ctx)))
-					return
-				}
-				left--
-				if !yield(page, err) {
-					return
-				}
-			}
-		}
-	})
-}
-
-// choices returns a function that returns, for each scan, the number of pages after which
-// it fails; less than 0 means never. Only the first 6 scans may fail. The function is
-// safe for concurrent use.
-func choices(rng *rand.Rand) func() int {
-	after := make(chan int, 6)
-	for range 6 {
-		after <- rng.IntN(5) - 1
-	}
-	return func() int {
-		select {
-		case n := <-after:
-			return n
-		default:
-			return -1
-		}
-	}
 }
 
 // damaging returns a begin function that makes this program start the run's plugin and

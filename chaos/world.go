@@ -15,7 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/chaos/unruly"
 	"github.com/penstock-data/penstock/host"
 	"github.com/penstock-data/penstock/host/process"
 	"github.com/penstock-data/penstock/plugins/csv"
@@ -27,7 +27,7 @@ import (
 	"github.com/penstock-data/penstock/wasm"
 )
 
-var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open}
+var linked = map[string]sources.Open{"csv": csv.Open, "postgres": postgres.Open, "unruly": unruly.Open}
 
 var walls = []wall.Wall{process.Wall(), wasm.Wall()}
 
@@ -38,14 +38,16 @@ type world struct {
 	plugins  string
 	penstock string // the command line; empty if it is not tested
 	module   bool
+	mounts   bool           // whether a child of this process may mount a file system
 	server   *pgtest.Server // nil without PostgreSQL
 	uri      string         // the address of the database
-	truth    map[string]core.Receipt
+	truths   map[string]*truth
+	exports  map[string][]byte // right outputs of the command line, by its arguments
 }
 
 // build returns a new world. The caller closes it.
 func build(ctx context.Context, o options) (w *world, err error) {
-	w = &world{module: o.modules, truth: map[string]core.Receipt{}}
+	w = &world{module: o.modules, truths: map[string]*truth{}, exports: map[string][]byte{}}
 	if w.dir, err = os.MkdirTemp("", "chaos"); err != nil {
 		return nil, err
 	}
@@ -54,6 +56,7 @@ func build(ctx context.Context, o options) (w *world, err error) {
 			err = errors.Join(err, w.close())
 		}
 	}()
+	w.mounts = exec.CommandContext(ctx, "unshare", "-rm", "true").Run() == nil
 	w.shop, w.plugins = filepath.Join(w.dir, "shop"), filepath.Join(w.dir, "plugins")
 	shop := testkit.Shop{Seed: 11, Orders: o.orders}
 	if err := os.Mkdir(w.shop, 0o777); err != nil {
@@ -66,7 +69,12 @@ func build(ctx context.Context, o options) (w *world, err error) {
 		return nil, err
 	}
 	if o.modules {
-		if err := compile(ctx, filepath.Join(w.plugins, "csv.wasm"), "plugins/csv/plugin", "GOOS=wasip1", "GOARCH=wasm"); err != nil {
+		for name, pkg := range map[string]string{"csv": "plugins/csv/plugin", "unruly": "chaos/unruly/plugin", "liar": "chaos/unruly/liar"} {
+			if err := compile(ctx, filepath.Join(w.plugins, name+".wasm"), pkg, "GOOS=wasip1", "GOARCH=wasm"); err != nil {
+				return nil, err
+			}
+		}
+		if err := w.prime(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +101,26 @@ func build(ctx context.Context, o options) (w *world, err error) {
 	return w, pgtest.Run(ctx, w.uri, script.String())
 }
 
+// prime opens each module once, so that it is in the cache of compiled modules and no run
+// has to compile it.
+func (w *world) prime(ctx context.Context) (err error) {
+	h, err := host.New(host.Options{Walls: walls, Isolation: host.Module, PluginPath: []string{w.plugins}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	for _, uri := range []string{"csv:" + w.shop, "unruly:" + w.shop + "?fault=estimates&after=0", "liar:" + w.shop} {
+		s, err := h.Open(ctx, uri)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Catalog(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // compile builds a package of this module.
 func compile(ctx context.Context, to, pkg string, env ...string) error {
 	c := exec.CommandContext(ctx, "go", "build", "-o", to, "github.com/penstock-data/penstock/"+pkg)
@@ -110,6 +138,17 @@ func (w *world) close() error {
 		err = w.server.Stop()
 	}
 	return errors.Join(err, os.RemoveAll(w.dir))
+}
+
+// backends returns how many clients the database has besides the caller.
+func (w *world) backends(ctx context.Context) (n int, err error) {
+	conn, err := pgx.Connect(ctx, w.uri)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&n)
+	return n, err
 }
 
 // terminate terminates one of the server's backends that streams read from, and reports
@@ -139,43 +178,4 @@ func (w *world) proxied(plan func(int) testkit.Damage) (*testkit.Proxy, string, 
 	}
 	u.Host = net.JoinHostPort("127.0.0.1", fmt.Sprint(p.Addr().(*net.TCPAddr).Port))
 	return p, u.String(), nil
-}
-
-// question is the query of a run.
-type question struct {
-	source string // csv or postgres
-	query  core.Query
-	text   string
-}
-
-// answer returns the receipt of an undisturbed, in-process stream of a question.
-func (w *world) answer(ctx context.Context, q question) (core.Receipt, error) {
-	key := q.source + " " + q.text
-	if r, ok := w.truth[key]; ok {
-		return r, nil
-	}
-	h, err := host.New(host.Options{Sources: linked, Isolation: host.InProcess})
-	if err != nil {
-		return core.Receipt{}, err
-	}
-	defer h.Close()
-	uri := w.uri
-	if q.source == "csv" {
-		uri = "csv:" + w.shop
-	}
-	s, err := h.Open(ctx, uri)
-	if err != nil {
-		return core.Receipt{}, err
-	}
-	stream, err := s.Stream(ctx, q.query, core.Options{Memory: memory})
-	if err != nil {
-		return core.Receipt{}, err
-	}
-	for _, err := range stream.Chunks() {
-		if err != nil {
-			return core.Receipt{}, err
-		}
-	}
-	w.truth[key] = stream.Receipt()
-	return w.truth[key], nil
 }
