@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -187,7 +188,7 @@ func damaging(what func(*plan) string) func(*plan) error {
 	}
 }
 
-// fits returns the faults that apply to a run.
+// fits returns the faults that apply to a run, and whose names contain only.
 func fits(p *plan, only string) []fault {
-	return slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !f.on(p) || only != "" && f.name != only })
+	return slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !f.on(p) || !strings.Contains(f.name, only) })
 }

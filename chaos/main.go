@@ -36,7 +36,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the first run; each later run has the next number (default: the time)")
 	flag.IntVar(&o.runs, "runs", 100, "number of runs")
 	flag.IntVar(&o.orders, "orders", 4000, "number of orders in the shop")
-	flag.StringVar(&o.only, "only", "", "inject only this fault")
+	flag.StringVar(&o.only, "only", "", "inject only faults whose names contain this text")
 	flag.BoolVar(&o.verbose, "v", false, "report each run")
 	flag.DurationVar(&o.patience, "patience", 30*time.Second, "how long a run may be without progress, on a machine that does nothing else")
 	flag.Parse()

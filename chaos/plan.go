@@ -53,7 +53,7 @@ type plan struct {
 	pids map[int]bool // the processes that hosts of this run started
 }
 
-// draw returns the plan of a seed. If only is not empty, it is the name of the fault.
+// draw returns the plan of a seed, with a fault whose name contains only.
 func (w *world) draw(seed uint64, only string) (*plan, error) {
 	for try := uint64(0); try < 1000; try++ {
 		p := &plan{seed: seed, rng: rand.New(rand.NewPCG(seed, try)), world: w, memory: memory, linked: map[string]sources.Open{}, pids: map[int]bool{}}
