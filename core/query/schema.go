@@ -36,6 +36,11 @@ func CheckSchema(ctx context.Context, table string, pages sources.Batches, schem
 				return
 			}
 		}
+		// A source may end a scan without an error because its context has ended. Rows may
+		// be missing then.
+		if err := sources.ContextError(ctx, "scan", table); err != nil {
+			yield(sources.Batch{}, err)
+		}
 	}
 }
 

@@ -97,11 +97,10 @@ func (s *session) read(ctx context.Context, shared *sharedSession, p *position, 
 	p.startScan()
 	for page, fault := range sources.Guard("scan", table, shared.session.Scan(scanCtx, p.next())) {
 		clock.stop()
-		var late *sources.Error
-		stalled := ctx.Err() == nil && errors.As(context.Cause(scanCtx), &late)
+		late := stalled(ctx, scanCtx)
 		advanced := fault == nil && p.advances(page)
 		switch {
-		case stalled && !advanced: // the fault is that of the canceled context
+		case late != nil && !advanced: // the fault is that of the canceled context
 			return progress, late
 		case fault != nil:
 			return progress, fault
@@ -123,7 +122,25 @@ func (s *session) read(ctx context.Context, shared *sharedSession, p *position, 
 		}
 		clock.start()
 	}
+	// A source may end a scan without an error because its context has ended. Rows may be
+	// missing then.
+	if late := stalled(ctx, scanCtx); late != nil {
+		return progress, late
+	}
+	if err := sources.ContextError(ctx, "scan", table); err != nil {
+		return progress, err
+	}
 	return progress, p.checkEnd()
+}
+
+// stalled returns the error by which the stall clock has canceled the context of a scan, or
+// nil. ctx is the context that the one of the scan derives from.
+func stalled(ctx, scanCtx context.Context) error {
+	var late *sources.Error
+	if ctx.Err() != nil || !errors.As(context.Cause(scanCtx), &late) {
+		return nil
+	}
+	return late
 }
 
 // markRead records that the stream has read data of the session's snapshot.
