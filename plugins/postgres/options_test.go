@@ -111,9 +111,9 @@ func FuzzOptions(f *testing.F) {
 			}
 			return
 		}
-		for _, d := range []time.Duration{o.statementTimeout, o.lockTimeout, o.snapshotLimit} {
-			if d < 0 || d > 0 && d < time.Millisecond {
-				t.Errorf("%q=%q: the timeout %s", key, value, d)
+		for _, d := range []*time.Duration{o.statementTimeout, o.lockTimeout, &o.snapshotLimit} {
+			if d != nil && (*d < 0 || *d > 0 && *d < time.Millisecond) {
+				t.Errorf("%q=%q: the timeout %s", key, value, *d)
 			}
 		}
 		for _, d := range append(slices.Collect(maps.Values(o.numericOf)), o.numeric) {
