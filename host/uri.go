@@ -13,7 +13,7 @@ import (
 // ParseURI splits a URI into the name of its source and the source's
 // configuration. In "csv:shop?header=false" the name is a prefix; the text up to
 // the first question mark is taken literally, so paths need no escapes, and the
-// rest are the options. In "postgres://host/db?sslmode=require" the name is the
+// rest are the options, in which a semicolon is an ordinary character. In "postgres://host/db?sslmode=require" the name is the
 // scheme of a URL, which the source receives whole.
 //
 // The values of an option that occurs several times are joined by newlines.
@@ -32,7 +32,7 @@ func ParseURI(uri string) (name string, c sources.Config, err error) {
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	c.URI = rest
-	values, err := url.ParseQuery(query)
+	values, err := url.ParseQuery(strings.ReplaceAll(query, ";", "%3B")) // which separates nothing
 	if err != nil {
 		return "", c, fmt.Errorf("the options after the ? of the %s URI are malformed: write ?key=value&key=value, with %%26 for & and %%25 for %%", name)
 	}

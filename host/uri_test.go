@@ -20,6 +20,7 @@ func TestURIs(t *testing.T) {
 		{"csv:", "csv", sources.Config{}},
 		{"csv:shop?header=false&delimiter=%26", "csv", sources.Config{URI: "shop", Options: map[string]string{"header": "false", "delimiter": "&"}}},
 		{"csv:shop?null=x&null=-", "csv", sources.Config{URI: "shop", Options: map[string]string{"null": "x\n-"}}},
+		{"csv:shop?delimiter=;&heder=x", "csv", sources.Config{URI: "shop", Options: map[string]string{"delimiter": ";", "heder": "x"}}},
 		{"csv:shop?", "csv", sources.Config{URI: "shop"}},
 		{"postgres://u:p@h/db?sslmode=disable", "postgres", sources.Config{URI: "postgres://u:p@h/db?sslmode=disable"}},
 		{"my-source_2:x", "my-source_2", sources.Config{URI: "x"}},

@@ -57,7 +57,7 @@ func parseConfig(c sources.Config) (Options, sources.Config, error) {
 	if file == "" {
 		return o, inner, fmt.Errorf("the URI names no module: write wasm:FILE.wasm?dir=DIRECTORY")
 	}
-	given, err := url.ParseQuery(query)
+	given, err := url.ParseQuery(strings.ReplaceAll(query, ";", "%3B")) // which separates nothing
 	if err != nil {
 		// The query may contain a secret, and so may the parser's error.
 		return o, inner, fmt.Errorf("the query of the URI of %s is malformed", file)

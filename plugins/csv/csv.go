@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -39,7 +40,9 @@ import (
 // Open opens a directory, a file, or a pattern of files in one directory such as
 // data/*.csv. The URI "-" is standard input, which can be read once. In a
 // directory, Open reads the files whose names end in .csv or .tsv, with or without
-// .gz or .zst after it, and the files that its datapackage.json names.
+// .gz or .zst after it, and the files that its datapackage.json names. In a name that
+// does not exist as it is written, %3F and %25 stand for a question mark and a percent
+// sign.
 //
 // The keys of c.Options set the fields of [Options]:
 //
@@ -87,6 +90,13 @@ func open(c sources.Config) (sources.Source, error) {
 		return newStdinSource(os.Stdin, o)
 	}
 	info, err := os.Stat(c.URI)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A question mark in the URI of a host begins the options, unless it is escaped.
+		if name, bad := url.PathUnescape(c.URI); bad == nil && name != c.URI {
+			c.URI = name
+			info, err = os.Stat(name)
+		}
+	}
 	dir, pattern := c.URI, ""
 	switch {
 	case err == nil && info.IsDir():

@@ -87,6 +87,17 @@ func TestFiles(t *testing.T) {
 		{name: "header only", text: "a,b\n", types: "a utf8; b utf8; "},
 		{name: "no header", text: "1,x\n2,y\n", options: csv.Options{NoHeader: true}, types: "column_1 int64; column_2 utf8; ", rows: []string{`1|"x"`, `2|"y"`}},
 		{name: "another delimiter, and comments", text: "a;b\n# no\n1;2\n", options: csv.Options{Delimiter: ';', Comment: '#'}, types: "a int64; b int64; ", rows: []string{"1|2"}},
+		{name: "a first line for spreadsheets", text: "sep=;\r\na;b\r\n1;2,5\r\n", types: "a int64; b utf8; ", rows: []string{`1|"2,5"`}},
+		{name: "a first line for spreadsheets, and a tab", text: "SEP=\t\na\tb\n1\t2\n", types: "a int64; b int64; ", rows: []string{"1|2"}},
+		{name: "a first line for spreadsheets, without a header", text: "sep=|\n1|2\n", options: csv.Options{NoHeader: true}, types: "column_1 int64; column_2 int64; ", rows: []string{"1|2"}},
+		{name: "an option before the first line", text: "sep=;\na,b\n1,2\n", options: csv.Options{Delimiter: ','}, types: "a int64; b int64; ", rows: []string{"1|2"}},
+		{name: "a first line that is longer", text: "sep=;,b\n1,2\n", types: "sep=; int64; b int64; ", rows: []string{"1|2"}},
+		{name: "a first line with the quote", text: "sep=\"\na,b\n1,2\n", fault: "t.csv:1:5: the first line makes '\"' the delimiter, but the table is read with ','"},
+		{name: "an error after the first line", text: "sep=;\na;b\n1;2\n3\n", types: "a int64; b int64; ", rows: []string{"1|2"}, fault: "t.csv:4:1: the record has 1 field, but the table has 2 columns"},
+		{name: "semicolons in the header", text: "a;b\n1;2\n", fault: "t.csv:1:1: the header is a single column that contains ';': \"a;b\" (at byte 0); set delimiter=; if that separates the columns, or delimiter=, if there is only one column"},
+		{name: "tabs in the header", text: "a\tb\n1\t2\n", fault: "contains '\\t': \"a\\tb\" (at byte 0); set delimiter=tab if"},
+		{name: "semicolons in the only column", text: "a;b\n1\n", options: csv.Options{Delimiter: ','}, types: "a;b int64; ", rows: []string{"1"}},
+		{name: "semicolons in a quoted header", text: "\"a;b\"\n1\n", types: "a;b int64; ", rows: []string{"1"}},
 		{name: "a text for NULL", text: "a\n1\n-\n", options: csv.Options{Null: []string{"-"}}, types: "a int64; ", rows: []string{"1", "NULL"}},
 		{name: "distinct names", text: "a,,a\n1,2,3\n", options: csv.Options{Distinct: true}, types: "a int64; column_2 int64; a_2 int64; ", rows: []string{"1|2|3"}},
 		{name: "a name twice", text: "a,a\n", fault: `t.csv:1:3: duplicate column name "a"`},
@@ -328,6 +339,89 @@ func TestShop(t *testing.T) {
 	}
 	if err := source.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSeparatorOfSeveralFiles checks that all files of a table have the same delimiter,
+// also if the sample of a file is remembered.
+func TestSeparatorOfSeveralFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"1.csv": "sep=;\na;b\n1;2\n", "2.csv": "a;b\n3;4\n", "3.csv": "sep=;\na;b\n5;6\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		source, err := csv.Open(t.Context(), sources.Config{URI: dir, Options: map[string]string{"table": "t"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		testkit.AwaitVersion(t, source, "t")
+		session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := int64(0)
+		for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "t", Columns: []string{"b"}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows += batch.Record.NumRows()
+		}
+		if rows != 3 {
+			t.Errorf("%d rows, want 3", rows)
+		}
+		for _, err := range []error{session.Close(), source.Close()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	files := map[string]string{"1.csv": "a;b\n1;2\n", "2.csv": "sep=|\na|b\n3|4\n"}
+	_, _, err := read(t, files, csv.Options{Table: "t", Delimiter: ';'}, "t")
+	if err == nil || !strings.Contains(err.Error(), "2.csv: column 1 is") {
+		t.Errorf("the error is %v", err)
+	}
+	_, _, err = read(t, map[string]string{"1.csv": "a,b\n1,2\n", "2.csv": "sep=|\na|b\n3|4\n"}, csv.Options{Table: "t"}, "t")
+	if want := "2.csv:1:5: the first line makes '|' the delimiter, but the table is read with ','"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %v, want %s", err, want)
+	}
+}
+
+// TestNamesOfFiles opens files whose names have special characters.
+func TestNamesOfFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"what?.csv", "100%.csv", "a%3Fb.csv", "what2.csv"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("a\n1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for uri, tables := range map[string][]string{
+		"what%3F.csv": {"what?"}, "what?.csv": {"what?"}, "100%.csv": {"100%"}, "100%25.csv": {"100%"}, "a%3Fb.csv": {"a%3Fb"}, "wha%3F?.csv": {"what2", "what?"},
+	} {
+		source, err := csv.Open(t.Context(), sources.Config{URI: filepath.Join(dir, uri)})
+		if err != nil {
+			t.Errorf("%s: %v", uri, err)
+			continue
+		}
+		catalog, err := source.Catalog(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, table := range catalog.Tables {
+			got = append(got, table.Name)
+		}
+		if diff := cmp.Diff(tables, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", uri, diff)
+		}
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := csv.Open(t.Context(), sources.Config{URI: filepath.Join(dir, "what"), Options: map[string]string{".csv": "", "heder": "x"}})
+	if err == nil || !strings.Contains(err.Error(), `option ".csv": there is no such option: write %3F for a question mark`) || !strings.Contains(err.Error(), `the nearest is "header"`) {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -43,6 +43,9 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 		if samples[i], err = s.sampleFile(ctx, t, i, budget); err != nil {
 			return nil, 0, err
 		}
+		if c := samples[i].delimiter; c != 0 && s.choosesDelimiter(t) {
+			t.dialect.delimiter = c
+		}
 		if err := s.addColumns(t, i, samples[i].names); err != nil {
 			return nil, 0, err
 		}
@@ -96,6 +99,10 @@ func (s *source) sampleFile(ctx context.Context, t *table, i int, budget int64) 
 			err = errors.Join(err, w.locate(at))
 		}
 	}()
+	delimiter, err := s.separator(in, t, i == 0)
+	if err != nil {
+		return nil, err
+	}
 	for range t.dialect.skip {
 		if err := in.skipLine(); err != nil {
 			return nil, err
@@ -105,7 +112,7 @@ func (s *source) sampleFile(ctx context.Context, t *table, i int, budget int64) 
 	if err != nil {
 		return nil, err
 	}
-	sample = &fileSample{names: names, start: in.offset(), seekable: input.seekable}
+	sample = &fileSample{names: names, delimiter: delimiter, start: in.offset(), seekable: input.seekable}
 	columns := t.columns
 	if t.inferred {
 		columns = s.undeclared(names)

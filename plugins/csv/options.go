@@ -122,6 +122,9 @@ func parseOptions(given map[string]string) (o Options, err error) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		fault := errors.New("there is no such option" + sources.Suggest(key, names))
+		if hasTableExtension(key) || strings.ContainsAny(key, "/*") {
+			fault = errors.New("there is no such option: write %3F for a question mark in the name of a file")
+		}
 		if i := slices.Index(names, key); i >= 0 {
 			fault = options[i].set(&o, given[key])
 		}

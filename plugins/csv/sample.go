@@ -38,14 +38,15 @@ const AllRecords = -1
 // fileSample is what reading a file for its columns and types found out. It is
 // immutable, except for start and the guesses while it is made.
 type fileSample struct {
-	names    []string // from the header
-	start    int64    // the offset of the first record
-	seekable bool     // the file can be read from the middle
-	guesses  []typeGuess
-	records  int64  // that were read
-	bytes    int64  // of these records
-	whole    bool   // these are all records of the file
-	basis    string // what was read of the file; empty if it was all
+	names     []string // from the header
+	delimiter byte     // that the first line names; 0 if it names none
+	start     int64    // the offset of the first record
+	seekable  bool     // the file can be read from the middle
+	guesses   []typeGuess
+	records   int64  // that were read
+	bytes     int64  // of these records
+	whole     bool   // these are all records of the file
+	basis     string // what was read of the file; empty if it was all
 }
 
 // sampleMemory allocates memory for reading headers and samples, which belong to no

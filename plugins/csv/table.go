@@ -148,6 +148,9 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 	if in.count > len(in.cells) {
 		return nil, in.recordError(0, "", "the header has %d columns; at most %d are supported", in.count, maxColumns)
 	}
+	if err := s.checkDelimiter(in, t); err != nil {
+		return nil, err
+	}
 	var names []string
 	seen := map[string]bool{}
 	for i := range in.cells {
