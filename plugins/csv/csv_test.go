@@ -98,6 +98,8 @@ func TestFiles(t *testing.T) {
 		{name: "tabs in the header", text: "a\tb\n1\t2\n", fault: "contains '\\t': \"a\\tb\" (at byte 0); set delimiter=tab if"},
 		{name: "semicolons in the only column", text: "a;b\n1\n", options: csv.Options{Delimiter: ','}, types: "a;b int64; ", rows: []string{"1"}},
 		{name: "semicolons in a quoted header", text: "\"a;b\"\n1\n", types: "a;b int64; ", rows: []string{"1"}},
+		{name: "bytes that are no character", text: "a,b\nx,1\ny,\x81\n", options: csv.Options{Encoding: "windows-1252"}, fault: "t.csv:3:3: the bytes 810a at byte 10 are not a character in windows-1252"},
+		{name: "bytes that are no character in the header", text: "a,\x81\nx,1\n", options: csv.Options{Encoding: "windows-1252"}, fault: "t.csv:1:3: the bytes 810a at byte 2 are not a character"},
 		{name: "a text for NULL", text: "a\n1\n-\n", options: csv.Options{Null: []string{"-"}}, types: "a int64; ", rows: []string{"1", "NULL"}},
 		{name: "distinct names", text: "a,,a\n1,2,3\n", options: csv.Options{Distinct: true}, types: "a int64; column_2 int64; a_2 int64; ", rows: []string{"1|2|3"}},
 		{name: "a name twice", text: "a,a\n", fault: `t.csv:1:3: duplicate column name "a"`},

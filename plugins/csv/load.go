@@ -94,8 +94,12 @@ func (s *source) sampleFile(ctx context.Context, t *table, i int, budget int64) 
 		if errors.As(err, &at) {
 			s.adviseEncoding(ctx, t, f, in, at)
 		}
-		if at != nil && !at.damaged {
-			w := &recordReader{ctx: ctx, source: s, table: t, file: i, scanner: in}
+		w := &recordReader{ctx: ctx, source: s, table: t, file: i, scanner: in}
+		switch {
+		case at == nil:
+		case at.damaged:
+			err = w.locateDamage(at, err)
+		default:
 			err = errors.Join(err, w.locate(at))
 		}
 	}()

@@ -13,7 +13,7 @@ type ParseError struct {
 	// File is the file's name in its directory, or "stdin".
 	File string
 	// Line and Column are where the fault begins, both counted from 1, Column in
-	// bytes. They are 0 if they are not known, as for a damaged compressed file.
+	// bytes of UTF-8. They are 0 if they are not known, as for a damaged compressed file.
 	Line, Column int
 	// Field is the name of the column whose value or header is wrong. It is empty
 	// if the fault is not in one column, or was found before the record was divided
@@ -79,6 +79,8 @@ func (e *ParseError) Error() string {
 // location returns the error's text without the remedies.
 func (e *ParseError) location() string {
 	switch {
+	case e.Line > 0 && e.damaged: // Err has the byte
+		return fmt.Sprintf("%s:%d:%d: %v", e.File, e.Line, e.Column, e.Err)
 	case e.Line > 0:
 		return fmt.Sprintf("%s:%d:%d: %v (at byte %d)", e.File, e.Line, e.Column, e.Err, e.Offset)
 	case !e.damaged:

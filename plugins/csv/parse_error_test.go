@@ -51,7 +51,7 @@ func TestParseError(t *testing.T) {
 		{name: "a truncated file", text: packed[:len(packed)-100], options: csv.Options{Text: true}, want: csv.ParseError{Offset: -1}, cause: "gzip: the compressed file is truncated"},
 		{name: "a truncated beginning", text: packed[:5], want: csv.ParseError{}, cause: "gzip: the compressed file is truncated"},
 		{name: "a wrong checksum", text: packed[:len(packed)-8] + "\x00\x00\x00\x00" + packed[len(packed)-4:], options: csv.Options{Text: true}, want: csv.ParseError{Offset: -1}, cause: "gzip: gzip: invalid checksum"},
-		{name: "half a character", text: utf16("a,b\n1,2\n", false) + "x", options: csv.Options{Sample: 1}, want: csv.ParseError{Offset: -1}, cause: "the bytes 78 at byte 16 are not a character in utf-16le"},
+		{name: "half a character", text: utf16("a,b\n1,2\n", false) + "x", options: csv.Options{Sample: 1}, want: csv.ParseError{Line: 3, Column: 1, Offset: -1}, cause: "the bytes 78 at byte 16 are not a character in utf-16le"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := map[string]string{"t.csv": c.text}

@@ -188,7 +188,7 @@ func (r *recordReader) skipRecord(err error) error {
 		r.source.adviseEncoding(r.ctx, r.table, &r.table.files[r.file], r.scanner, e)
 	}
 	if e.damaged {
-		return err
+		return r.locateDamage(e, err)
 	}
 	if !r.source.options.SkipBad {
 		if err := r.locate(e); err != nil {
@@ -213,6 +213,15 @@ func (r *recordReader) skipRecord(err error) error {
 		return err
 	}
 	return r.scanner.skipLine()
+}
+
+// locateDamage adds the line and the column to an error about bytes that cannot be
+// decoded. It returns err, which wraps the error.
+func (r *recordReader) locateDamage(e *ParseError, err error) error {
+	if e.wrongEncoding && r.locate(e) != nil {
+		e.Line, e.Column = 0, 0
+	}
+	return err
 }
 
 // takeSkipped returns the records left out since the last call.
