@@ -11,6 +11,7 @@ import (
 	"github.com/penstock-data/penstock/core/budget"
 	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/core/relation"
+	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
 
@@ -40,22 +41,29 @@ type Explanation struct {
 }
 
 // Explain returns how a stream of a query would execute, without reading any rows. It
-// begins a session of the source and closes it. Its errors are those of [Open].
+// begins a session of the source and closes it, with the options' Retry and Timeouts. Its
+// errors are those of [Open]. A source may have a method LateCalls that returns its
+// [Resources.LateCalls].
 func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e *Explanation, err error) {
 	o, err = o.checked(q, Resources{})
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := sources.GuardCall("catalog", "", func() (*sources.Catalog, error) { return source.Catalog(ctx) })
+	var late *retry.LateCalls
+	if s, ok := source.(interface{ LateCalls() *retry.LateCalls }); ok {
+		late = s.LateCalls()
+	}
+	retrying := retry.NewSource(source, o.Retry, o.Timeouts, nil, late, nil)
+	catalog, err := retrying.Catalog(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, err := compile(sources.NormalizeCatalog(catalog), q, o, Resources{}.limit(o))
+	p, err := compile(catalog, q, o, Resources{}.limit(o))
 	if err != nil {
 		return nil, err
 	}
 	session, err := sources.GuardCall("begin", q.Table, func() (sources.Session, error) {
-		return source.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})
+		return retrying.Begin(ctx, sources.Env{Mem: memory.DefaultAllocator})
 	})
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 
 // open plans and connects a stream whose context is ctx, and which stop ends.
 func open(ctx context.Context, stop context.CancelCauseFunc, source sources.Source, q Query, o Options, r Resources) (*plan, *connection, error) {
-	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.Observer.Fault)
+	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.LateCalls, r.Observer.Fault)
 	catalog, err := retrying.Catalog(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -135,7 +135,8 @@ func (p *plan) connect(ctx context.Context, stop context.CancelCauseFunc, source
 	return nil, err
 }
 
-// close ends the sessions and releases the memory of the connection.
+// close ends the sessions and releases the memory of the connection. If a call to the
+// source was given up and has not returned, the memory stays reserved until it does.
 func (c *connection) close() error {
 	c.stop(nil)
 	faults := []error{c.loader.Close()}
@@ -143,7 +144,7 @@ func (c *connection) close() error {
 		faults = append(faults, c.reader.Close())
 	}
 	_, err := sources.GuardCall("close", c.table, func() (struct{}, error) { return struct{}{}, c.session.Close() })
-	c.budget.Close()
+	c.source.AfterCalls(c.budget.Close)
 	return errors.Join(append(faults, err)...)
 }
 

@@ -94,6 +94,10 @@ type Resources struct {
 	// Breaker is the circuit breaker that all streams of the source share; nil means
 	// none.
 	Breaker *retry.Breaker
+	// LateCalls counts the calls of all streams to the source that were given up but have
+	// not returned: the source should not be closed before. nil counts those of the
+	// stream alone.
+	LateCalls *retry.LateCalls
 	// Cache stores the results of streams and supplies those that it has; nil means
 	// none. It requires SourceID.
 	Cache *cache.Cache

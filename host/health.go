@@ -85,19 +85,23 @@ func (s *Source) check(ctx context.Context) error {
 	s.opening.Add(1)
 	s.mu.Unlock()
 	defer s.opening.Done()
-	timeout := s.callTimeout()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, sources.Errorf(sources.Unavailable, "check", "", "no answer within %s", timeout))
-	defer cancel()
 	budget, err := budget.New("check", checkMemory, s.host.budget)
 	if err != nil {
 		return err
 	}
-	defer budget.Close()
-	session, err := sources.GuardCall("check", "", func() (sources.Session, error) { return s.Begin(ctx, sources.Env{Mem: budget}) })
+	calls := s.late.Child()
+	defer func() { calls.After(budget.Close) }()
+	session, _, err := retry.Call(ctx, calls, s.callTimeout(), "check", "", func(ctx context.Context) (sources.Session, error) {
+		return s.Begin(ctx, sources.Env{Mem: budget})
+	}, func(late sources.Session, err error) {
+		if err == nil {
+			_ = late.Close() // the caller was told that the session did not begin
+		}
+	})
 	if err != nil {
 		return err
 	}
-	_, err = sources.GuardCall("check", "", func() (struct{}, error) { return struct{}{}, session.Close() })
+	_, _, err = retry.Call(context.WithoutCancel(ctx), calls, s.callTimeout(), "check", "", func(context.Context) (struct{}, error) { return struct{}{}, session.Close() }, nil)
 	return err
 }
 

@@ -217,18 +217,17 @@ func (h *Host) Open(ctx context.Context, uri string) (*Source, error) {
 	return s, nil
 }
 
-// openWithin opens a source within OpenTimeout.
+// openWithin opens a source within OpenTimeout. A source that opens later is closed.
 func (h *Host) openWithin(ctx context.Context, open sources.Open, config sources.Config) (sources.Source, error) {
 	timeout := cmp.Or(h.options.OpenTimeout, DefaultOpenTimeout)
-	limited, cancel := ctx, context.CancelFunc(func() {})
-	if timeout > 0 {
-		limited, cancel = context.WithTimeout(ctx, timeout)
-	}
-	defer cancel()
-	opened, err := sources.GuardCall("open", "", func() (sources.Source, error) { return open(limited, config) })
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return nil, sources.Errorf(sources.Unavailable, "open", "", "the source did not open within %s", timeout)
-	}
+	opened, _, err := retry.Call(ctx, nil, timeout, "open", "", func(ctx context.Context) (sources.Source, error) { return open(ctx, config) }, func(late sources.Source, err error) {
+		if err != nil {
+			return
+		}
+		if err := late.Close(); err != nil {
+			h.options.Logger.Warn("a source that opened too late could not be closed", "error", err)
+		}
+	})
 	return opened, err
 }
 

@@ -24,7 +24,8 @@ const (
 	// is a value of [Options] only.
 	Default Isolation = ""
 	// InProcess differs from Default in that it runs modules within the application
-	// too. Use it for trusted modules: one that computes forever cannot be stopped.
+	// too. Use it only for modules that you trust: one that computes for ever cannot be
+	// stopped, and compiling one that was made to exhaust memory ends the application.
 	InProcess Isolation = "inproc"
 	// Process runs linked sources too in processes of their own, which are copies
 	// of the application. It needs the process wall.

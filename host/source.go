@@ -26,6 +26,7 @@ type Source struct {
 	isolation Isolation
 	opened    time.Time
 	breaker   *retry.Breaker
+	late      retry.LateCalls
 
 	mu      sync.Mutex
 	closing bool           // no more streams can be opened
@@ -36,9 +37,11 @@ type Source struct {
 	closed  bool
 }
 
-// Catalog returns the [sources.NormalizeCatalog] of the source.
+// Catalog returns the [sources.NormalizeCatalog] of the source. If the source does not
+// respond in time, see [retry.Timeouts], the error is of kind [sources.Unavailable]. If
+// a name in the catalog is too long, it is of kind [sources.Invalid].
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
-	catalog, err := s.Source.Catalog(ctx)
+	catalog, _, err := retry.Call(ctx, &s.late, s.callTimeout(), "catalog", "", s.Source.Catalog, nil)
 	if err == nil {
 		err = sources.CheckCatalog(catalog)
 	}
@@ -58,18 +61,7 @@ func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 // [sources.Exhausted]. If an open stream of the host has the same name, or the source
 // is closed, the error is of kind [sources.Invalid]. Other errors are those of Open.
 func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*core.Stream, error) {
-	if o.Pressure == (budget.Pressure{}) {
-		o.Pressure = s.host.options.Pressure
-	}
-	if o.Retry == (retry.Policy{}) {
-		o.Retry = s.host.options.Retry
-	}
-	if o.Timeouts == (retry.Timeouts{}) {
-		o.Timeouts = s.host.options.Timeouts
-	}
-	if o.Timeouts.Call == 0 {
-		o.Timeouts.Call = s.callTimeout()
-	}
+	o = s.withDefaults(o)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -85,6 +77,7 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	o.Name = running.Name
 	resources := s.identity.resources()
 	resources.Budget, resources.Breaker, resources.Cache, resources.Observer = s.host.budget, s.breaker, s.host.cache, running.observer()
+	resources.LateCalls = &s.late
 	if s.identity.isOutdated() {
 		o.Caching.Mode = cache.ModeBypass
 	}
@@ -100,6 +93,38 @@ func (s *Source) Stream(ctx context.Context, q core.Query, o core.Options) (*cor
 	s.streams = append(slices.DeleteFunc(s.streams, ended), stream)
 	return stream, nil
 }
+
+// withDefaults returns the options of a stream, with those of the host where they are
+// zero.
+func (s *Source) withDefaults(o core.Options) core.Options {
+	if o.Pressure == (budget.Pressure{}) {
+		o.Pressure = s.host.options.Pressure
+	}
+	if o.Retry == (retry.Policy{}) {
+		o.Retry = s.host.options.Retry
+	}
+	if o.Timeouts == (retry.Timeouts{}) {
+		o.Timeouts = s.host.options.Timeouts
+	}
+	if o.Timeouts.Call == 0 {
+		o.Timeouts.Call = s.callTimeout()
+	}
+	return o
+}
+
+// Explain returns how a stream of a query would execute, as [core.Explain] does, with the
+// defaults of the host for the options.
+func (s *Source) Explain(ctx context.Context, q core.Query, o core.Options) (*core.Explanation, error) {
+	return core.Explain(ctx, counted{s.Source, &s.late}, q, s.withDefaults(o))
+}
+
+// counted is a source for [core.Explain], whose late calls are counted.
+type counted struct {
+	sources.Source
+	late *retry.LateCalls
+}
+
+func (c counted) LateCalls() *retry.LateCalls { return c.late }
 
 // callTimeout is the timeout of calls to the source for streams that set none: a
 // call to a module may have to compile it first.
@@ -131,8 +156,10 @@ const loopTimeout = 10 * time.Second
 // opened, and then the source. A loop that runs on another goroutine ends with an
 // error of kind [sources.Canceled] when its consumer asks for the next chunk. If a
 // consumer does not do so within ten seconds, Close returns an error that names its
-// table, and the source stays open; Close may then be called again. Calling Close
-// after it has succeeded has no effect.
+// table, and the source stays open; Close may then be called again. If a call to the
+// source was given up and has not returned, or if closing the source takes too long, see
+// [retry.Timeouts], Close returns an error of kind [sources.Unavailable], and the source
+// is closed when the call returns. Calling Close afterwards has no effect.
 func (s *Source) Close() error {
 	s.closeMu.Lock()
 	defer s.closeMu.Unlock()
@@ -164,9 +191,24 @@ func (s *Source) Close() error {
 	s.mu.Lock()
 	s.streams = nil
 	s.mu.Unlock()
-	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() })
+	err := s.closeSource()
 	s.host.mu.Lock()
 	delete(s.host.open, s)
 	s.host.mu.Unlock()
 	return errors.Join(append(faults, err)...)
+}
+
+// closeSource closes the source itself. If calls to it have not returned, it is closed
+// when they do.
+func (s *Source) closeSource() error {
+	if late := s.late.Count(); late > 0 {
+		s.late.After(func() {
+			if _, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, s.Source.Close() }); err != nil {
+				s.host.options.Logger.Warn("a source could not be closed", "source", s.name, "error", err)
+			}
+		})
+		return sources.Errorf(sources.Unavailable, "close", "", "%d calls to the source %q were given up and have not returned: it is closed when they do", late, s.name)
+	}
+	_, _, err := retry.Call(context.Background(), nil, s.callTimeout(), "close", "", func(context.Context) (struct{}, error) { return struct{}{}, s.Source.Close() }, nil)
+	return err
 }

@@ -5,10 +5,11 @@
 //
 // This package runs modules with wazero, within the calling process. If a module
 // crashes, violates the protocol, or exceeds its memory limit, only its own streams
-// fail. A module that computes for ever, however, cannot be stopped unless
-// Options.Interruptible is set. Run untrusted modules in a process of their own,
-// which can be killed: a host with the process wall and the wasm wall does so
-// unless told otherwise.
+// fail. But a module that computes for ever cannot be stopped unless
+// Options.Interruptible is set, and compiling one that was made to exhaust memory, for
+// example with billions of local variables, ends the process. So modules in the calling
+// process must be trusted. Run others in a process of their own, which can be killed: a
+// host with the process wall and the wasm wall does so unless told otherwise.
 package wasm
 
 import (

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/host"
 )
 
@@ -37,7 +36,7 @@ Penstock does itself, and which look-ups each chunk of rows needs for its relati
 				if err := f.compile(ctx, c, source, &q); err != nil {
 					return err
 				}
-				e, err := core.Explain(ctx, source, q, o)
+				e, err := source.Explain(ctx, q, o)
 				if err != nil {
 					return err
 				}

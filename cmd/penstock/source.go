@@ -48,7 +48,7 @@ type sourceFlags struct {
 
 func (f *sourceFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.memory, "memory", "", "memory limit, such as 64MiB (default 500 MB)")
-	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc (in this process), process (in its own) or wasm (as a module in its own process)")
+	c.Flags().StringVar(&f.isolation, "isolation", string(host.Process), "where the source runs: inproc (in this process, also modules, which must be trusted), process (in its own) or wasm (as a module in its own process)")
 	c.Flags().StringVar(&f.isolate, "isolate", "", "memory limit of the process of --isolation, apart from --memory, such as 256MiB (default: --memory, but at least 128 MiB; 192 MiB for a module)")
 	c.Flags().StringArrayVar(&f.env, "env", nil, "environment variable that the process of --isolation gets, such as AWS_REGION or AWS_*, beside PATH, HOME, TZ, locale and the like, and PG* for postgres; may be repeated")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print the log of the source to standard error")

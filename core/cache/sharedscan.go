@@ -134,7 +134,7 @@ func (s *sharedScan) begin(ctx context.Context, env sources.Env) error {
 	session, err := s.source.Begin(ctx, env)
 	if err != nil {
 		s.finish(uncached, err)
-		s.budget.Close()
+		s.closeBudget()
 		close(s.done)
 		return err
 	}
@@ -143,6 +143,15 @@ func (s *sharedScan) begin(ctx context.Context, env sources.Env) error {
 	s.mu.Unlock()
 	go s.run()
 	return nil
+}
+
+// closeBudget closes the scan's budget once no call uses it that the source has given up.
+func (s *sharedScan) closeBudget() {
+	if retrying, ok := s.source.(interface{ AfterCalls(func()) }); ok {
+		retrying.AfterCalls(s.budget.Close)
+		return
+	}
+	s.budget.Close()
 }
 
 // finish records how the scan ended. No stream can join afterwards.
@@ -176,7 +185,7 @@ var errScanDone = errors.New("the scan has no more pages")
 // run is the scan's goroutine.
 func (s *sharedScan) run() {
 	defer close(s.done)
-	defer s.budget.Close()
+	defer s.closeBudget()
 	defer func() {
 		_, s.closeErr = sources.GuardCall("close", s.key.Table, func() (struct{}, error) { return struct{}{}, s.session.Close() })
 	}()

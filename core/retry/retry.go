@@ -93,17 +93,18 @@ type Source struct {
 	permit     permit
 	faults     *faultLog
 	maxRetries int
-	planned    atomic.Int64           // see Planned
+	planned    atomic.Int64 // see Planned
+	late       LateCalls
 	executor   failsafe.Executor[any] // nil if there are no retries
 }
 
-// NewSource returns a Source that wraps source. The breaker is shared by the streams
-// of source, and may be nil. onFault, if non-nil, is called for every fault, from any
+// NewSource returns a Source that wraps source. The breaker and the count of late calls
+// are shared by the streams of source, and may be nil. onFault, if non-nil, is called for every fault, from any
 // goroutine.
-func NewSource(source sources.Source, policy Policy, timeouts Timeouts, breaker *Breaker, onFault func(Fault)) *Source {
+func NewSource(source sources.Source, policy Policy, timeouts Timeouts, breaker *Breaker, late *LateCalls, onFault func(Fault)) *Source {
 	policy = policy.orDefault()
 	faults := &faultLog{started: time.Now(), notify: onFault}
-	s := &Source{Source: source, timeouts: timeouts.orDefault(), permit: permit{breaker: breaker}, faults: faults, maxRetries: policy.MaxRetries}
+	s := &Source{Source: source, timeouts: timeouts.orDefault(), permit: permit{breaker: breaker}, faults: faults, maxRetries: policy.MaxRetries, late: LateCalls{parent: late}}
 	s.planned.Store(-1)
 	if s.maxRetries < 0 {
 		return s
@@ -198,32 +199,38 @@ func outOfRetries(last, first error, count int, took time.Duration) error {
 	return e
 }
 
-// callWithRetry makes a call to the source, with retries.
-func callWithRetry[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+// callWithRetry makes a call to the source, with retries. See [Call] for discard.
+func callWithRetry[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error), discard func(T, error)) (result T, err error) {
 	err = s.doWithRetry(ctx, op, table, func(int) (bool, error) {
-		result, err = callOnce(ctx, s, op, table, f)
+		result, _, err = callOnce(ctx, s, op, table, f, discard)
 		return false, err
 	})
 	return result, err
 }
 
 // callOnce makes one call to the source, if the breaker allows it, which must return
-// within [Timeouts.Call].
-func callOnce[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error)) (result T, err error) {
+// within [Timeouts.Call]. It reports whether the call was given up. See [Call] for
+// discard.
+func callOnce[T any](ctx context.Context, s *Source, op, table string, f func(ctx context.Context) (T, error), discard func(T, error)) (result T, late bool, err error) {
 	if err := s.permit.acquire(op, table); err != nil {
-		return result, err
+		return result, false, err
 	}
-	result, err = callWithin(ctx, s.timeouts.Call, op, table, f)
+	result, late, err = Call(ctx, &s.late, s.timeouts.Call, op, table, f, discard)
 	if err != nil {
 		s.permit.failed(err)
 	}
-	return result, err
+	return result, late, err
 }
+
+// AfterCalls calls f once no call of the stream is running that was given up: at once, or
+// on another goroutine when the last of them returns. Until then such calls may use the
+// memory of their session.
+func (s *Source) AfterCalls(f func()) { s.late.After(f) }
 
 // Catalog returns the [sources.NormalizeCatalog] of the source. If a name in it is too
 // long, see [sources.CheckCatalog], the error is of kind [sources.Invalid].
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
-	catalog, err := callWithRetry(ctx, s, "catalog", "", s.Source.Catalog)
+	catalog, err := callWithRetry(ctx, s, "catalog", "", s.Source.Catalog, nil)
 	if err == nil {
 		err = sources.CheckCatalog(catalog)
 	}
@@ -238,7 +245,7 @@ func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 // when needed.
 func (s *Source) Begin(ctx context.Context, env sources.Env) (sources.Session, error) {
 	reconnecting := &session{source: s, env: env, snapshot: env.Snapshot, beginning: make(chan struct{}, 1)}
-	first, err := callWithRetry(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) })
+	first, err := callWithRetry(ctx, s, "begin", "", func(ctx context.Context) (sources.Session, error) { return s.Source.Begin(ctx, env) }, closeLate)
 	if err != nil {
 		return nil, err
 	}

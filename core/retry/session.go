@@ -21,6 +21,7 @@ type session struct {
 	lost          []*sharedSession
 	snapshot      string // the name of the snapshot to join; empty if it has none
 	hasRead       bool   // the stream has obtained data or partitions from the snapshot
+	ended         bool   // the stream has closed the session
 	needsSnapshot bool   // a table with snapshots is read, so sessions must share one
 	closedPeak    int64  // the peak of the sandboxes of closed sessions, in bytes
 	closedLimit   int64  // their limit
@@ -31,6 +32,7 @@ type session struct {
 type sharedSession struct {
 	session sources.Session
 	users   int // scans and plans that use it now
+	plans   int // calls of Plan that have not returned, including those that were given up
 	closed  bool
 }
 
@@ -61,7 +63,7 @@ func (s *session) acquire(ctx context.Context, op, table string) (shared *shared
 		env.Snapshot = s.snapshot
 	}
 	s.mu.Unlock()
-	next, err := callOnce(ctx, s.source, "begin", table, func(ctx context.Context) (sources.Session, error) { return s.source.Source.Begin(ctx, env) })
+	next, _, err := callOnce(ctx, s.source, "begin", table, func(ctx context.Context) (sources.Session, error) { return s.source.Source.Begin(ctx, env) }, closeLate)
 	if err != nil {
 		return nil, false, err
 	}
@@ -109,7 +111,7 @@ func (s *session) release(shared *sharedSession) {
 
 // mustJoin reports whether the next session must join the snapshot of this one. The
 // caller holds the lock.
-func (s *session) mustJoin() bool { return s.hasRead && s.needsSnapshot }
+func (s *session) mustJoin() bool { return s.hasRead && s.needsSnapshot && !s.ended }
 
 // closeLost closes the lost sessions that have no users.
 func (s *session) closeLost() {
@@ -126,16 +128,24 @@ func (s *session) closeLost() {
 	}
 }
 
-// closeOnce closes a session of the wrapped source, unless it is closed already.
+// closeLate closes a session that began too late for anybody to use it.
+func closeLate(session sources.Session, err error) {
+	if err == nil {
+		_ = session.Close() // the stream was told that the session did not begin
+	}
+}
+
+// closeOnce closes a session of the wrapped source, unless it is closed already, or a
+// call of Plan has not returned: that closes it when it does.
 func (s *session) closeOnce(shared *sharedSession) error {
 	s.mu.Lock()
-	if shared.closed {
+	if shared.closed || shared.plans > 0 {
 		s.mu.Unlock()
 		return nil
 	}
 	shared.closed = true
 	s.mu.Unlock()
-	_, err := sources.GuardCall("close", "", func() (struct{}, error) { return struct{}{}, shared.session.Close() })
+	_, _, err := Call(context.Background(), &s.source.late, s.source.timeouts.Call, "close", "", func(context.Context) (struct{}, error) { return struct{}{}, shared.session.Close() }, nil)
 	if sandbox, ok := shared.session.(budget.Sandboxed); ok {
 		_, peak, limit := sandbox.SandboxMemory()
 		s.mu.Lock()
@@ -151,7 +161,7 @@ func (s *session) Close() error {
 	s.source.permit.abandoned()
 	s.mu.Lock()
 	current, lost := s.current, s.lost
-	s.current, s.lost = nil, nil
+	s.current, s.lost, s.ended = nil, nil, true
 	s.mu.Unlock()
 	for _, shared := range lost {
 		_ = s.closeOnce(shared) // the error that lost it is already reported
@@ -196,16 +206,35 @@ func (s *session) Plan(ctx context.Context, q *sources.Query) (plan *sources.Pla
 	return plan, nil
 }
 
-// plan plans q once. A session that turns out to be unavailable is lost.
+// plan plans q once. A session that turns out to be unavailable is lost, and so is one
+// whose plan was given up, which may still use it.
 func (s *session) plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
 	shared, _, err := s.acquire(ctx, "plan", q.Table)
 	if err != nil {
 		return nil, err
 	}
-	defer s.release(shared)
-	plan, err := callOnce(ctx, s.source, "plan", q.Table, func(ctx context.Context) (*sources.Plan, error) { return shared.session.Plan(ctx, q) })
-	if retryable(err) {
+	own := *q // the call may use it, and the record of keys, after it was given up
+	if own.Keys != nil && own.Keys.Values != nil {
+		own.Keys.Values.Retain()
+	}
+	s.mu.Lock()
+	shared.plans++
+	s.mu.Unlock()
+	end := func(*sources.Plan, error) {
+		if own.Keys != nil && own.Keys.Values != nil {
+			own.Keys.Values.Release()
+		}
+		s.mu.Lock()
+		shared.plans--
+		s.mu.Unlock()
+		s.release(shared)
+	}
+	plan, late, err := callOnce(ctx, s.source, "plan", q.Table, func(ctx context.Context) (*sources.Plan, error) { return shared.session.Plan(ctx, &own) }, end)
+	if late || retryable(err) {
 		s.markLost(shared)
+	}
+	if !late {
+		end(nil, nil)
 	}
 	if err == nil {
 		err = sources.WithOp("plan", q.Table, sources.CheckPlan(plan))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/penstock-data/penstock/sources"
 )
 
 // The defaults of [Timeouts].
@@ -20,12 +18,14 @@ const (
 // has its default; a negative field means no timeout.
 //
 // A timeout cancels the context of the call or scan. A source that runs in the
-// application and ignores its context blocks the stream until it returns. Only a
-// source in a process or module of its own can be stopped reliably.
+// application may ignore that. Then a call is given up two seconds later: the stream goes
+// on without it or fails, but the memory reserved for the stream and the session stay
+// taken, and unused, until the call returns. A scan, however, blocks the stream until it
+// returns. Only a source in a process of its own can be stopped reliably.
 type Timeouts struct {
-	// Call is how long a call for the catalog, a new session or a plan may take. The
-	// default is 30 s. A call that takes longer fails with an error of kind
-	// [sources.Unavailable].
+	// Call is how long a call for the catalog, a new session or a plan, or to close a
+	// session, may take. The default is 30 s. A call that takes longer fails with an error
+	// of kind [sources.Unavailable].
 	Call time.Duration
 	// Stall is how long a scan waits for progress: for rows, for skipped records, or for
 	// an empty page with another cursor. The default is 30 s. After half of it the stream
@@ -62,22 +62,6 @@ func (t Timeouts) StreamContext(ctx context.Context) (context.Context, context.C
 		stop(cause)
 		cancel()
 	}
-}
-
-// callWithin makes one call to a source, which must return within limit. If limit is
-// not positive, there is no timeout.
-func callWithin[T any](ctx context.Context, limit time.Duration, op, table string, f func(ctx context.Context) (T, error)) (T, error) {
-	if limit <= 0 {
-		return sources.GuardCall(op, table, func() (T, error) { return f(ctx) })
-	}
-	late := sources.Errorf(sources.Unavailable, op, table, "no answer within %s", limit)
-	timed, cancel := context.WithTimeoutCause(ctx, limit, late)
-	defer cancel()
-	result, err := sources.GuardCall(op, table, func() (T, error) { return f(timed) })
-	if err != nil && ctx.Err() == nil && timed.Err() != nil {
-		return result, late
-	}
-	return result, err
 }
 
 // stallClock measures how long a scan waits for its source to make progress. It runs
