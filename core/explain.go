@@ -54,7 +54,7 @@ func Explain(ctx context.Context, source sources.Source, q Query, o Options) (e 
 		late = s.LateCalls()
 	}
 	retrying := retry.NewSource(source, o.Retry, o.Timeouts, nil, late, nil)
-	catalog, err := retrying.Catalog(ctx)
+	catalog, err := retrying.Catalog(sources.ForTables(ctx, q.Table))
 	if err != nil {
 		return nil, err
 	}

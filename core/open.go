@@ -44,7 +44,7 @@ func Open(ctx context.Context, source sources.Source, q Query, o Options, r Reso
 // open plans and connects a stream whose context is ctx, and which stop ends.
 func open(ctx context.Context, stop context.CancelCauseFunc, source sources.Source, q Query, o Options, r Resources) (*plan, *connection, error) {
 	retrying := retry.NewSource(source, o.Retry, o.Timeouts, r.Breaker, r.LateCalls, r.Observer.Fault)
-	catalog, err := retrying.Catalog(ctx)
+	catalog, err := retrying.Catalog(sources.ForTables(ctx, q.Table))
 	if err != nil {
 		return nil, nil, err
 	}

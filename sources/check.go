@@ -17,6 +17,9 @@ func (c *Catalog) Check(q *Query) (*Table, error) {
 	if t == nil {
 		return nil, NewError(NotFound, "", q.Table, errors.New("there is no such table"+Suggest(q.Table, c.tableNames())))
 	}
+	if t.Pending {
+		return nil, Errorf(Invalid, "", q.Table, "its columns are not known: ask for the catalog with sources.ForTables")
+	}
 	check := checker{table: t}
 	check.query(q)
 	if len(check.faults) == 0 {

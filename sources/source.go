@@ -51,7 +51,8 @@ type Open func(ctx context.Context, c Config) (Source, error)
 type Source interface {
 	// Catalog returns a description of the tables. The catalog belongs to the source;
 	// callers must not modify it. Two calls return equal catalogs unless the structure
-	// of the data has changed in between.
+	// of the data has changed in between. [TablesFor] tells which tables the caller
+	// needs; a source for which that makes no difference always describes all.
 	Catalog(ctx context.Context) (*Catalog, error)
 
 	// Begin starts a session for one stream. The caller must close it. The context
@@ -250,6 +251,10 @@ type Table struct {
 	Rows int64
 	// Comment describes the table for people.
 	Comment string
+	// Pending tells that only the name of the table is known, since to find out more is
+	// slow and the caller did not ask for the table; see [ForTables]. Its Schema has no
+	// columns, Rows is -1, and the other fields have their zero values.
+	Pending bool
 	// Denied has the columns that exist but may not be read, with the reason. They are not
 	// in Schema, and a query that names one fails with an error of kind [Denied].
 	Denied map[string]string

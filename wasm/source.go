@@ -50,7 +50,7 @@ func Open(ctx context.Context, o Options, c sources.Config) (sources.Source, err
 		m.close()
 		return nil, sources.WithOp("open", "", err)
 	}
-	if _, err := s.catalogOf(ctx, i); err != nil {
+	if _, err := s.catalogOf(sources.ForTables(ctx), i); err != nil {
 		err = errors.Join(err, i.stop())
 		m.close()
 		return nil, sources.WithOp("open", "", firstError(err))
@@ -161,7 +161,7 @@ func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 }
 
 func (s *source) catalogOf(ctx context.Context, i *instance) (*sources.Catalog, error) {
-	reply, err := i.call(ctx, wire.Request{Op: wire.OpCatalog})
+	reply, err := i.call(ctx, wire.CatalogRequest(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +170,8 @@ func (s *source) catalogOf(ctx context.Context, i *instance) (*sources.Catalog, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.catalog = reply.Catalog
-	return reply.Catalog, nil
+	s.catalog = reply.Catalog.Update(s.catalog)
+	return s.catalog, nil
 }
 
 // table returns the table of a scan, whose schema the pages must have.
@@ -179,10 +179,10 @@ func (s *source) table(ctx context.Context, i *instance, name string) (*sources.
 	s.mu.Lock()
 	c := s.catalog
 	s.mu.Unlock()
-	if t := c.Table(name); t != nil {
+	if t := c.Table(name); t != nil && !t.Pending {
 		return t, nil
 	}
-	c, err := s.catalogOf(ctx, i) // the table may be new
+	c, err := s.catalogOf(sources.ForTables(ctx, name), i) // the table may be new
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 
 func newCatalog() *cobra.Command {
 	var f sourceFlags
-	var asJSON, describe bool
+	var asJSON, describe, all bool
 	c := &cobra.Command{
 		Use:   "catalog SOURCE [TABLE]",
 		Short: "List tables with their columns, keys and relations",
@@ -25,6 +25,9 @@ row of table X that column C refers to; X__with__C are the rows of X whose colum
 this table; X__through__J are rows of X that are reached through table J. The capabilities
 are what the source does itself; Penstock does the rest.
 
+The columns of CSV files are found out by reading them. Of more than 20 files only the names
+are listed, unless TABLE or --all is given.
+
 ` + sourceHelp,
 		Example: `  penstock catalog csv:shop
   penstock catalog csv:shop orders --json
@@ -35,17 +38,9 @@ are what the source does itself; Penstock does the rest.
 				return writePackage(c, args)
 			}
 			return f.open(c, args[0], func(ctx context.Context, source *host.Source) error {
-				catalog, err := source.Catalog(ctx)
+				tables, err := tablesOf(ctx, source, args[1:], all)
 				if err != nil {
 					return err
-				}
-				tables := catalog.Tables
-				if len(args) == 2 {
-					table, err := findTable(catalog, args[1])
-					if err != nil {
-						return err
-					}
-					tables = []sources.Table{*table}
 				}
 				if asJSON {
 					return writeCatalogJSON(c.OutOrStdout(), tables)
@@ -56,8 +51,40 @@ are what the source does itself; Penstock does the rest.
 	}
 	f.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	c.Flags().BoolVar(&all, "all", false, "describe all tables, however many files must be read for that")
 	c.Flags().BoolVar(&describe, "write-datapackage", false, "describe CSV files in a new datapackage.json in the same directory, to be edited by hand")
 	return c
+}
+
+// maxUnasked is the most tables that are read to describe them without being asked for.
+const maxUnasked = 20
+
+// tablesOf returns the named table, or all. If the source would have to read more than a
+// few tables to describe them, these are pending, unless all are to be described.
+func tablesOf(ctx context.Context, source *host.Source, name []string, all bool) ([]sources.Table, error) {
+	catalog, err := source.Catalog(sources.ForTables(ctx, name...))
+	if err != nil {
+		return nil, err
+	}
+	if len(name) == 1 {
+		table, err := findTable(catalog, name[0])
+		if err != nil {
+			return nil, err
+		}
+		return []sources.Table{*table}, nil
+	}
+	pending := 0
+	for i := range catalog.Tables {
+		if catalog.Tables[i].Pending {
+			pending++
+		}
+	}
+	if pending > 0 && (all || pending <= maxUnasked) {
+		if catalog, err = source.Catalog(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return catalog.Tables, nil
 }
 
 // writePackage writes the datapackage.json of CSV files. It runs in this process,

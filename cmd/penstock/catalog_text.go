@@ -28,6 +28,7 @@ type (
 		Unique    [][]string     `json:"unique"`
 		Relations []relationJSON `json:"relations"`
 		Can       []string       `json:"can"`
+		Pending   bool           `json:"pending,omitempty"` // only the name is known; name the table to see more
 	}
 	columnJSON struct {
 		Name       string `json:"name"`
@@ -74,7 +75,7 @@ func writeCatalogJSON(w io.Writer, tables []sources.Table) error {
 	for _, t := range tables {
 		j := tableJSON{
 			Name: t.Name, Comment: t.Comment, Columns: []columnJSON{}, Relations: []relationJSON{}, Can: []string{},
-			Key: orEmpty(t.Key), Unique: orEmpty(t.Unique),
+			Key: orEmpty(t.Key), Unique: orEmpty(t.Unique), Pending: t.Pending,
 		}
 		if t.Rows >= 0 {
 			j.Rows = &t.Rows
@@ -135,10 +136,14 @@ func typeText(f arrow.Field) string {
 func writeCatalogText(w io.Writer, tables []sources.Table) error {
 	var b strings.Builder
 	for i, t := range tables {
-		if i > 0 {
+		if i > 0 && !(t.Pending && tables[i-1].Pending) {
 			b.WriteByte('\n')
 		}
 		b.WriteString(display.Printable(t.Name))
+		if t.Pending {
+			b.WriteString("  (not read; to see its columns, name it or give --all)\n")
+			continue
+		}
 		if t.Rows >= 0 {
 			b.WriteString("  (about " + strconv.FormatInt(t.Rows, 10) + " rows)")
 		}

@@ -120,7 +120,7 @@ func (f *queryFlags) compile(ctx context.Context, c *cobra.Command, source *host
 	if !c.Flags().Changed("where") {
 		return nil
 	}
-	catalog, err := source.Catalog(ctx)
+	catalog, err := source.Catalog(sources.ForTables(ctx, q.Table))
 	if err != nil {
 		return err
 	}

@@ -49,17 +49,17 @@ type Source struct {
 // The figures are those of the last sample.
 func (s *Source) Sandboxes() []wall.Usage { return s.pool.usage() }
 
-// Catalog returns the source's catalog, which it requests only once.
+// Catalog returns the source's catalog, which it requests only once for each table.
 func (s *Source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.catalog == nil {
-		reply, sandbox, err := s.lease(ctx, memoryCap(&s.pool.options, nil), wire.Request{Op: wire.OpCatalog})
+	if !s.catalog.Describes(ctx) {
+		reply, sandbox, err := s.lease(ctx, memoryCap(&s.pool.options, nil), wire.CatalogRequest(ctx))
 		if err != nil {
 			return nil, sources.WithOp("catalog", "", err)
 		}
 		s.pool.release(sandbox, false)
-		s.catalog = reply.Catalog
+		s.catalog = reply.Catalog.Update(s.catalog)
 	}
 	return s.catalog, nil
 }

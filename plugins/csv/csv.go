@@ -162,8 +162,8 @@ type source struct {
 	sampleBytes int64
 
 	mu      sync.Mutex
-	catalog *sources.Catalog
-	tables  map[string]*table
+	catalog *sources.Catalog  // of the tables; replaced, never modified
+	tables  map[string]*table // that were asked for; replaced, never modified
 }
 
 // newBareSource returns a source without files, and the dialect of its options.

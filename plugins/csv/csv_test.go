@@ -295,6 +295,9 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := source.Catalog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 	}
 	var p dataPackage
 	for i := range catalog.Tables {
-		t := s.tables[catalog.Tables[i].Name]
+		t := s.table(catalog.Tables[i].Name)
 		schema := schemaJSON{MissingValues: append([]string{""}, s.options.Null...)}
 		r := resource{Name: t.table, Path: t.fileNames, Encoding: t.dialect.encoding.String(), Dialect: inlineOrFile[dialectJSON]{value: t.dialect.json()}}
 		if c := t.dialect.compression; c != compressionAuto {

@@ -96,6 +96,9 @@ func TestDuePages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if _, err := src.Catalog(t.Context()); err != nil { // reads the file
+					t.Fatal(err)
+				}
 				ses, err := src.Begin(t.Context(), sources.Env{Mem: mem, FlushAfter: c.flush})
 				if err != nil {
 					t.Fatal(err)

@@ -125,13 +125,14 @@ func (d declarations) ReadFile(name string) ([]byte, error) {
 // identity returns what the rows depend on besides the files of the tables: how they
 // are declared, the options, and the directory that the path led to. It is empty if the file
 // system does not identify files, since their versions are not reliable then.
-func (s *source) identity(tables map[string]*table) (string, error) {
+func (s *source) identity() (string, error) {
 	if s.stdin != nil {
 		return "", nil
 	}
-	for _, t := range tables {
-		for _, f := range t.files {
-			if f.state.inode == (inode{}) {
+	for _, d := range s.specs {
+		for _, name := range d.fileNames {
+			// A file that is missing is an error of its table.
+			if info, err := fs.Stat(s.fsys, name); err == nil && inodeOf(info) == (inode{}) {
 				return "", nil
 			}
 		}

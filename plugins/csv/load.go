@@ -9,9 +9,8 @@ import (
 )
 
 // load makes a table by reading the headers of its files, and as much of them as
-// inference needs. It returns an estimate of the rows, which is exact if all was read, or
-// -1.
-func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
+// inference needs.
+func (s *source) load(ctx context.Context, d tableSpec) (*table, error) {
 	t := &table{tableSpec: d, skips: s.options.SkipBad}
 	total := int64(0)
 	for _, name := range d.fileNames {
@@ -21,10 +20,10 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 		} else {
 			info, err := fs.Stat(s.fsys, name)
 			if err != nil {
-				return nil, 0, err
+				return nil, err
 			}
 			if err := checkRegular(name, info); err != nil {
-				return nil, 0, err
+				return nil, err
 			}
 			f.state, f.size = stateOf(info), info.Size()
 		}
@@ -41,13 +40,13 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 	for i := range t.files {
 		var err error
 		if samples[i], err = s.sampleFile(ctx, t, i, budget); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if c := samples[i].delimiter; c != 0 && s.choosesDelimiter(t) {
 			t.dialect.delimiter = c
 		}
 		if err := s.addColumns(t, i, samples[i].names); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		t.files[i].start = samples[i].start
 		t.packed = t.packed || !samples[i].seekable
@@ -59,12 +58,13 @@ func (s *source) load(ctx context.Context, d tableSpec) (*table, int64, error) {
 	}
 	if s.options.FileColumn != "" {
 		if _, ok := t.columnIndex()[s.options.FileColumn]; ok {
-			return nil, 0, fileError(t.files[0].name, s.options.FileColumn, "the file already has a column %q: choose another name with filename=NAME", s.options.FileColumn)
+			return nil, fileError(t.files[0].name, s.options.FileColumn, "the file already has a column %q: choose another name with filename=NAME", s.options.FileColumn)
 		}
 		t.columns = append(t.columns, column{name: s.options.FileColumn, kind: fileKind, required: true, source: "file name"})
 	}
 	t.indexes = t.columnIndex()
-	return t, t.estimate(samples), nil
+	t.rows = t.estimate(samples)
+	return t, nil
 }
 
 // sampleFile reads the header of a table's file and a sample of its records, unless both
@@ -188,7 +188,7 @@ func (t *table) columnIndex() map[string]int {
 	return at
 }
 
-// estimate returns the number of rows, or an estimate, or -1.
+// estimate returns the number of rows if all were read, otherwise an estimate, or -1.
 func (t *table) estimate(samples []*fileSample) int64 {
 	rows, records, bytes := int64(0), int64(0), int64(0)
 	for _, s := range samples {

@@ -19,7 +19,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 	if env.Snapshot != "" {
 		return nil, sources.Errorf(sources.Invalid, "begin", "", "CSV files have no snapshots")
 	}
-	catalog, err := s.Catalog(ctx)
+	catalog, err := s.Catalog(sources.ForTables(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (s *source) Begin(ctx context.Context, env sources.Env) (sources.Session, e
 
 type session struct {
 	source  *source
-	catalog *sources.Catalog
+	catalog *sources.Catalog // its tables may be pending
 	env     sources.Env
 
 	indexLock chan struct{} // a token; its holder may use indexes
@@ -47,12 +47,12 @@ func (s *session) Close() error {
 }
 
 // Plan estimates rows from the sample and the sizes of the files.
-func (s *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, error) {
-	table, err := s.catalog.Check(q)
+func (s *session) Plan(ctx context.Context, q *sources.Query) (*sources.Plan, error) {
+	table, err := s.check(ctx, q)
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
 	}
-	t := s.source.tables[q.Table]
+	t := s.source.table(q.Table)
 	version, size, err := s.source.version(t)
 	if err != nil {
 		return nil, sources.WithOp("plan", q.Table, err)
@@ -70,6 +70,15 @@ func (s *session) Plan(_ context.Context, q *sources.Query) (*sources.Plan, erro
 	return plan, nil
 }
 
+// check checks a query, and returns its table in the catalog.
+func (s *session) check(ctx context.Context, q *sources.Query) (*sources.Table, error) {
+	catalog, err := s.source.Catalog(sources.ForTables(ctx, q.Table))
+	if err != nil {
+		return nil, err
+	}
+	return catalog.Check(q)
+}
+
 // detail returns a description of how a scan reads its rows.
 func (t *table) detail(q *sources.Query) string {
 	text := "reads " + t.files[0].name
@@ -85,7 +94,7 @@ func (t *table) detail(q *sources.Query) string {
 // Scan reads the rows of a table, from its beginning or after a cursor.
 func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 	return sources.Guard("scan", q.Table, func(yield func(sources.Batch, error) bool) {
-		table, err := s.catalog.Check(q)
+		table, err := s.check(ctx, q)
 		if err == nil {
 			err = s.scan(ctx, table, q, yield)
 		}
@@ -105,7 +114,7 @@ func (s *session) buffer() int { return int(min(s.env.Page.Bytes, largestBuffer)
 
 // scan yields pages until the table ends or the consumer stops.
 func (s *session) scan(ctx context.Context, table *sources.Table, q *sources.Query, yield func(sources.Batch, error) bool) error {
-	t := s.source.tables[q.Table]
+	t := s.source.table(q.Table)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

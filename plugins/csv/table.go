@@ -2,7 +2,6 @@ package csv
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ type table struct {
 	indexes  map[string]int // of columns, by their names
 	identity string         // of its files when the catalog was made
 	width    int            // the number of columns that the files have
+	rows     int64          // an estimate, or -1
 	rowBytes int64          // the average size of a record in the sample
 	packed   bool           // some file cannot be read from the middle
 	skips    bool           // unreadable records are left out
@@ -53,50 +53,6 @@ func (t *table) capabilities() sources.Capability {
 	return can
 }
 
-// Catalog returns the catalog, and makes it in the first call by reading the header
-// and a sample of every file.
-func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.catalog != nil {
-		return s.catalog, nil
-	}
-	catalog := &sources.Catalog{}
-	tables := map[string]*table{}
-	var keys []sources.ForeignKey
-	for _, d := range s.specs {
-		if err := ctx.Err(); err != nil {
-			return nil, sources.WithOp("catalog", "", err)
-		}
-		t, rows, err := s.load(ctx, d)
-		if err != nil {
-			return nil, sources.WithOp("catalog", d.table, asInvalid(err))
-		}
-		tables[d.table] = t
-		catalog.Tables = append(catalog.Tables, t.describe(rows))
-		keys = append(keys, d.foreignKeys...)
-	}
-	// A pattern may select some files of a package whose foreign keys lead to others.
-	if s.options.ByName {
-		keys = append(keys, keysByName(catalog)...)
-	}
-	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return tables[k.TargetTable] == nil && s.declaredNames[k.TargetTable] })
-	if err := catalog.CheckForeignKeys(s.options.ForeignKeys); err != nil {
-		return nil, err
-	}
-	keys = append(keys, s.options.ForeignKeys...)
-	if err := sources.Relate(catalog, keys); err != nil {
-		return nil, sources.WithOp("catalog", "", err)
-	}
-	addLookups(catalog, tables)
-	var err error
-	if catalog.Identity, err = s.identity(tables); err != nil {
-		return nil, sources.WithOp("catalog", "", err)
-	}
-	s.catalog, s.tables = catalog, tables
-	return catalog, nil
-}
-
 // asInvalid returns an unclassified error as one of kind Invalid, unless it is one
 // of the operating system; see [systemError].
 func asInvalid(err error) error {
@@ -106,7 +62,7 @@ func asInvalid(err error) error {
 	return sources.NewError(sources.Invalid, "", "", err)
 }
 
-func (t *table) describe(rows int64) sources.Table {
+func (t *table) describe() sources.Table {
 	fields := make([]arrow.Field, len(t.columns))
 	for i, c := range t.columns {
 		fields[i] = arrow.Field{Name: c.name, Type: c.dataType(), Nullable: !c.required}
@@ -122,7 +78,7 @@ func (t *table) describe(rows int64) sources.Table {
 		}
 	}
 	return sources.Table{
-		Name: t.table, Schema: arrow.NewSchema(fields, nil), Key: t.key, Unique: t.unique, Comment: t.comment, Rows: rows,
+		Name: t.table, Schema: arrow.NewSchema(fields, nil), Key: t.key, Unique: slices.Clip(t.unique), Comment: t.comment, Rows: t.rows,
 		Capabilities: t.capabilities(), Filters: t.filtersOf(),
 	}
 }

@@ -122,7 +122,7 @@ func (s *server) call(ctx context.Context, r wire.Request) (wire.Reply, error) {
 		if err != nil {
 			return wire.Reply{}, err
 		}
-		catalog, err := source.Catalog(ctx)
+		catalog, err := source.Catalog(r.Context(ctx))
 		return wire.Reply{Catalog: catalog}, err
 	case wire.OpBegin:
 		keepTo(r.Memory)

@@ -120,7 +120,7 @@ func (c *command) call(r wire.Request) (wire.Reply, error) {
 		}
 		return reply, err
 	case wire.OpCatalog:
-		catalog, err := c.source.Catalog(c.ctx)
+		catalog, err := c.source.Catalog(r.Context(c.ctx))
 		return wire.Reply{Catalog: catalog}, err
 	case wire.OpBegin:
 		return wire.Reply{}, c.begin(*r.Env)

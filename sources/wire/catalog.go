@@ -28,6 +28,7 @@ type tableJSON struct {
 	Lookups   []lookupJSON        `json:"lookups,omitzero"`
 	Scans     int                 `json:"scans,omitzero"`
 	Rows      *int64              `json:"rows,omitempty"`
+	Pending   bool                `json:"pending,omitzero"`
 	Comment   prose               `json:"comment,omitempty"`
 	Denied    map[string]prose    `json:"denied,omitzero"`
 }
@@ -90,7 +91,7 @@ func tableOut(t *sources.Table) (tableJSON, error) {
 		return tableJSON{}, err
 	}
 	out := tableJSON{
-		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: prose(t.Comment),
+		Name: text(t.Name), Schema: schema, Key: texts(t.Key), Scans: t.MaxScans, Rows: &t.Rows, Comment: prose(t.Comment), Pending: t.Pending,
 	}
 	if t.Denied != nil {
 		out.Denied = make(map[string]prose, len(t.Denied))
@@ -189,7 +190,7 @@ func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 
 func (in *tableJSON) table() (sources.Table, error) {
 	t := sources.Table{
-		Name: string(in.Name), Key: stringsOf(in.Key), MaxScans: in.Scans, Rows: orUnknown(in.Rows), Comment: string(in.Comment),
+		Name: string(in.Name), Key: stringsOf(in.Key), MaxScans: in.Scans, Rows: orUnknown(in.Rows), Comment: string(in.Comment), Pending: in.Pending,
 	}
 	var err error
 	if t.Schema, err = in.schema(); err != nil {

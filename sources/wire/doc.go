@@ -27,6 +27,7 @@
 //
 //	{"op":"open","version":2,"config":{"uri":"/data","options":{"delimiter":";"}}}
 //	{"op":"catalog"}
+//	{"op":"catalog","tables":["track"]}
 //	{"op":"begin","memory":134217728,"env":{"page":{"bytes":1048576,"rows":65536},"flush_ms":100}}
 //	{"op":"plan","query":{"table":"track"}}
 //	{"op":"scan","query":{"table":"track","columns":["id","name"],

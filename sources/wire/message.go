@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -74,6 +75,25 @@ type Request struct {
 	Env *sources.Env
 	// Query belongs to plan and scan.
 	Query *sources.Query
+	// Tables belongs to catalog: the tables of [sources.ForTables], or nil for all.
+	Tables []string
+}
+
+// CatalogRequest returns the request for a call of [sources.Source.Catalog].
+func CatalogRequest(ctx context.Context) Request {
+	r := Request{Op: OpCatalog}
+	if tables, some := sources.TablesFor(ctx); some {
+		r.Tables = append([]string{}, tables...)
+	}
+	return r
+}
+
+// Context returns the context of the call that the request stands for.
+func (r Request) Context(ctx context.Context) context.Context {
+	if r.Tables == nil {
+		return ctx
+	}
+	return sources.ForTables(ctx, r.Tables...)
 }
 
 type requestJSON struct {
@@ -84,11 +104,15 @@ type requestJSON struct {
 	Config  *configJSON `json:"config,omitempty"`
 	Env     *envJSON    `json:"env,omitempty"`
 	Query   *queryJSON  `json:"query,omitempty"`
+	Tables  []text      `json:"tables,omitzero"`
 }
 
 // MarshalRequest encodes a request. An open request without a version gets [Version].
 func MarshalRequest(r Request) ([]byte, error) {
 	out := requestJSON{Op: r.Op, Version: r.Version, Session: r.Session, Memory: r.Memory}
+	if r.Tables != nil {
+		out.Tables = append([]text{}, texts(r.Tables)...)
+	}
 	if r.Op == OpOpen && r.Version == 0 {
 		out.Version = Version
 	}
@@ -121,6 +145,9 @@ func UnmarshalRequest(b []byte, mem memory.Allocator) (Request, error) {
 		return Request{}, err
 	}
 	r := Request{Op: in.Op, Version: in.Version, Session: in.Session, Memory: in.Memory}
+	if in.Tables != nil {
+		r.Tables = append([]string{}, stringsOf(in.Tables)...)
+	}
 	missing := ""
 	switch in.Op {
 	case OpOpen:

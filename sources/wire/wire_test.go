@@ -180,7 +180,7 @@ func TestConfigAndEnvRoundTrip(t *testing.T) {
 		{Op: wire.OpBegin, Env: &sources.Env{Page: sources.Limits{Bytes: 1, Rows: math.MaxInt64}, Snapshot: "snap\x00", Scratch: "/tmp/\xff", MaxScans: 5, Stream: "orders-1", FlushAfter: 250 * time.Millisecond}},
 		{Op: wire.OpBegin, Env: &sources.Env{}},
 		{Op: wire.OpBegin, Env: &sources.Env{FlushAfter: -time.Millisecond}},
-		{Op: wire.OpCatalog}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
+		{Op: wire.OpCatalog}, {Op: wire.OpCatalog, Tables: []string{}}, {Op: wire.OpCatalog, Tables: []string{"a", "b\xff"}}, {Op: wire.OpEnd, Session: 3}, {Op: wire.OpClose},
 	}
 	for _, r := range sent {
 		b, err := wire.MarshalRequest(r)
@@ -224,6 +224,7 @@ func catalog() *sources.Catalog {
 		},
 		{Name: "j", Schema: other, Rows: -1, Key: []string{"near", "far"}},
 		{Name: "odd \xff", Schema: arrow.NewSchema(nil, nil), Rows: 0},
+		{Name: "later", Schema: arrow.NewSchema(nil, nil), Rows: -1, Pending: true},
 	}, Identity: "role 7 \xff"}
 }
 
