@@ -15,7 +15,7 @@ import (
 func (c *Catalog) Check(q *Query) (*Table, error) {
 	t := c.Table(q.Table)
 	if t == nil {
-		return nil, NewError(NotFound, "", q.Table, errors.New("there is no such table"+Suggest(q.Table, c.tableNames())))
+		return nil, c.NoTable(q.Table)
 	}
 	if t.Pending {
 		return nil, Errorf(Invalid, "", q.Table, "its columns are not known: ask for the catalog with sources.ForTables")
@@ -151,6 +151,17 @@ func (c *checker) keys(k *Keys) {
 	if k.LimitPerKey < 0 {
 		c.fault(Invalid, "keys: the limit of rows for each key must not be negative (got %d)", k.LimitPerKey)
 	}
+}
+
+// NoTable returns the error for a name that is not among the tables: that of
+// [Catalog.Unreadable] if there is one, otherwise one of kind [NotFound].
+func (c *Catalog) NoTable(name string) *Error {
+	for _, t := range c.Unreadable {
+		if t.Table == name {
+			return NewError(t.Kind, "", name, errors.New(t.Reason))
+		}
+	}
+	return NewError(NotFound, "", name, errors.New("there is no such table"+Suggest(name, c.tableNames())))
 }
 
 func (c *Catalog) tableNames() []string {

@@ -53,6 +53,11 @@ func CheckCatalog(c *Catalog) error {
 	if len(c.Identity) > MaxName {
 		return Errorf(Invalid, "catalog", "", "the catalog's identity has %d bytes, but the limit is %d", len(c.Identity), MaxName)
 	}
+	for _, t := range c.Unreadable {
+		if err := checkName("the name of the table", t.Table); err != nil {
+			return NewError(Invalid, "catalog", Clip(t.Table, shownName), err)
+		}
+	}
 	for i := range c.Tables {
 		if err := checkNames(&c.Tables[i]); err != nil {
 			return NewError(Invalid, "catalog", Clip(c.Tables[i].Name, shownName), err)

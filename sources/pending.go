@@ -51,7 +51,7 @@ func (c *Catalog) Update(earlier *Catalog) *Catalog {
 	for i := range earlier.Tables {
 		known[earlier.Tables[i].Name] = &earlier.Tables[i]
 	}
-	out := &Catalog{Tables: make([]Table, len(c.Tables)), Identity: c.Identity}
+	out := &Catalog{Tables: make([]Table, len(c.Tables)), Unreadable: c.Unreadable, Identity: c.Identity}
 	copy(out.Tables, c.Tables)
 	for i := range out.Tables {
 		if t := known[out.Tables[i].Name]; t != nil && out.Tables[i].Pending {

@@ -203,6 +203,10 @@ func (l Limits) OrDefault() Limits {
 // calls of [Source.Catalog].
 type Catalog struct {
 	Tables []Table
+	// Unreadable has the tables that exist but cannot be described, for example since
+	// their file cannot be opened. They are not among Tables. A query of one fails with
+	// its error.
+	Unreadable []TableError
 	// Identity identifies everything besides the [Config] and the query on which answers
 	// of the source depend, and which [Plan.Version] does not cover: for example, the
 	// role that a connection resolved to and its settings, the files that Open read, and
@@ -212,6 +216,13 @@ type Catalog struct {
 	//
 	// If it is empty, answers are not cached beyond the process of the host.
 	Identity string
+}
+
+// TableError says why a table cannot be read.
+type TableError struct {
+	Table  string
+	Kind   Kind
+	Reason string
 }
 
 // Table returns the table with the exact name, or nil.

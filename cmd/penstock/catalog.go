@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/penstock-data/penstock/host"
+	"github.com/penstock-data/penstock/internal/display"
 	"github.com/penstock-data/penstock/plugins/csv"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -38,9 +39,12 @@ are listed, unless TABLE or --all is given.
 				return writePackage(c, args)
 			}
 			return f.open(c, args[0], func(ctx context.Context, source *host.Source) error {
-				tables, err := tablesOf(ctx, source, args[1:], all)
+				tables, unreadable, err := tablesOf(ctx, source, args[1:], all)
 				if err != nil {
 					return err
+				}
+				for _, t := range unreadable {
+					c.PrintErrf("table %s cannot be read: %s: %s\n", display.Printable(t.Table), t.Kind, display.Printable(t.Reason))
 				}
 				if asJSON {
 					return writeCatalogJSON(c.OutOrStdout(), tables)
@@ -59,19 +63,19 @@ are listed, unless TABLE or --all is given.
 // maxUnasked is the most tables that are read to describe them without being asked for.
 const maxUnasked = 20
 
-// tablesOf returns the named table, or all. If the source would have to read more than a
+// tablesOf returns the named table, or all, with those that cannot be read. If the source would have to read more than a
 // few tables to describe them, these are pending, unless all are to be described.
-func tablesOf(ctx context.Context, source *host.Source, name []string, all bool) ([]sources.Table, error) {
+func tablesOf(ctx context.Context, source *host.Source, name []string, all bool) ([]sources.Table, []sources.TableError, error) {
 	catalog, err := source.Catalog(sources.ForTables(ctx, name...))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(name) == 1 {
 		table, err := findTable(catalog, name[0])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return []sources.Table{*table}, nil
+		return []sources.Table{*table}, nil, nil
 	}
 	pending := 0
 	for i := range catalog.Tables {
@@ -81,10 +85,10 @@ func tablesOf(ctx context.Context, source *host.Source, name []string, all bool)
 	}
 	if pending > 0 && (all || pending <= maxUnasked) {
 		if catalog, err = source.Catalog(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return catalog.Tables, nil
+	return catalog.Tables, catalog.Unreadable, nil
 }
 
 // writePackage writes the datapackage.json of CSV files. It runs in this process,

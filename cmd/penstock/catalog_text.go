@@ -62,6 +62,9 @@ func findTable(catalog *sources.Catalog, name string) (*sources.Table, error) {
 	if t := catalog.Table(name); t != nil {
 		return t, nil
 	}
+	if slices.ContainsFunc(catalog.Unreadable, func(t sources.TableError) bool { return t.Table == name }) {
+		return nil, sources.WithOp("catalog", name, catalog.NoTable(name))
+	}
 	names := make([]string, len(catalog.Tables))
 	for i, t := range catalog.Tables {
 		names[i] = t.Name

@@ -12,34 +12,47 @@ import (
 
 // Catalog returns the catalog. It reads the files of the tables that the caller needs, see
 // [sources.ForTables], and those that foreign keys connect with them, when they are asked
-// for the first time. The others are pending.
+// for the first time. The others are pending. Tables that cannot be read leave the others
+// readable.
 func (s *source) Catalog(ctx context.Context) (*sources.Catalog, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tables := maps.Clone(s.tables)
+	tables, unreadable := maps.Clone(s.tables), maps.Clone(s.unreadable)
+	var first error // of a table
 	wanted := s.connected(ctx)
 	for i := range s.specs {
 		d := &s.specs[i]
-		if tables[d.table] != nil || !wanted[d.table] {
+		if tables[d.table] != nil || unreadable[d.table] != nil || !wanted[d.table] {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, sources.WithOp("catalog", "", err)
 		}
 		t, err := s.load(ctx, *d)
-		if err != nil {
-			return nil, sources.WithOp("catalog", d.table, asInvalid(err))
+		if err = asInvalid(err); err == nil {
+			tables[d.table] = t
+			continue
 		}
-		tables[d.table] = t
+		located := sources.WithOp("catalog", d.table, err)
+		if !mayFail(err) {
+			return nil, located
+		}
+		unreadable[d.table] = &sources.TableError{Table: d.table, Kind: sources.KindOf(err), Reason: reasonOf(err)}
+		if first == nil {
+			first = located
+		}
 	}
-	if s.catalog != nil && len(tables) == len(s.tables) {
+	switch {
+	case first != nil && len(tables) == 0:
+		return nil, first
+	case s.catalog != nil && len(tables) == len(s.tables) && len(unreadable) == len(s.unreadable):
 		return s.catalog, nil
 	}
-	catalog, err := s.describeTables(tables)
+	catalog, err := s.describeTables(tables, unreadable)
 	if err != nil {
 		return nil, err
 	}
-	s.catalog, s.tables = catalog, tables
+	s.catalog, s.tables, s.unreadable = catalog, tables, unreadable
 	return catalog, nil
 }
 
@@ -88,26 +101,32 @@ func (s *source) declaredKeys() []sources.ForeignKey {
 	return append(keys, s.options.ForeignKeys...)
 }
 
-// describeTables returns the catalog in which all other tables are pending.
-func (s *source) describeTables(tables map[string]*table) (*sources.Catalog, error) {
-	catalog := &sources.Catalog{Tables: make([]sources.Table, len(s.specs))}
+// describeTables returns the catalog in which all tables are pending that are neither
+// described nor unreadable.
+func (s *source) describeTables(tables map[string]*table, unreadable map[string]*sources.TableError) (*sources.Catalog, error) {
+	catalog := &sources.Catalog{}
 	pending := map[string]bool{}
 	var keys []sources.ForeignKey
 	for i := range s.specs {
 		d := &s.specs[i]
-		if t := tables[d.table]; t != nil {
-			catalog.Tables[i] = t.describe()
+		switch t := tables[d.table]; {
+		case t != nil:
+			catalog.Tables = append(catalog.Tables, t.describe())
 			keys = append(keys, d.foreignKeys...)
-			continue
+		case unreadable[d.table] != nil:
+			catalog.Unreadable = append(catalog.Unreadable, *unreadable[d.table])
+		default:
+			pending[d.table] = true
+			catalog.Tables = append(catalog.Tables, sources.Table{Name: d.table, Schema: arrow.NewSchema(nil, nil), Rows: -1, Pending: true})
 		}
-		pending[d.table] = true
-		catalog.Tables[i] = sources.Table{Name: d.table, Schema: arrow.NewSchema(nil, nil), Rows: -1, Pending: true}
 	}
 	if s.options.ByName {
 		keys = append(keys, keysByName(catalog)...)
 	}
 	// A pattern may select some files of a package whose foreign keys lead to others.
-	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool { return catalog.Table(k.TargetTable) == nil && s.declaredNames[k.TargetTable] })
+	keys = slices.DeleteFunc(keys, func(k sources.ForeignKey) bool {
+		return catalog.Table(k.TargetTable) == nil && s.declaredNames[k.TargetTable]
+	})
 	given := slices.DeleteFunc(slices.Clone(s.options.ForeignKeys), func(k sources.ForeignKey) bool { return pending[k.Table] || pending[k.TargetTable] })
 	if err := catalog.CheckForeignKeys(given); err != nil {
 		return nil, err

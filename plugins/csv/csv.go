@@ -164,6 +164,8 @@ type source struct {
 	mu      sync.Mutex
 	catalog *sources.Catalog  // of the tables; replaced, never modified
 	tables  map[string]*table // that were asked for; replaced, never modified
+	// unreadable has those that were asked for and cannot be read; replaced, never modified.
+	unreadable map[string]*sources.TableError
 }
 
 // newBareSource returns a source without files, and the dialect of its options.
@@ -175,7 +177,7 @@ func newBareSource(o Options) (*source, dialect, error) {
 	if o.Union && o.Table == "" {
 		return nil, d, sources.Errorf(sources.Invalid, "", "", `option "union": it needs table=NAME, which reads all files as one table`)
 	}
-	return &source{options: o, sampleBytes: sampleBytes, tables: map[string]*table{}, declaredNames: map[string]bool{}}, d, nil
+	return &source{options: o, sampleBytes: sampleBytes, tables: map[string]*table{}, unreadable: map[string]*sources.TableError{}, declaredNames: map[string]bool{}}, d, nil
 }
 
 // newSource returns a source of the files in the top directory that match the

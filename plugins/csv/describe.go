@@ -52,6 +52,9 @@ func (s *source) describe(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, t := range catalog.Unreadable {
+		return nil, catalog.NoTable(t.Table)
+	}
 	var p dataPackage
 	for i := range catalog.Tables {
 		t := s.table(catalog.Tables[i].Name)

@@ -116,3 +116,59 @@ func TestSpecialFiles(t *testing.T) {
 		}
 	})
 }
+
+// TestOneBadFile checks that a file that cannot be read, whether it is the first or the
+// last one, leaves the other tables as they are, and that its own error has a kind.
+func TestOneBadFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"b.csv": "id\n1\n", "c.csv": "", "d.csv": "x,x\n1,2\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a.csv", "z.csv"} {
+		if err := os.Symlink("nothing", filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source, err := csv.Open(t.Context(), sources.Config{URI: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = source.Close() }()
+	catalog, err := source.Catalog(t.Context())
+	if err != nil || len(catalog.Tables) != 1 || catalog.Table("b") == nil {
+		t.Fatalf("%+v, error %v", catalog, err)
+	}
+	session, err := source.Begin(t.Context(), sources.Env{Mem: memory.DefaultAllocator})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = session.Close() }()
+	for _, c := range []struct {
+		table, want string
+		kind        sources.Kind
+	}{
+		{"a", "a.csv: no such file", sources.NotFound},
+		{"c", "c.csv: the file is empty", sources.Invalid},
+		{"d", `d.csv:1:3: duplicate column name "x"`, sources.Invalid},
+		{"z", "z.csv: no such file", sources.NotFound},
+		{"y", "there is no such table", sources.NotFound},
+	} {
+		var fault error
+		for _, err := range session.Scan(t.Context(), &sources.Query{Table: c.table}) {
+			fault = err
+		}
+		if fault == nil || !strings.Contains(fault.Error(), c.want) || sources.KindOf(fault) != c.kind {
+			t.Errorf("%s: the error is %v, want %v: %s", c.table, fault, c.kind, c.want)
+		}
+	}
+	for batch, err := range session.Scan(t.Context(), &sources.Query{Table: "b"}) {
+		if err != nil || batch.Record.NumRows() != 1 {
+			t.Errorf("table b: %v", err)
+		}
+	}
+	if _, err := csv.WritePackage(t.Context(), sources.Config{URI: dir}); err == nil || !strings.Contains(err.Error(), "a.csv: no such file") {
+		t.Errorf("a data package without a table is written: %v", err)
+	}
+}

@@ -53,9 +53,30 @@ func (t *table) capabilities() sources.Capability {
 	return can
 }
 
+// mayFail reports whether the error of one table leaves the others readable. What may be
+// over soon fails the catalog, which is then read again.
+func mayFail(err error) bool {
+	switch sources.KindOf(err) {
+	case sources.Invalid, sources.NotFound, sources.Denied:
+		return true
+	}
+	return false
+}
+
+// reasonOf returns the text of an error without its kind.
+func reasonOf(err error) string {
+	if e, ok := err.(*sources.Error); ok && e.Err != nil {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
 // asInvalid returns an unclassified error as one of kind Invalid, unless it is one
 // of the operating system; see [systemError].
 func asInvalid(err error) error {
+	if err == nil {
+		return nil
+	}
 	if err = systemError(err); sources.KindOf(err) != sources.Internal {
 		return err
 	}

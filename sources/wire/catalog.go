@@ -12,6 +12,8 @@ import (
 type catalogJSON struct {
 	Tables   []tableJSON `json:"tables"`
 	Identity text        `json:"identity,omitempty"`
+	// Unreadable has for each table its name, and the kind and the text of its error.
+	Unreadable []errorJSON `json:"unreadable,omitzero"`
 }
 
 type tableJSON struct {
@@ -75,6 +77,9 @@ func catalogOut(c *sources.Catalog) (*catalogJSON, error) {
 	}
 	c = sources.NormalizeCatalog(c)
 	out := &catalogJSON{Tables: make([]tableJSON, len(c.Tables)), Identity: text(c.Identity)}
+	for _, t := range c.Unreadable {
+		out.Unreadable = append(out.Unreadable, errorJSON{Table: prose(t.Table), Kind: t.Kind.String(), Message: prose(t.Reason)})
+	}
 	for i := range c.Tables {
 		t, err := tableOut(&c.Tables[i])
 		if err != nil {
@@ -156,6 +161,9 @@ const maxShown = 256
 // exist.
 func (in *catalogJSON) catalog() (*sources.Catalog, error) {
 	c := &sources.Catalog{Tables: make([]sources.Table, len(in.Tables)), Identity: string(in.Identity)}
+	for _, t := range in.Unreadable {
+		c.Unreadable = append(c.Unreadable, sources.TableError{Table: string(t.Table), Kind: parseKind(t.Kind), Reason: string(t.Message)})
+	}
 	seen := make(map[string]int, len(in.Tables))
 	for i := range in.Tables {
 		t, err := in.Tables[i].table()

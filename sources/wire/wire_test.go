@@ -207,7 +207,7 @@ func catalog() *sources.Catalog {
 		{Name: "tags", Type: arrow.ListOf(arrow.StructOf(arrow.Field{Name: "n", Type: arrow.FixedWidthTypes.Timestamp_us}))},
 	}, &meta)
 	other := arrow.NewSchema([]arrow.Field{{Name: "near", Type: arrow.PrimitiveTypes.Int64}, {Name: "far", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	return &sources.Catalog{Tables: []sources.Table{
+	return &sources.Catalog{Unreadable: []sources.TableError{{Table: "broken", Kind: sources.Invalid, Reason: "a link leads nowhere"}}, Tables: []sources.Table{
 		{
 			Name: "a", Schema: schema, Key: []string{"id"}, Unique: [][]string{{"uuid"}, {"price", "kind"}},
 			Relations: []sources.Relation{
