@@ -56,7 +56,8 @@ func shape(tb testing.TB, columns, rows int) sources.Source {
 
 // BenchmarkShapes reads tables that have the same number of cells in different
 // shapes: by the source alone, and as a stream of the engine. Each iteration opens
-// the source anew, and so reads the header and the sample too.
+// the source anew, and so reads the header and the sample too. Pages are not handed on
+// before they are full, however busy the machine is.
 func BenchmarkShapes(b *testing.B) {
 	const cells = 10_000_000
 	for _, columns := range []int{10, 100, 1000, 10_000, 20_000, 100_000} {
@@ -81,7 +82,7 @@ func BenchmarkShapes(b *testing.B) {
 			})
 		}
 		run("source", func(source sources.Source) (rows int64, err error) {
-			session, err := source.Begin(b.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Bytes: 15 << 20}})
+			session, err := source.Begin(b.Context(), sources.Env{Mem: memory.DefaultAllocator, Page: sources.Limits{Bytes: 15 << 20}, FlushAfter: -1})
 			if err != nil {
 				return 0, err
 			}
@@ -99,7 +100,7 @@ func BenchmarkShapes(b *testing.B) {
 				return 0, err
 			}
 			defer parent.Close()
-			stream, err := core.Open(b.Context(), source, core.Query{Table: "t"}, core.Options{}, core.Resources{Budget: parent})
+			stream, err := core.Open(b.Context(), source, core.Query{Table: "t"}, core.Options{FlushAfter: -1}, core.Resources{Budget: parent})
 			if err != nil {
 				return 0, err
 			}
