@@ -49,13 +49,21 @@ func openRegular(fsys fs.FS, name string) (fs.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-// readRegular reads a regular file below fsys as a whole.
+// maxDeclaration bounds a file that is read as a whole, in bytes: a data package, or a
+// file that it names. A sparse file may have any size without taking space.
+const maxDeclaration = 16 << 20
+
+// readRegular reads a regular file below fsys as a whole. If the file has more than
+// maxDeclaration bytes, it returns an error of kind [sources.Exhausted].
 func readRegular(fsys fs.FS, name string) ([]byte, error) {
 	file, _, err := openRegular(fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(file)
+	text, err := io.ReadAll(io.LimitReader(file, maxDeclaration+1))
+	if err == nil && len(text) > maxDeclaration {
+		text, err = nil, sources.Errorf(sources.Exhausted, "", "", "%s has more than %d MiB, the limit of files that describe tables: describe the tables in several directories", name, maxDeclaration>>20)
+	}
 	return text, errors.Join(err, file.Close())
 }
 
