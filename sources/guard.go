@@ -13,6 +13,7 @@ import (
 //     through, as does runtime.Goexit.
 //   - Errors get op and table by [WithOp].
 //   - Batches after an error are dropped.
+//   - What exceeds [MaxLocation] in [Skipped.Locations] is cut.
 //   - A scan without any batch or error yields an error of kind [Internal].
 //   - Ranging again yields an error of kind [Invalid].
 //
@@ -49,6 +50,7 @@ func Guard(op, table string, scan Batches) Batches {
 				fail(err)
 				return false
 			}
+			b.Skipped = b.Skipped.clipped()
 			yielded, inBody = true, true
 			more := yield(b, nil)
 			inBody = false

@@ -171,3 +171,20 @@ func TestSuggestBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestLongLocations tests that what a scan says about a skipped record is cut.
+func TestLongLocations(t *testing.T) {
+	long := make([]string, 2)
+	for i := range long {
+		long[i] = strings.Repeat("l", sources.MaxLocation+1)
+	}
+	pages := func(yield func(sources.Batch, error) bool) {
+		yield(sources.Batch{Skipped: sources.Skipped{Records: 99, Locations: long}}, nil)
+	}
+	for page, err := range sources.Guard("scan", "t", pages) {
+		got := page.Skipped
+		if err != nil || got.Records != 99 || len(got.Locations) != 2 || len(got.Locations[0]) != sources.MaxLocation || len(long[0]) != sources.MaxLocation+1 {
+			t.Errorf("%d records, %d locations, %v", got.Records, len(got.Locations), err)
+		}
+	}
+}

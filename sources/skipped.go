@@ -1,5 +1,7 @@
 package sources
 
+import "slices"
+
 // MaxSkippedLocations is the maximum number of locations that a scan reports.
 const MaxSkippedLocations = 10
 
@@ -32,4 +34,16 @@ func (s Skipped) Check() error {
 		return Errorf(Invalid, "", "", "%d records were skipped, but there are %d locations", s.Records, len(s.Locations))
 	}
 	return nil
+}
+
+// clipped returns s with at most [MaxLocation] bytes of each location.
+func (s Skipped) clipped() Skipped {
+	if !slices.ContainsFunc(s.Locations, func(location string) bool { return len(location) > MaxLocation }) {
+		return s
+	}
+	s.Locations = slices.Clone(s.Locations)
+	for i, location := range s.Locations {
+		s.Locations[i] = Clip(location, MaxLocation)
+	}
+	return s
 }
