@@ -325,8 +325,11 @@ func (c *child) exited() bool {
 	}
 }
 
-// ended reports whether the process ends within the timeout.
-func (c *child) ended(timeout time.Duration) bool { return closedWithin(c.gone, timeout) }
+// ended reports whether the process ends within the timeout. If its descendants do too, all
+// that they wrote to standard error has been read.
+func (c *child) ended(timeout time.Duration) bool {
+	return closedWithin(c.done, timeout) || c.exited()
+}
 
 func closedWithin(channel <-chan struct{}, timeout time.Duration) bool {
 	timer := time.NewTimer(timeout)

@@ -126,7 +126,7 @@ func TestLies(t *testing.T) {
 	}
 	clean(t)
 	t.Setenv("TEST_PLUGIN", "liar")
-	source, err := process.Open(t.Context(), wall.Options{Command: []string{self}, Name: "liar"}, sources.Config{})
+	source, err := process.Open(t.Context(), wall.Options{Command: []string{self}, Name: "liar", Environment: []string{"TEST_*"}}, sources.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
