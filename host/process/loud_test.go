@@ -115,7 +115,7 @@ func openLoud(t *testing.T, says string) sources.Source {
 	}
 	clean(t)
 	t.Setenv("TEST_PLUGIN", "loud")
-	source, err := process.Open(t.Context(), wall.Options{Command: []string{self}, Name: "loud", Memory: 1 << 30}, sources.Config{URI: says})
+	source, err := process.Open(t.Context(), wall.Options{Command: []string{self}, Name: "loud", Memory: 1 << 30, Environment: []string{"TEST_*"}}, sources.Config{URI: says})
 	if err != nil {
 		t.Fatal(err)
 	}
