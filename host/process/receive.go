@@ -80,8 +80,8 @@ func (m *incoming) parse() error {
 			return malformed("field %d has the unexpected wire type %d", field, kind)
 		default:
 			// A truncated length must not be used: the part that was read is a number, too.
-			n, err := binary.ReadUvarint(&m.reader)
-			if err != nil {
+			var n uint64
+			if n, err = binary.ReadUvarint(&m.reader); err != nil {
 				return malformed("the length of field %d is truncated", field)
 			}
 			if n > uint64(m.reader.Remaining()) {
