@@ -6,6 +6,9 @@
 // (PR_SET_CHILD_SUBREAPER), so that none of them gets away: not by a session or a process
 // group of its own, nor by forking twice. The supervisor ends when no descendant is left.
 //
-// A program needs not call anything for this: the supervisor takes over while the package
+// A program of the same user can stop or kill its supervisor. The host then kills the
+// descendants that it knows.
+//
+// A program need not call anything for this: the supervisor takes over while the package
 // is initialized, which is before the program's main and before most of its packages.
 package supervisor

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,17 +77,46 @@ func TestDescendants(t *testing.T) {
 	}
 }
 
-// TestKill checks that all descendants are killed, and the root is not.
+// TestKill checks that descendants are killed, and the root is not. Those below a process that
+// ends meanwhile are found in the next round, below the process that adopts them.
 func TestKill(t *testing.T) {
 	root, want := family(t)
 	var found []int
 	Kill(root, func(pid int) { found = append(found, pid) })
-	slices.Sort(found)
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), found); diff != "" {
-		t.Errorf("killed (-want +got):\n%s", diff)
+	if len(found) == 0 || want[found[0]] != root {
+		t.Errorf("%v are killed, of %v", found, want)
+	}
+	for _, pid := range found {
+		if want[pid] == 0 {
+			t.Errorf("%d is killed, of %v", pid, want)
+		}
 	}
 	if _, ok := parentOf(root); !ok {
 		t.Error("the root has ended")
+	}
+}
+
+// TestKillWithoutHandles checks that children are killed where the kernel has no handles of
+// processes, whatever error says so, and that those below them are left until they are children.
+func TestKillWithoutHandles(t *testing.T) {
+	before := openHandle
+	defer func() { openHandle = before }()
+	for _, refused := range []error{syscall.ENOSYS, syscall.EPERM} {
+		t.Run(refused.Error(), func(t *testing.T) {
+			openHandle = func(int) (int, error) { return -1, refused }
+			child, below := family(t)
+			Kill(child, func(pid int) { t.Errorf("%d is killed by its id, which may be another's", pid) })
+			var found []int
+			Kill(os.Getpid(), func(pid int) { found = append(found, pid) })
+			if diff := cmp.Diff([]int{child}, found); diff != "" {
+				t.Errorf("killed (-want +got):\n%s", diff)
+			}
+			for pid := range below {
+				if _, ok := parentOf(pid); !ok {
+					t.Errorf("%d has ended", pid)
+				}
+			}
+		})
 	}
 }
 
