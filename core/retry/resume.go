@@ -111,11 +111,11 @@ func (s *session) read(ctx context.Context, shared *sharedSession, p *position, 
 			responded = true
 			s.source.permit.succeeded()
 		}
-		yielded, more, err := p.deliver(page, yield)
-		if yielded && !read {
+		if !read { // before the page is delivered: its consumer may look up related rows in the session
 			read = true
 			s.markRead()
 		}
+		yielded, more, err := p.deliver(page, yield)
 		progress = progress || yielded && advanced
 		if err != nil || !more {
 			return progress, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock-data/penstock/core"
 	"github.com/penstock-data/penstock/core/internal/coretest"
+	"github.com/penstock-data/penstock/core/query"
 	"github.com/penstock-data/penstock/core/retry"
 	"github.com/penstock-data/penstock/sources"
 )
@@ -83,6 +84,24 @@ func (s *troubleSession) Scan(ctx context.Context, q *sources.Query) sources.Bat
 			}
 		}
 	}
+}
+
+// TestSnapshotOfLookups tests that a session which is lost while the first page is being
+// delivered, by a look-up of related rows, is replaced by one that joins its snapshot.
+func TestSnapshotOfLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &trouble{Source: coretest.Library(t), plan: []int{9, 0}, err: errCable, mortal: true}
+		load := query.Load{Required: coretest.ParseLoad(t, "author")}
+		stream := coretest.Open(t, source, core.Query{Table: "books", Load: load}, core.Options{ChunkRows: 10}, core.Resources{})
+		for _, err := range stream.Chunks() {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(source.joined) < 2 || slices.Contains(source.joined[1:], "") {
+			t.Errorf("sessions joined the snapshots %q", source.joined)
+		}
+	})
 }
 
 // TestRetry tests, for tables of different abilities and for faults at any position,
