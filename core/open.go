@@ -113,7 +113,7 @@ func (p *plan) connect(ctx context.Context, stop context.CancelCauseFunc, source
 		reader, err = cache.OpenReader(ctx, cache.ReaderConfig{
 			Cache: use, Session: session, Query: p.pushed, Parent: r.Budget,
 			// Tokens have the state of the data that this session sees.
-			Consistent: p.related() || len(p.start.states) > 0, Partitioned: p.parallel.workers > 0,
+			Consistent: p.related() || len(p.start.states) > 0, Partitioned: p.parallel.workers > 0, Unordered: p.parallel.unordered,
 			Scan: func(ctx context.Context) sources.Batches {
 				return scanParallel(ctx, p.parallel, session, p.pushed, pressure.Calm, accounts)
 			},

@@ -7,10 +7,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/core/cache"
 	"github.com/penstock-data/penstock/core/internal/coretest"
 	"github.com/penstock-data/penstock/sources"
 	"github.com/penstock-data/penstock/testkit"
@@ -229,4 +232,34 @@ func TestExplainParts(t *testing.T) {
 			t.Errorf("%+v, %+v: %d of %d partitions, %q", c.q, c.o, e.Parallel, e.Partitions, e.OneScan)
 		}
 	}
+}
+
+// TestCachedPartitionsKeepTheirOrder tests that a stream whose rows come partition by
+// partition does not get the cached rows of one that takes them as they arrive.
+func TestCachedPartitionsKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := testkit.Wrap(coretest.Numbered(t, 3000), func(_ context.Context, _ sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
+			slow := q.Part != nil && q.Part[0] == 0 // the first partition comes last
+			return func(yield func(sources.Batch, error) bool) {
+				if slow {
+					time.Sleep(time.Second)
+				}
+				scan(yield)
+			}
+		})
+		r := coretest.WithCache(coretest.NewCache(t, cache.Options{}), nil)
+		read := func(unordered bool) []int64 {
+			got, err := coretest.IDs(coretest.Open(t, source, core.Query{Table: "items"}, core.Options{Parallel: 3, Unordered: unordered}, r))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		if got := read(true); slices.IsSorted(got) {
+			t.Error("the first partition did not come last")
+		}
+		if got := read(false); !slices.Equal(got, coretest.IDRange(0, 3000)) {
+			t.Errorf("the rows begin with %d", got[0])
+		}
+	})
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -110,6 +111,9 @@ type ReaderConfig struct {
 	// rows. Such a stream does not use shared scans, and its results have keys of
 	// their own.
 	Partitioned bool
+	// Unordered means that the pages of partitions come as they are read. Such results
+	// have keys of their own, too.
+	Unordered bool
 }
 
 // Reader supplies the pages of a stream: from the cache, from a shared scan, or
@@ -162,7 +166,7 @@ func (r *Reader) open(ctx context.Context) error {
 		return r.config.Session.Begin(ctx)
 	}
 	if r.config.Partitioned {
-		r.key.Digest = query.Identify("partitions", r.key.Digest.String())
+		r.key.Digest = query.Identify("partitions", r.key.Digest.String(), strconv.FormatBool(r.config.Unordered))
 	}
 	use := r.config.Cache.Policy.Mode == ModeUse
 	if use && r.find(ctx, Hit) {
