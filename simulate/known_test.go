@@ -22,6 +22,7 @@ var known = []struct{ name, world string }{
 	{"a cached result of an old version is used", `{"Seed":162,"Rows":0,"Source":{},"Cache":{},"Readers":[{},{"At":1,"Order":"-n,id","Limit":40},{"Order":"-n,id","Limit":40}],"Events":[{"What":"change"}]}`},
 	{"a cached result is used beyond its time", `{"Seed":32,"Rows":0,"Source":{"Silent":true},"Cache":{"TTL":1},"Readers":[{"At":1,"Table":"groups","Below":3,"Order":"id"},{"Table":"groups","Below":3,"Tokens":true}],"Events":[{"What":"change"}]}`},
 	{"a cached related row of an old version is used", `{"Seed":838,"Rows":0,"Source":{},"Cache":{},"Readers":[{"Optional":"tags"},{"At":1,"Optional":"tags"}],"Events":[{"What":"change"}]}`},
+	{"partitions in order come as another stream got them", `{"Seed":13038,"Rows":1,"Source":{},"Together":true,"Memory":49152,"Cache":{"TTL":200,"MaxBytes":65536},"Readers":[{"At":13,"ChunkRows":4,"FlushAfter":1,"Parallel":2,"MaxWait":-1,"Hold":1,"Leave":2},{"Memory":16384,"ChunkRows":17,"FlushAfter":5,"Parallel":2,"Unordered":true,"Mode":1,"StallLimit":50,"MaxWait":-1}]}`},
 	{"a digest leaves out rows of the token", `{"Seed":8,"Rows":2,"Source":{},"Readers":[{"ChunkRows":1,"Tokens":true,"Leave":2,"Restarts":2}]}`},
 	{"a limit leaves out the rows before the token", `{"Seed":339,"Rows":4,"Wide":297,"Source":{},"Readers":[{"Table":"groups","Order":"-n,id","Limit":2,"Memory":3968,"Tokens":true,"NoPushdown":true,"Restarts":1}]}`},
 	{"a related row of a repeated key is missing", `{"Seed":169,"Rows":6,"Source":{},"Readers":[{"Load":"group.items","ChunkRows":1}]}`},
