@@ -11,7 +11,7 @@ var known = []struct{ name, world string }{
 	{"a retry repeats a page", `{"Seed":228,"Rows":1,"Source":{"PageRows":1},"Readers":[{}],"Faults":[{"Op":"scan","Page":2,"What":"lost"}]}`},
 	{"a retry loses a page", `{"Seed":31,"Rows":1,"Source":{"PageRows":1},"Readers":[{}],"Faults":[{"Op":"scan","Page":1,"What":"eof"}]}`},
 	{"a retry asks for the whole limit again", `{"Seed":622,"Rows":2,"Source":{"PageRows":1},"Readers":[{"Limit":2,"Load":"labels(limit: 2),group","ChunkRows":1}],"Faults":[{"Op":"scan","Nth":1,"What":"disorder"}]}`},
-	{"a retry does not compare the rows that it reads again", `{"Seed":2457,"Rows":1,"Source":{"Without":8,"PageRows":1},"Readers":[{}],"Faults":[{"Op":"scan","Page":1,"What":"disorder"}]}`},
+	{"a retry does not compare the rows that it reads again", `{"Seed":1,"Rows":1,"Source":{"Without":8,"PageRows":1},"Readers":[{}],"Faults":[{"Op":"scan","Page":1,"What":"disorder"}]}`},
 	{"a retry reads a table again that has no order", `{"Seed":112,"Rows":0,"Source":{"Without":24},"Readers":[{}],"Faults":[{"Op":"scan","Page":1,"What":"unavailable"}]}`},
 	{"a new session sees another snapshot", `{"Seed":122,"Rows":0,"Source":{},"Readers":[{"Load":"group","ChunkRows":1}],"Faults":[{"Op":"scan","Nth":1,"What":"disorder"}],"Events":[{"What":"change"}]}`},
 	{"a scan that stalls never ends", `{"Seed":185,"Rows":0,"Source":{},"Readers":[{}],"Faults":[{"Op":"scan","What":"stall"}]}`},
