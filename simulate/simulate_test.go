@@ -111,13 +111,13 @@ func TestWorld(t *testing.T) {
 
 // TestSameSeedSameRun tests that a world repeats exactly: what happens and at which time.
 // The order of what happens at the same instant may differ. It leaves out what makes several goroutines run at the same instant:
-// readers that read ahead or in parallel, or that wait for one another's sessions until
-// the same timeout ends.
+// readers that read ahead or in parallel, or that wait for one another's sessions, scans
+// or memory.
 func TestSameSeedSameRun(t *testing.T) {
 	different := 0
 	for seed := range uint64(60) {
 		w := newWorld(seed)
-		w.Together, w.Source.Sessions = false, 0
+		w.Together, w.Source.Sessions, w.Cache, w.Memory = false, 0, nil, 0
 		for i := range w.Readers {
 			w.Readers[i].At += i // they do not begin at the same instant
 			w.Readers[i].ReadAhead, w.Readers[i].Parallel = false, 0
