@@ -132,6 +132,9 @@ func (s *simulation) read(ctx context.Context, number int) {
 		if took := time.Since(a.opened); r.Timeout > 0 && took > milliseconds(r.Timeout)+promptly && !s.world.late() {
 			s.wrong("%s: it took %s, but its timeout is %d ms", a.name, took, r.Timeout)
 		}
+		if took := time.Since(a.opened); took > atAll {
+			s.wrong("%s: it took %s", a.name, took)
+		}
 		if ended {
 			return
 		}
@@ -398,6 +401,10 @@ func (a *attempt) explain(err error) {
 // promptly is how long a reader may take to end once it is canceled: a step of the
 // source, one of closing each session, and the reader's time with a chunk.
 const promptly = time.Second
+
+// atAll is how long a stream may take in any world: less than the longest call that
+// ignores the end of its context, and more than all timeouts and retries together.
+const atAll = 20 * time.Minute
 
 // late reports whether the source ignores the end of a context.
 func (w world) late() bool {

@@ -130,7 +130,7 @@ func (s *simulation) run() {
 	}
 	cancel()
 	<-done
-	time.Sleep(time.Hour) // calls that were late have returned
+	time.Sleep(patience) // calls that were late have returned
 	s.end()
 }
 

@@ -251,7 +251,9 @@ func newFault(r *rand.Rand) fault {
 		f.What = "late"
 	}
 	if f.What == "late" {
-		f.For = pick(r, 10, 1000, 100_000)
+		if f.For = pick(r, 10, 1000, 100_000); f.Op != "scan" { // the engine gives up a call, but not a scan
+			f.For = pick(r, f.For, 10_000_000)
+		}
 	}
 	return f
 }
