@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -44,8 +45,14 @@ func (n *numbers) open(_ context.Context, c sources.Config) (sources.Source, err
 
 func newHost(t *testing.T, n *numbers) *host.Host {
 	t.Helper()
+	return hostOf(t, n.open)
+}
+
+// hostOf returns a host whose source numbers is opened by a function.
+func hostOf(t *testing.T, open sources.Open) *host.Host {
+	t.Helper()
 	before := goleak.IgnoreCurrent()
-	h, err := host.New(host.Options{Sources: map[string]sources.Open{"numbers": n.open}, Memory: 16 << 20})
+	h, err := host.New(host.Options{Sources: map[string]sources.Open{"numbers": open}, Memory: 16 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +79,63 @@ func openNumbers(t *testing.T, h *host.Host) (*host.Source, *core.Stream) {
 		t.Fatal(err)
 	}
 	return source, stream
+}
+
+// TestCloseWhileOpening checks that a host can be closed, also twice at once, while others
+// open sources and streams of it: they get an error that says so, and nothing is left.
+func TestCloseWhileOpening(t *testing.T) {
+	h := hostOf(t, func(ctx context.Context, c sources.Config) (sources.Source, error) { return (&numbers{}).open(ctx, c) })
+	var users, closers sync.WaitGroup
+	reading := make(chan struct{}, 100)
+	for range 8 {
+		users.Go(func() {
+			for {
+				err := readSome(t.Context(), h)
+				if err == nil {
+					reading <- struct{}{}
+					continue
+				}
+				if kind := sources.KindOf(err); kind != sources.Invalid && kind != sources.Canceled {
+					t.Errorf("a user of a closed host gets %v", err)
+				}
+				return
+			}
+		})
+	}
+	go func() {
+		users.Wait()
+		close(reading)
+	}()
+	<-reading
+	for range 2 {
+		closers.Go(func() {
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range reading {
+	}
+	closers.Wait()
+	if health := h.Health(); len(health.Sources) != 0 || health.Memory != 0 {
+		t.Errorf("a closed host has %+v", health)
+	}
+}
+
+// readSome opens a source and a stream, reads one chunk, and closes neither.
+func readSome(ctx context.Context, h *host.Host) error {
+	source, err := h.Open(ctx, "numbers:")
+	if err != nil {
+		return err
+	}
+	stream, err := source.Stream(ctx, core.Query{Table: "numbers"}, core.Options{Memory: 1 << 20})
+	if err != nil {
+		return err
+	}
+	for _, err := range stream.Chunks() {
+		return err
+	}
+	return nil
 }
 
 // TestHealthWhileClosing checks that a source and its host can be observed while they are
