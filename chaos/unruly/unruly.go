@@ -121,14 +121,15 @@ func (s *session) Scan(ctx context.Context, q *sources.Query) sources.Batches {
 
 // change returns the change of a scan that a fault makes.
 func change(fault string, after int) testkit.Change {
-	return func(ctx context.Context, env sources.Env, _ *sources.Query, scan sources.Batches) sources.Batches {
+	return func(ctx context.Context, env sources.Env, q *sources.Query, scan sources.Batches) sources.Batches {
 		return func(yield func(sources.Batch, error) bool) {
-			pages := 0
+			pages, cursor := 0, q.After
 			for page, err := range scan {
-				if err == nil && pages >= after && !misbehave(ctx, env, fault, page, yield) {
+				if err == nil && pages >= after && !misbehave(ctx, env, fault, page, cursor, yield) {
 					return
 				}
 				pages++
+				cursor = slices.Clone(page.Cursor)
 				if !yield(page, err) {
 					return
 				}
@@ -137,13 +138,14 @@ func change(fault string, after int) testkit.Change {
 	}
 }
 
-// misbehave does what the fault is, and reports whether the scan goes on with the page.
-func misbehave(ctx context.Context, env sources.Env, fault string, page sources.Batch, yield func(sources.Batch, error) bool) bool {
+// misbehave does what the fault is, and reports whether the scan goes on with the page. The
+// cursor is that of the page before.
+func misbehave(ctx context.Context, env sources.Env, fault string, page sources.Batch, cursor sources.Cursor, yield func(sources.Batch, error) bool) bool {
 	empty := func() bool {
 		none := page
 		none.Record = page.Record.NewSlice(0, 0)
 		defer none.Record.Release()
-		none.Skipped = sources.Skipped{}
+		none.Skipped, none.Cursor = sources.Skipped{}, cursor
 		return yield(none, nil)
 	}
 	switch fault {
