@@ -71,13 +71,12 @@ func (p *plan) try(ctx context.Context, patience time.Duration) (o outcome) {
 			o.blame(isLeak, "%w", err)
 		}
 	}
-	if o.wrong == nil {
-		if err := p.inventory.left(p.scratch(), p.pids, p.grace); err != nil {
-			o.blame(isLeak, "%w", err)
-			if errors.Is(err, errOrphan) {
-				o.category = isOrphan
-			}
-		}
+	// Also after another defect: what still ends by itself would hide a leak of the next run.
+	switch err := p.inventory.left(p.scratch(), p.pids, p.grace); {
+	case errors.Is(err, errOrphan):
+		o.blame(isOrphan, "%w", err)
+	case err != nil:
+		o.blame(isLeak, "%w", err)
 	}
 	p.inventory.killOrphans()
 	if err := os.RemoveAll(p.dir); err != nil {
