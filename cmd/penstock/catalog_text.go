@@ -139,7 +139,7 @@ func typeText(f arrow.Field) string {
 func writeCatalogText(w io.Writer, tables []sources.Table) error {
 	var b strings.Builder
 	for i, t := range tables {
-		if i > 0 && !(t.Pending && tables[i-1].Pending) {
+		if i > 0 && (!t.Pending || !tables[i-1].Pending) {
 			b.WriteByte('\n')
 		}
 		b.WriteString(display.Printable(t.Name))

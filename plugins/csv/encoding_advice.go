@@ -41,7 +41,7 @@ func (s *source) adviseEncoding(ctx context.Context, t *table, f *tableFile, in 
 	} else if in != nil && t.dialect.encoding <= encodingUTF8 {
 		trial.add(in.buf[:in.filled])
 	}
-	e.with(trial.advice(s.declaredNames[t.table] && s.options.Table == ""))
+	_ = e.with(trial.advice(s.declaredNames[t.table] && s.options.Table == ""))
 }
 
 // encodingTrial finds out which encodings read some bytes. An encoding reads them if all

@@ -19,7 +19,7 @@ func (s *source) addColumns(t *table, file int, names []string) error {
 		err := t.checkHeader(t.files[file].name, names)
 		var e *ParseError
 		if errors.As(err, &e) && t.inferred {
-			e.with("set union=names to read files with different columns as one table")
+			_ = e.with("set union=names to read files with different columns as one table")
 		}
 		return err
 	default:

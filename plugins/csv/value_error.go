@@ -24,12 +24,12 @@ func (s *scanner) valueError(c *column, at *cell, text []byte) *ParseError {
 	}
 	e := s.recordError(at.begin(), c.name, "column %q: %s is not %s, the %s inferred from %s", c.name, quoteValue(text), c.describe(), what, c.inferred)
 	if s.lines == nil { // it is not standard input
-		e.with("set sample=all to infer types from all records")
+		_ = e.with("set sample=all to infer types from all records")
 	} else {
-		e.with("set sample=N to infer types from more records")
+		_ = e.with("set sample=N to infer types from more records")
 	}
 	if c.source == "" {
-		e.with("types=text to read columns as text")
+		_ = e.with("types=text to read columns as text")
 	}
 	return e.with(fmt.Sprintf("declare it in %s, as in %s", packageFile, c.declarationFor(text)))
 }
