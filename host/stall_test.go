@@ -4,6 +4,7 @@ package host_test
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,7 +45,9 @@ func TestStoppedProcess(t *testing.T) {
 		}
 	}
 	r := stream.Receipt()
-	if !r.Complete || r.Rows != 20_000 || r.Stalls != 1 || r.Retries != 1 || !strings.Contains(r.Faults[1].Text, "the source stalled") {
+	// A busy machine may stall the stream at other times, too.
+	stalled := func(f retry.Fault) bool { return strings.Contains(f.Text, "the source stalled") }
+	if !r.Complete || r.Rows != 20_000 || r.Stalls == 0 || r.Retries == 0 || !slices.ContainsFunc(r.Faults, stalled) {
 		t.Errorf("the receipt is %+v", r)
 	}
 	if _, err := os.Stat("/proc/" + strconv.Itoa(stopped)); err == nil {

@@ -70,12 +70,16 @@ func (s *session) scan(ctx context.Context, i *instance, q *sources.Query, yield
 		}
 		// The module produces the next page while the consumer has this one.
 		i.send([]byte(wire.LineNext))
-		more := yield(batch, nil)
-		batch.Record.Release()
-		if !more {
+		if !lend(batch, yield) {
 			return nil
 		}
 	}
+}
+
+// lend yields a batch and then releases it, also if the consumer panics.
+func lend(batch sources.Batch, yield func(sources.Batch, error) bool) bool {
+	defer batch.Record.Release()
+	return yield(batch, nil)
 }
 
 // pageReader reads the pages of one scan.

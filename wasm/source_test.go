@@ -101,6 +101,26 @@ func TestKeysCrossTheWall(t *testing.T) {
 	}
 }
 
+// TestPanicOfTheConsumer tests that a panic in the loop passes through a scan, which
+// releases its page: the end of the test checks the memory.
+func TestPanicOfTheConsumer(t *testing.T) {
+	session := begin(t, open(t, options(t, "source"), sources.Config{URI: "here"}), small)
+	func() {
+		defer func() {
+			if p := recover(); p != "of the consumer" {
+				t.Errorf("the panic is %v", p)
+			}
+		}()
+		for range session.Scan(t.Context(), &sources.Query{Table: "numbers"}) {
+			panic("of the consumer")
+		}
+	}()
+	rows, _, err := read(t.Context(), session, &sources.Query{Table: "numbers"})
+	if err != nil || len(rows) != 1000 {
+		t.Errorf("after the panic: %d rows, %v", len(rows), err)
+	}
+}
+
 func TestBreakCostsNoInstance(t *testing.T) {
 	var log logs
 	o := options(t, "source")
