@@ -29,8 +29,12 @@ func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 	switch {
 	case errors.As(err, &mismatch):
 		was := mismatch.Saved
-		return nil, usagef("the checkpoint %s is of -o %s --format %s --limit %d: repeat that command, or remove the file to start again",
-			mismatch.Checkpoint, was.Output, was.Format, was.Limit)
+		limit := ""
+		if was.Limit > 0 {
+			limit = fmt.Sprintf(" --limit %d", was.Limit)
+		}
+		return nil, usagef("the checkpoint %s is of -o %s --format %s%s: repeat that command, or remove the file to start again",
+			mismatch.Checkpoint, was.Output, was.Format, limit)
 	case errors.Is(err, file.ErrNotRegular), errors.Is(err, file.ErrSameFile):
 		return nil, usagef("--checkpoint: %v", err)
 	}

@@ -63,7 +63,7 @@ Penstock filters, sorts, limits and selects columns itself if the source cannot.
 	flags.StringVar(&f.after, "after", "", "resume after this token (with the same table, --columns, --where, --order-by and --no-pushdown)")
 	flags.BoolVar(&f.token, "token", false, "print the token after the last row to standard error, for --after")
 	flags.StringVar(&f.checkpoint, "checkpoint", "", "record export progress in this file; rerunning the same command resumes after a failure")
-	flags.BoolVar(&f.acrossSnapshots, "resume-across-snapshots", false, "with --after or --checkpoint, resume although the data may have changed: the rows are then of different snapshots")
+	flags.BoolVar(&f.acrossSnapshots, "resume-across-snapshots", false, "with --after or --checkpoint, resume the read of a database although its data may have changed: the rows are then of different snapshots")
 	flags.BoolVar(&f.noDigest, "no-digest", false, "save the time to compute the digest of the rows, which --stats prints")
 	flags.StringVar(&f.stats, "stats", "", `print a summary to standard error; --stats=json prints one JSON object as the last line`)
 	flags.Lookup("stats").NoOptDefVal = "text"
@@ -111,7 +111,9 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 		}
 		receipt := stream.Receipt()
 		last := func(w io.Writer) error {
-			if f.token && receipt.Token != "" && f.stats != "json" {
+			// Without its output, a token would skip rows that are nowhere.
+			lost := err != nil && f.output != "" && x == nil
+			if f.token && receipt.Token != "" && f.stats != "json" && !lost {
 				if _, err := fmt.Fprintf(w, "token: %s\n", receipt.Token); err != nil {
 					return err
 				}

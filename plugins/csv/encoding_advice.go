@@ -170,7 +170,7 @@ func (t *encodingTrial) advice(declared bool) string {
 	case t.bytes == 0:
 		return "set encoding=NAME, where NAME is one of " + strings.Join(encodingNames, ", ")
 	case len(names) == 0:
-		return fmt.Sprintf("convert the file to UTF-8: no encoding that can be set reads it (%s)", tried)
+		return fmt.Sprintf("convert the file to UTF-8: none of the encodings tried reads it (%s)", tried)
 	case t.valid > t.invalid && names[0] != "utf-8":
 		return fmt.Sprintf("repair the file: it has %s in UTF-8, and %s that %s not (%s); encoding=%s would read all of them as other characters",
 			counted(int(t.valid), "character"), counted(int(t.invalid), "byte"), isOrAre(t.invalid), tried, names[0])
