@@ -204,7 +204,7 @@ func TestLongTemporaryDirectory(t *testing.T) {
 func TestManyCycles(t *testing.T) {
 	file := hogFile(t)
 	clean(t)
-	cycles := 200
+	cycles := 60
 	if testing.Short() {
 		cycles = 20
 	}
