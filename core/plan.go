@@ -21,6 +21,7 @@ type plan struct {
 	start    resumePoint    // where the stream resumes; zero is the first row
 	// resumption is what resuming the stream itself takes, once prepareTokens has run.
 	resumption Resumption
+	changed    bool         // the data may have changed since the token was made
 	limit      int64        // memory limit, in bytes
 	parallel   parallelScan // partitions to read at once, and the page size
 }

@@ -104,6 +104,7 @@ func (p *plan) prepareTokens(ctx context.Context, session *cache.Session, loader
 		return sources.Errorf(sources.Invalid, "query", p.table.Name, "after: %w", ErrOtherSnapshot)
 	}
 	p.start.snapshots++
+	p.changed = true
 	return nil
 }
 

@@ -225,3 +225,26 @@ func TestTokensOfTheSessionThatReads(t *testing.T) {
 		t.Errorf("resumed in another state: %v", err)
 	}
 }
+
+// TestChangedRowsBeforeTheToken tests that rows which are read again may have changed, if
+// the consumer accepts another snapshot, and only then.
+func TestChangedRowsBeforeTheToken(t *testing.T) {
+	at := func(from int, state string) sources.Source {
+		source := coretest.Restrict(t, coretest.NumberedFrom(t, 3000, from), func(table *sources.Table) { table.Capabilities &^= sources.CapResume })
+		return &replanned{source, func(_ *sources.Query, plan *sources.Plan) { plan.State = state }}
+	}
+	first := coretest.Open(t, at(0, "1"), core.Query{Table: "items", Limit: 1000}, core.Options{Tokens: true}, core.Resources{})
+	if _, err := coretest.IDs(first); err != nil {
+		t.Fatal(err)
+	}
+	q := core.Query{Table: "items", After: first.Receipt().Token}
+	again := coretest.Open(t, at(5, "2"), q, core.Options{AcrossSnapshots: true}, core.Resources{})
+	got, err := coretest.IDs(again)
+	if err != nil || len(got) != 2000 || again.Receipt().Snapshots != 2 {
+		t.Errorf("%d rows, %v, of %d snapshots", len(got), err, again.Receipt().Snapshots)
+	}
+	_, err = coretest.IDs(coretest.Open(t, at(5, "1"), q, core.Options{AcrossSnapshots: true}, core.Resources{}))
+	if sources.KindOf(err) != sources.Invalid {
+		t.Errorf("with other rows in the same state: %v", err)
+	}
+}

@@ -69,6 +69,7 @@ func newStream(p *plan, c *connection, o Observer, started time.Time) *Stream {
 	}
 	if p.options.Tokens {
 		s.tracker = newTokenTracker(p.start, p.table, p.scanned, p.tree.Shown)
+		s.tracker.changed = p.changed
 	}
 	s.chunks = p.chain(s)
 	return s

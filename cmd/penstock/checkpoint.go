@@ -15,7 +15,7 @@ import (
 )
 
 // newExport checks the flags of an export, locks it and reads its checkpoint.
-func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
+func (f *readFlags) newExport(table string, format outputs.Format) (*file.Export, error) {
 	switch {
 	case f.output == "":
 		return nil, usagef("--checkpoint needs -o: standard output cannot be continued")
@@ -24,7 +24,7 @@ func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 	case !format.Append:
 		return nil, usagef("--checkpoint does not work with --format %s, which cannot be continued: use ndjson, csv or arrow", format.Name)
 	}
-	x, err := file.NewExport(file.ExportOptions{Output: f.output, Checkpoint: f.checkpoint, Format: format.Name, Limit: f.limit})
+	x, err := file.NewExport(file.ExportOptions{Output: f.output, Checkpoint: f.checkpoint, Format: format.Name, Limit: f.limit, Query: f.identity(table)})
 	var mismatch *file.MismatchError
 	switch {
 	case errors.As(err, &mismatch):
@@ -33,12 +33,20 @@ func (f *readFlags) newExport(format outputs.Format) (*file.Export, error) {
 		if was.Limit > 0 {
 			limit = fmt.Sprintf(" --limit %d", was.Limit)
 		}
+		if was.Output == f.output && was.Format == format.Name && was.Limit == f.limit {
+			return nil, usagef("the checkpoint %s is of another table, or of other columns, conditions, order, relations or --flatten: repeat that command, or remove the file to start again", mismatch.Checkpoint)
+		}
 		return nil, usagef("the checkpoint %s is of -o %s --format %s%s: repeat that command, or remove the file to start again",
 			mismatch.Checkpoint, was.Output, was.Format, limit)
 	case errors.Is(err, file.ErrNotRegular), errors.Is(err, file.ErrSameFile):
 		return nil, usagef("--checkpoint: %v", err)
 	}
 	return x, err
+}
+
+// identity returns what shapes the output of a read, apart from its format and limit.
+func (f *readFlags) identity(table string) string {
+	return fmt.Sprintf("%q %q %q %q %q %q %t %t %q %d", table, f.columns, f.where, f.orderBy, f.load, f.optional, f.flat, f.noPushdown, f.strategy, f.maxDepth)
 }
 
 // export reads the rows that are missing and appends them to the output. The

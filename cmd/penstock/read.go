@@ -91,7 +91,7 @@ func (f *readFlags) run(c *cobra.Command, uri, table string) (err error) {
 	}
 	var x *file.Export
 	if f.checkpoint != "" {
-		if x, err = f.newExport(format); err != nil {
+		if x, err = f.newExport(table, format); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, x.Close()) }()

@@ -1,13 +1,17 @@
 package file
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/penstock-data/penstock/core"
@@ -20,6 +24,9 @@ type ExportOptions struct {
 	Checkpoint string // the file that records the progress; it is removed at the end
 	Format     string // the name of the output's format
 	Limit      int64  // the query's limit of rows; 0 if it has none
+	// Query identifies what the output holds: the query, its relations and whatever else
+	// shapes the output. A checkpoint of another one is refused.
+	Query string
 }
 
 // checkpoint is the content of the checkpoint's file. The file is replaced as a
@@ -29,14 +36,16 @@ type checkpoint struct {
 	Output  string     `json:"output"`
 	Format  string     `json:"format"`
 	Limit   int64      `json:"limit,omitempty"`
-	Token   core.Token `json:"token"` // after the last row that is saved
-	Rows    int64      `json:"rows"`  // number of rows up to there
-	Bytes   int64      `json:"bytes"` // length of the output up to there
+	Query   string     `json:"query,omitempty"` // the digest of the query
+	Partial string     `json:"partial"`         // the random part of the partial file's name
+	Token   core.Token `json:"token"`           // after the last row that is saved
+	Rows    int64      `json:"rows"`            // number of rows up to there
+	Bytes   int64      `json:"bytes"`           // length of the output up to there
 	// Complete means that only the output's name is missing.
 	Complete bool `json:"complete,omitempty"`
 }
 
-const checkpointVersion = 1
+const checkpointVersion = 2
 
 // saveEvery bounds the work that a killed process loses. Each save waits for the
 // disk twice.
@@ -52,18 +61,19 @@ var (
 // MismatchError reports a checkpoint that belongs to another export.
 type MismatchError struct {
 	Checkpoint string        // the checkpoint's file
-	Saved      ExportOptions // of the export that it belongs to
+	Saved      ExportOptions // of the export that it belongs to, with the digest of its Query
 }
 
 // Error returns the options of the export that the checkpoint belongs to.
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("checkpoint %s belongs to the export to %s as %s with limit %d: repeat that export, or remove the checkpoint to start again",
+	return fmt.Sprintf("checkpoint %s belongs to the export to %s as %s with limit %d, or of another query: repeat that export, or remove the checkpoint to start again",
 		e.Checkpoint, e.Saved.Output, e.Saved.Format, e.Saved.Limit)
 }
 
 // Export is an output file that a later process can continue after a failure or a
 // kill. It records its progress in a checkpoint, a file of its own, and writes to
-// a partial file whose name the next run finds.
+// a partial file that the checkpoint names. An export of the same output that begins anew
+// removes the partial files of others.
 //
 // A run calls, in this order: [NewExport]; Finish at once if Complete; else Open;
 // then, with the rows of the query that Continue returns, Write and Advance, and
@@ -96,14 +106,20 @@ func NewExport(o ExportOptions) (x *Export, err error) {
 	if info, err := os.Stat(o.Output); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s %w", o.Output, ErrNotRegular)
 	}
-	if isSame(o.Output, o.Checkpoint) {
+	next := o.Checkpoint + nextSuffix
+	if isSame(o.Output, o.Checkpoint) || isSame(o.Output, next) || isSame(sidecar(o.Output), o.Checkpoint) || isSame(sidecar(o.Checkpoint), o.Output) {
 		return nil, fmt.Errorf("%s: %w", o.Output, ErrSameFile)
 	}
-	x = &Export{
-		options: o,
-		partial: filepath.Join(filepath.Dir(o.Output), "."+filepath.Base(o.Output)+".partial"),
-		state:   checkpoint{Version: checkpointVersion, Output: o.Output, Format: o.Format, Limit: o.Limit},
+	for _, name := range []string{o.Checkpoint, next, sidecar(o.Output), sidecar(o.Checkpoint)} {
+		if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s %w", name, ErrNotRegular)
+		}
 	}
+	if o.Query != "" {
+		sum := sha256.Sum256([]byte(o.Query))
+		o.Query = hex.EncodeToString(sum[:])
+	}
+	x = &Export{options: o, state: checkpoint{Version: checkpointVersion, Output: o.Output, Format: o.Format, Limit: o.Limit, Query: o.Query}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.Close())
@@ -117,8 +133,20 @@ func NewExport(o ExportOptions) (x *Export, err error) {
 		}
 		x.locks = append(x.locks, l)
 	}
-	return x, x.readCheckpoint()
+	err = x.readCheckpoint()
+	if !x.resumed {
+		x.state.Partial = fmt.Sprintf("%08x", rand.Uint32())
+	}
+	x.partial = filepath.Join(filepath.Dir(o.Output), "."+filepath.Base(o.Output)+"."+x.state.Partial+exportSuffix)
+	return x, err
 }
+
+const (
+	nextSuffix   = ".next"   // of a checkpoint that is not whole yet
+	exportSuffix = ".export" // of the partial file of an export
+)
+
+var partialID = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
 // isSame reports whether two names lead to one file, which need not exist.
 func isSame(a, b string) bool {
@@ -146,7 +174,7 @@ func (x *Export) readCheckpoint() error {
 	if err == nil {
 		err = json.Unmarshal(text, &was)
 	}
-	if err == nil && (was.Version != checkpointVersion || was.Bytes < 0 || was.Rows < 0) {
+	if err == nil && (was.Version != checkpointVersion || was.Bytes < 0 || was.Rows < 0 || !partialID.MatchString(was.Partial)) {
 		err = errors.New("another version of penstock wrote it")
 	}
 	if err == nil && was.Token == "" && !was.Complete { // Save writes none: the rows would be there twice
@@ -155,7 +183,7 @@ func (x *Export) readCheckpoint() error {
 	if err != nil {
 		return fmt.Errorf("cannot read the checkpoint %s: %w; remove it to start again", o.Checkpoint, err)
 	}
-	saved := ExportOptions{Output: was.Output, Checkpoint: o.Checkpoint, Format: was.Format, Limit: was.Limit}
+	saved := ExportOptions{Output: was.Output, Checkpoint: o.Checkpoint, Format: was.Format, Limit: was.Limit, Query: was.Query}
 	if saved != o {
 		return &MismatchError{Checkpoint: o.Checkpoint, Saved: saved}
 	}
@@ -190,11 +218,15 @@ func (x *Export) Continue(q core.Query) (core.Query, bool) {
 
 // Open opens the partial file and cuts off what the checkpoint does not count.
 func (x *Export) Open() (err error) {
-	mode := os.O_RDWR | os.O_CREATE
+	mode := os.O_RDWR
 	if !x.resumed {
-		mode |= os.O_TRUNC
+		mode |= os.O_CREATE | os.O_EXCL
+		sweep(x.options.Output, exportSuffix)
 	}
 	out, err := os.OpenFile(x.partial, mode, 0o666)
+	if x.resumed && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: its unfinished file %s is gone: remove the checkpoint %s to start again", x.options.Output, x.partial, x.options.Checkpoint)
+	}
 	if err != nil {
 		return x.named(err)
 	}
@@ -278,7 +310,7 @@ func (x *Export) writeCheckpoint() error {
 		return err
 	}
 	name := x.options.Checkpoint
-	next := name + ".next"
+	next := name + nextSuffix
 	return asTyped(replace(name, next, append(text, '\n')), next, name)
 }
 

@@ -151,7 +151,7 @@ func TestExportRefuses(t *testing.T) {
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"", "{", `{"version":2}`, `{"version":1,"bytes":-1}`} {
+	for _, text := range []string{"", "{", `{"version":1}`, `{"version":2}`, `{"version":2,"partial":"../../../x"}`, `{"version":2,"partial":"0123abcd","bytes":-1}`} {
 		if err := os.WriteFile(o.Checkpoint, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestExportRefuses(t *testing.T) {
 			t.Errorf("a checkpoint %q: %v", text, err)
 		}
 	}
-	for _, same := range []string{o.Output, filepath.Join(dir, ".", "x", "..", "out.csv")} {
+	for _, same := range []string{o.Output, sidecar(o.Output), filepath.Join(dir, ".", "x", "..", "out.csv")} {
 		if err := os.MkdirAll(filepath.Join(dir, "x"), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -176,11 +176,11 @@ func TestExportRefuses(t *testing.T) {
 // FuzzCheckpoint checks that an export refuses a checkpoint, or continues at a place that the
 // checkpoint knows: one with rows or bytes also has the token of the rows that follow.
 func FuzzCheckpoint(f *testing.F) {
-	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"t","rows":2,"bytes":9}`))
-	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"","rows":2,"bytes":9}`))
-	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"token":"t","rows":-2,"bytes":9}`))
-	f.Add([]byte(`{"version":1,"output":"out.csv","format":"csv","limit":4,"complete":true}`))
-	f.Add([]byte(`{"version":1`))
+	f.Add([]byte(`{"version":2,"partial":"0123abcd","output":"out.csv","format":"csv","limit":4,"token":"t","rows":2,"bytes":9}`))
+	f.Add([]byte(`{"version":2,"partial":"0123abcd","output":"out.csv","format":"csv","limit":4,"token":"","rows":2,"bytes":9}`))
+	f.Add([]byte(`{"version":2,"partial":"0123abcd","output":"out.csv","format":"csv","limit":4,"token":"t","rows":-2,"bytes":9}`))
+	f.Add([]byte(`{"version":2,"partial":"0123abcd","output":"out.csv","format":"csv","limit":4,"complete":true}`))
+	f.Add([]byte(`{"version":2`))
 	dir := f.TempDir()
 	f.Chdir(dir)
 	o := ExportOptions{Output: "out.csv", Checkpoint: "c", Format: "csv", Limit: 4}
@@ -204,4 +204,64 @@ func FuzzCheckpoint(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestExportsKeepApart tests that an export is continued only by itself: not by one of
+// another query, and not in the partial file of another checkpoint.
+func TestExportsKeepApart(t *testing.T) {
+	dir := t.TempDir()
+	first := exportIn(dir)
+	first.Query = "orders"
+	x := begin(t, first)
+	add(t, x, "first\n", "f", 2)
+	if err := errors.Join(x.Save(6), x.Close()); err != nil {
+		t.Fatal(err)
+	}
+	other := first
+	other.Query = "lines"
+	var mismatch *MismatchError
+	if _, err := NewExport(other); !errors.As(err, &mismatch) {
+		t.Errorf("another query: %v", err)
+	}
+	second := first
+	second.Checkpoint = filepath.Join(dir, "d")
+	x = begin(t, second)
+	add(t, x, "second\n", "s", 2)
+	if err := errors.Join(x.Save(7), x.Close()); err != nil {
+		t.Fatal(err)
+	}
+	x, err := NewExport(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Open(); err == nil || !strings.Contains(err.Error(), "is gone: remove the checkpoint") {
+		t.Errorf("the first export was continued in the file of the second: %v", err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x = begin(t, second)
+	if err := x.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"out.csv": "second\n", "c": filesIn(t, dir)["c"]}, filesIn(t, dir)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestExportFollowsNoLinks tests that files beside the output are not written through
+// links, and that a named pipe does not block.
+func TestExportFollowsNoLinks(t *testing.T) {
+	for _, name := range []string{"c", "c.next", ".c.lock", ".out.csv.lock"} {
+		dir := t.TempDir()
+		if err := os.Symlink(filepath.Join(dir, "victim"), filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+		if _, err := NewExport(exportIn(dir)); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("with the link %s: %v", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "victim")); err == nil {
+			t.Errorf("the link %s was followed", name)
+		}
+	}
 }

@@ -45,9 +45,9 @@ func Create(name string) (*File, error) {
 		}
 		return &File{file: file, name: name}, nil
 	}
-	sweep(name)
+	sweep(name, partialSuffix)
 	for {
-		partial := filepath.Join(filepath.Dir(name), fmt.Sprintf(".%s.%08x.partial", filepath.Base(name), rand.Uint32()))
+		partial := filepath.Join(filepath.Dir(name), fmt.Sprintf(".%s.%08x%s", filepath.Base(name), rand.Uint32(), partialSuffix))
 		file, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		switch {
 		case errors.Is(err, fs.ErrExist):
@@ -74,10 +74,13 @@ func (f *File) inPlace() bool {
 	return err1 == nil && err2 == nil && os.SameFile(opened, named)
 }
 
-// sweep removes the partial files of an output whose processes were killed: those that
-// nobody has locked. What cannot be removed stays.
-func sweep(name string) {
-	partials := regexp.MustCompile(`^\.` + regexp.QuoteMeta(filepath.Base(name)) + `\.[0-9a-f]{8}\.partial$`)
+// partialSuffix ends the name of the partial file of a File.
+const partialSuffix = ".partial"
+
+// sweep removes the partial files of an output, with that suffix, that killed processes
+// have left: those that nobody has locked. What cannot be removed stays.
+func sweep(name, suffix string) {
+	partials := regexp.MustCompile(`^\.` + regexp.QuoteMeta(filepath.Base(name)) + `\.[0-9a-f]{8}` + regexp.QuoteMeta(suffix) + `$`)
 	entries, err := os.ReadDir(filepath.Dir(name))
 	if err != nil {
 		return

@@ -175,7 +175,7 @@ func TestSweep(t *testing.T) {
 	_, kill := startOther(t, "file", dir)
 	kill()
 	_, _ = startOther(t, "file", dir)
-	for _, name := range []string{".out.csv.partial", ".other.csv.0123abcd.partial", ".out.csv.0123abcd.partial~", "out.csv.0123abcd.partial", ".out.csv.0123abcg.partial"} {
+	for _, name := range []string{".out.csv.0123abcd.export", ".other.csv.0123abcd.partial", ".out.csv.0123abcd.partial~", "out.csv.0123abcd.partial", ".out.csv.0123abcg.partial"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("kept"), 0o666); err != nil {
 			t.Fatal(err)
 		}
