@@ -129,7 +129,7 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	seen := map[string]bool{}
+	seen, next := map[string]bool{}, map[string]int{}
 	for i := range in.cells {
 		text, at := in.text(i), in.cells[i].begin()
 		if bytes.IndexByte(text, 0) >= 0 || !utf8.Valid(text) {
@@ -145,7 +145,7 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 				}
 				return nil, in.recordError(at, name, "duplicate column name %q", name).with("set names=distinct to number it")
 			}
-			name = uniqueName(name, i, seen)
+			name = uniqueName(name, i, seen, next)
 		}
 		seen[name] = true
 		names = append(names, name)
@@ -153,13 +153,15 @@ func (s *source) header(in *scanner, t *table) ([]string, error) {
 	return names, nil
 }
 
-// uniqueName returns a name that is not in seen.
-func uniqueName(name string, i int, seen map[string]bool) string {
+// uniqueName returns a name that is not in seen. next has the first number to try for each
+// name, so that many equal names take no longer than others.
+func uniqueName(name string, i int, seen map[string]bool, next map[string]int) string {
 	if name == "" {
 		name = fmt.Sprintf("column_%d", i+1)
 	}
-	for n, base := 2, name; seen[name]; n++ {
+	for n, base := max(next[name], 2), name; seen[name]; n++ {
 		name = fmt.Sprintf("%s_%d", base, n)
+		next[base] = n + 1
 	}
 	return name
 }

@@ -118,3 +118,24 @@ func TestWideTables(t *testing.T) {
 		})
 	}
 }
+
+// TestManyEqualNames tests that names=distinct numbers many equal names in linear time.
+func TestManyEqualNames(t *testing.T) {
+	const columns = 100_000
+	files := fstest.MapFS{"t.csv": {Data: []byte(strings.Repeat("a,", columns-1) + "a\n" + strings.Repeat("1,", columns-1) + "1\n")}}
+	finish(t, func() error {
+		source, err := csv.New(files, csv.Options{Distinct: true})
+		if err != nil {
+			return err
+		}
+		catalog, err := source.Catalog(t.Context())
+		if err != nil {
+			return err
+		}
+		schema := catalog.Table("t").Schema
+		if n := schema.NumFields(); n != columns || schema.Field(0).Name != "a" || schema.Field(columns-1).Name != fmt.Sprint("a_", columns) {
+			t.Errorf("%d columns, the last is %s", n, schema.Field(n-1).Name)
+		}
+		return nil
+	})
+}
