@@ -33,6 +33,7 @@ var known = []struct{ name, world string }{
 	{"an error's text changes", `{"Seed":1458,"Rows":1,"Source":{"Slow":19},"Together":true,"Breaker":1,"Readers":[{},{"Table":"groups","Parallel":2}],"Faults":[{"Op":"catalog","What":"unavailable"}]}`},
 	{"a follower fails because a session cannot be closed", `{"Seed":4331,"Rows":0,"Source":{},"Host":true,"Cache":{},"Readers":[{"Below":3,"Limit":5,"Memory":65536,"ChunkRows":100,"MaxWait":100,"Restarts":3},{"Below":3,"Limit":5,"ChunkRows":1,"FlushAfter":-1,"Lazy":true,"MaxWait":-1,"Hold":3,"Restarts":2}],"Faults":[{"Op":"close","What":"eof"}]}`},
 	{"a timeout does not cover the opening", `{"Seed":116,"Rows":0,"Source":{},"Readers":[{"Timeout":50}],"Faults":[{"Op":"catalog","What":"stall"}]}`},
+	{"a session joins a snapshot of which nothing was read", `{"Seed":78029,"Rows":1,"Source":{},"Readers":[{"Table":"groups","Load":"items.tags"}],"Faults":[{"Op":"scan","What":"lost"},{"Op":"scan","Nth":3,"Page":1,"What":"lost"}],"Events":[{"What":"change"}]}`},
 }
 
 // TestKnownWorlds runs the known worlds, which a change of [newWorld] does not change.

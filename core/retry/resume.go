@@ -33,7 +33,7 @@ func (s *session) attempt(ctx context.Context, p *position, failures int, yield 
 	if p.limitReached() {
 		return false, nil
 	}
-	if failures == 0 && p.pages == 0 {
+	if p.pages == 0 {
 		if err := s.nameSnapshot(ctx, p.query); err != nil {
 			return false, err
 		}

@@ -69,7 +69,9 @@ func (s *session) acquire(ctx context.Context, op, table string) (shared *shared
 	}
 	shared = &sharedSession{session: next, users: 1}
 	s.mu.Lock()
-	s.current = shared
+	if s.current = shared; env.Snapshot == "" {
+		s.snapshot = "" // that of an earlier session, of which nothing was read
+	}
 	s.mu.Unlock()
 	s.closeLost()
 	return shared, true, nil
