@@ -100,7 +100,8 @@ var rules = map[string]rule{
 		may:   []string{arrow, module + "/sources", module + "/internal/display", "cel.dev/cel-go/..."},
 		never: append(heavyArrow, system...),
 	},
-	"outputs/file":     {may: []string{module + "/core...", module + "/sources", "github.com/gofrs/flock"}},
+	"outputs/file":     {may: []string{module + "/core...", module + "/sources", module + "/internal/fsync", "github.com/gofrs/flock"}},
+	"internal/fsync":   {},
 	"internal/display": {may: []string{"golang.org/x/text/width"}, never: system},
 	"wasm": {
 		may:   []string{arrow, module + "/sources", module + "/sources/wall", module + "/sources/wire", "github.com/tetratelabs/wazero...", "golang.org/x/sys/..."},
@@ -146,7 +147,7 @@ var rules = map[string]rule{
 	"host/testdata/walls": {may: []string{
 		module + "/core...", module + "/host", module + "/host/process", module + "/wasm", module + "/plugins/...", module + "/sources", module + "/sources/wall", module + "/testkit",
 	}},
-	"plugins/csv":             {may: []string{arrow, module + "/sources", "github.com/klauspost/compress/zstd", "github.com/zeebo/xxh3"}, never: heavyArrow},
+	"plugins/csv":             {may: []string{arrow, module + "/sources", module + "/internal/fsync", "github.com/klauspost/compress/zstd", "github.com/zeebo/xxh3"}, never: heavyArrow},
 	"plugins/csv/plugin":      {may: []string{module + "/plugins/csv", module + "/sources/serve"}},
 	"plugins/postgres":        {may: []string{arrow, module + "/sources", "github.com/jackc/pgx/v5..."}, never: heavyArrow, tests: []string{module + "/testkit/pgtest"}},
 	"plugins/postgres/plugin": {may: []string{module + "/plugins/postgres", module + "/sources/serve"}},

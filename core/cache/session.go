@@ -25,8 +25,8 @@ type Session struct {
 	closed    bool
 
 	// sandboxed is the session that last began for the stream, this one's or a
-	// shared scan's, if it runs in a sandbox. It has a lock of its own:
-	// beginning is held while a session begins, and whoever watches the stream must not wait for that.
+	// shared scan's, if it runs in a sandbox. It has a lock of its own: whoever watches the
+	// stream must not wait while a session begins.
 	watchMu   sync.Mutex
 	sandboxed budget.Sandboxed
 }

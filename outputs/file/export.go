@@ -14,7 +14,10 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/penstock-data/penstock/core"
+	"github.com/penstock-data/penstock/internal/fsync"
 )
 
 // ExportOptions identifies an export. Every run of the same export has the same
@@ -88,7 +91,7 @@ func (e *MismatchError) Error() string {
 type Export struct {
 	options ExportOptions
 	partial string // name of the partial file
-	locks   []*lock
+	locks   []*flock.Flock
 	state   checkpoint
 	resumed bool
 	out     *os.File // nil before Open and after the output is closed
@@ -295,9 +298,9 @@ func (x *Export) Save(offset int64) error {
 
 // syncOutput waits until the partial file is on the disk, with its name.
 func (x *Export) syncOutput() error {
-	err := syncFile(x.out)
+	err := fsync.File(x.out)
 	if err == nil && !x.synced {
-		err = syncDir(x.partial)
+		err = fsync.Dir(filepath.Dir(x.partial))
 		x.synced = err == nil
 	}
 	return x.named(err)
@@ -322,7 +325,7 @@ func replace(name, next string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	if err == nil {
-		err = syncFile(f)
+		err = fsync.File(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
@@ -330,7 +333,7 @@ func replace(name, next string, text []byte) error {
 	if err := os.Rename(next, name); err != nil {
 		return err
 	}
-	return syncDir(name)
+	return fsync.Dir(filepath.Dir(name))
 }
 
 // Finish closes the output, gives it its name and removes the checkpoint. All of the
@@ -357,13 +360,13 @@ func (x *Export) Finish() error {
 			return x.named(err)
 		}
 	}
-	if err := syncDir(x.options.Output); err != nil {
+	if err := fsync.Dir(filepath.Dir(x.options.Output)); err != nil {
 		return err
 	}
 	if err := os.Remove(x.options.Checkpoint); err != nil {
 		return err
 	}
-	return syncDir(x.options.Checkpoint)
+	return fsync.Dir(filepath.Dir(x.options.Checkpoint))
 }
 
 // Close closes the partial file, which stays for the next run unless Finish succeeded, and
@@ -371,7 +374,7 @@ func (x *Export) Finish() error {
 func (x *Export) Close() error {
 	err := x.closeOutput()
 	for _, l := range x.locks {
-		err = errors.Join(err, l.release())
+		err = errors.Join(err, l.Unlock())
 	}
 	x.locks = nil
 	return err

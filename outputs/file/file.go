@@ -13,6 +13,8 @@ import (
 	"runtime"
 
 	"github.com/gofrs/flock"
+
+	"github.com/penstock-data/penstock/internal/fsync"
 )
 
 // ErrDirectory reports that an output's name is that of a directory.
@@ -93,18 +95,22 @@ func sweep(name, suffix string) {
 		// Without O_CREATE: the file may be gone by now.
 		lock := flock.New(partial, flock.SetFlag(os.O_RDWR))
 		if ok, err := lock.TryLock(); ok && err == nil {
-			removeLocked(partial, lock)
+			_ = removeLocked(partial, lock) // it is swept again by the next run
 		}
 	}
 }
 
-// removeLocked removes a locked file and releases the lock. Windows removes no open files.
-func removeLocked(partial string, lock *flock.Flock) {
+// removeLocked removes a locked file and releases the lock. That the file is gone is no
+// error. Windows removes no open files.
+func removeLocked(partial string, lock *flock.Flock) error {
 	if runtime.GOOS == "windows" {
-		_ = lock.Close()
+		_ = lock.Close() // an unlocked file is closed too
 	}
-	_ = os.Remove(partial) // it is swept again by the next run
-	_ = lock.Close()
+	err := os.Remove(partial)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, lock.Close())
 }
 
 // Write appends to the file. Its errors name the output.
@@ -119,7 +125,7 @@ func (f *File) Commit() error {
 	if f.partial == "" {
 		return f.file.Close()
 	}
-	err := errors.Join(syncFile(f.file), f.file.Close())
+	err := errors.Join(fsync.File(f.file), f.file.Close())
 	if runtime.GOOS == "windows" { // which renames no open files
 		err = errors.Join(err, f.lock.Close())
 	}
@@ -130,7 +136,7 @@ func (f *File) Commit() error {
 		return f.named(errors.Join(err, f.remove()))
 	}
 	f.ended = true
-	return f.named(errors.Join(syncDir(f.name), f.lock.Close()))
+	return f.named(errors.Join(fsync.Dir(filepath.Dir(f.name)), f.lock.Close()))
 }
 
 // Discard closes the file and removes it. It does nothing after Commit.
@@ -148,14 +154,7 @@ func (f *File) remove() error {
 		return nil
 	}
 	f.ended = true
-	if runtime.GOOS == "windows" {
-		_ = f.lock.Close() // an unlocked file is closed too
-	}
-	err := os.Remove(f.partial)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, f.lock.Close())
+	return removeLocked(f.partial, f.lock)
 }
 
 // named replaces the name of the partial file in an error by that of the output.

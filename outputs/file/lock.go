@@ -27,13 +27,6 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is being written by %s: wait until that run ends, or use another file", e.Name, holder)
 }
 
-// lock is the right to write one file, held by one run at a time. The system takes it back
-// when the process ends. The locked file is a sidecar that is never renamed or removed: a
-// lock on a file that another run may replace would protect nothing.
-type lock struct {
-	flock *flock.Flock
-}
-
 // holder is what the sidecar says of the run that holds the lock.
 type holder struct {
 	PID   int       `json:"pid"`
@@ -45,18 +38,20 @@ type holder struct {
 // cannot be read.
 const holderOffset = 1
 
-// sidecar returns the name of the lock of a file. All names of a directory lead to the
-// same sidecar.
+// sidecar returns the name of the file whose lock is the right to write a file. It is never
+// renamed or removed: a lock on a file that another run may replace would protect nothing.
+// All names of a directory lead to the same sidecar.
 func sidecar(name string) string {
 	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".lock")
 }
 
-// acquire locks a file without waiting. The error is a [*LockedError] if another run, of
-// this process or another one, holds the lock.
-func acquire(name string) (*lock, error) {
+// acquire locks a file without waiting. The system takes the lock back when the process
+// ends. The error is a [*LockedError] if another run, of this process or another one, holds
+// the lock.
+func acquire(name string) (*flock.Flock, error) {
 	side := sidecar(name)
-	l := &lock{flock: flock.New(side, flock.SetPermissions(0o666))}
-	ok, err := l.flock.TryLock()
+	l := flock.New(side, flock.SetPermissions(0o666))
+	ok, err := l.TryLock()
 	switch {
 	case err != nil && errors.Is(err, errors.ErrUnsupported):
 		return nil, fmt.Errorf("lock %s: %w: the file system has no locks, so two runs could destroy the file: use another directory", name, err)
@@ -66,13 +61,10 @@ func acquire(name string) (*lock, error) {
 		return nil, &LockedError{Name: name, Holder: holderOf(side)}
 	}
 	if err := writeHolder(side); err != nil {
-		return nil, errors.Join(asTyped(err, side, name), l.release())
+		return nil, errors.Join(asTyped(err, side, name), l.Unlock())
 	}
 	return l, nil
 }
-
-// release gives the lock back.
-func (l *lock) release() error { return l.flock.Unlock() }
 
 func writeHolder(side string) error {
 	host, _ := os.Hostname() // may stay unknown

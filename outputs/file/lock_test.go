@@ -146,7 +146,7 @@ func TestRefusedRunReleases(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the output is still locked: %v", err)
 	}
-	if err := errors.Join(held.release(), output.release()); err != nil {
+	if err := errors.Join(held.Unlock(), output.Unlock()); err != nil {
 		t.Fatal(err)
 	}
 }

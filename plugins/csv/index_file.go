@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"syscall"
+
+	"github.com/penstock-data/penstock/internal/fsync"
 )
 
 // errBadIndex is the error for a file that is not a complete index of this version, or
@@ -166,7 +166,7 @@ func (w *indexWriter) publish(name string) error {
 	if err := os.Rename(w.file.Name(), name); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(name))
+	return fsync.Dir(filepath.Dir(name))
 }
 
 // discard closes and removes the unfinished file.
@@ -176,24 +176,4 @@ func (w *indexWriter) discard() error {
 		err = nil
 	}
 	return errors.Join(w.file.Close(), err)
-}
-
-// syncDir writes the names in a directory to the disk, where the system can do that.
-// Windows cannot, nor can some file systems, nor a user who may only write to it.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" || runtime.GOARCH == "wasm" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if errors.Is(err, os.ErrPermission) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil
-	}
-	return errors.Join(err, d.Close())
 }
